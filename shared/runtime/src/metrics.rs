@@ -1,0 +1,48 @@
+//! Metrics in the CloudWatch embedded metric format: a JSON line on standard output becomes a metric,
+//! without a call. <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+/// The namespace of all of Postern's metrics.
+pub const NAMESPACE: &str = "Postern";
+
+/// Counts one `metric` (unit `Count`) under the dimension `FunctionName`.
+pub fn count(metric: &str) {
+    let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // A metric that cannot be written must not fail the job it counts.
+    let _ = writeln!(std::io::stdout(), "{}", line(metric, &function, now.as_millis()));
+}
+
+fn line(metric: &str, function: &str, at_ms: u128) -> Value {
+    json!({
+        "_aws": {
+            "Timestamp": at_ms,
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [["FunctionName"]],
+                "Metrics": [{ "Name": metric, "Unit": "Count" }],
+            }],
+        },
+        "FunctionName": function,
+        metric: 1,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_the_metric_twice_as_the_format_wants() {
+        let line = line("ClosedTasks", "done", 1_700_000_000_000);
+        assert_eq!(line["ClosedTasks"], 1);
+        assert_eq!(line["FunctionName"], "done");
+        assert_eq!(line["_aws"]["Timestamp"], 1_700_000_000_000_u64);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"], "ClosedTasks");
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0][0], "FunctionName");
+    }
+}
