@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -14,6 +15,17 @@ use aws_smithy_types::retry::RetryConfig;
 /// (`AWS_ENDPOINT_URL`) from the environment; three attempts within ten seconds, below the functions' own
 /// timeout, so that an error has a name instead of being Lambda's `Sandbox.Timedout`.
 pub async fn config() -> SdkConfig {
+    loader().load().await
+}
+
+/// [`config`] for an emulator at `endpoint`, whatever the environment says: no call of a test or a demo ever
+/// reaches a real account.
+pub async fn config_for(endpoint: &str, region: &'static str, key: (&str, &str)) -> SdkConfig {
+    let credentials = Credentials::new(key.0, key.1, None, None, "given");
+    loader().endpoint_url(endpoint).region(region).credentials_provider(credentials).load().await
+}
+
+fn loader() -> ConfigLoader {
     // ring: the first TLS handshake costs a sixth of what aws-lc's entropy source makes of it.
     let http =
         aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
@@ -26,8 +38,6 @@ pub async fn config() -> SdkConfig {
         .http_client(http)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .load()
-        .await
 }
 
 /// What to do about a failed call, after the SDK's own retries.

@@ -15,9 +15,14 @@ pub fn init() {
     let level = level.unwrap_or(LevelFilter::INFO);
     let others = level.min(LevelFilter::INFO);
     let ours = OURS.iter().map(|target| (*target, level));
+    // It says again what `serve` has said.
+    let said_twice = [("lambda_runtime::layers::panic", LevelFilter::OFF)];
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
     tracing_subscriber::registry()
-        .with(lines.with_filter(Targets::new().with_default(others).with_targets(ours)))
+        .with(
+            lines
+                .with_filter(Targets::new().with_default(others).with_targets(ours).with_targets(said_twice)),
+        )
         .init();
 }
 

@@ -1,0 +1,46 @@
+"""Mends of ministack's CloudFormation. Pages: AWS CloudFormation Template Reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ministack.services.cloudformation.provisioners as provisioners
+import ministack.services.lambda_svc as lambda_svc
+
+from mend_stepfunctions import definition_fault
+from patching import mend, require, stock
+
+require(lambda_svc, "_functions")
+
+_stock_sfn_definition = stock(provisioners, "_sfn_definition")
+
+
+@mend(provisioners, "_sfn_definition")
+def _sfn_definition(properties: dict) -> str:
+    """AWS: a stack with an invalid definition fails ("AWS::StepFunctions::StateMachine").
+
+    ministack: takes anything.
+    """
+    definition = _stock_sfn_definition(properties)
+    fault = definition_fault(definition)
+    if fault:
+        raise ValueError(f"Invalid State Machine Definition: '{fault}'")
+    return definition
+
+
+def with_concurrency(provision: Callable, properties_at: int) -> Callable:
+    """ReservedConcurrentExecutions ("AWS::Lambda::Function"). ministack: ignored."""
+
+    def provisioned(*args, **options) -> tuple:
+        answer = provision(*args, **options)
+        reserved = args[properties_at].get("ReservedConcurrentExecutions")
+        function = lambda_svc._functions[answer[0]]
+        function["concurrency"] = None if reserved is None else int(reserved)
+        return answer
+
+    return provisioned
+
+
+_functions = stock(provisioners, "_RESOURCE_HANDLERS")["AWS::Lambda::Function"]
+_functions["create"] = with_concurrency(_functions["create"], 1)
+_functions["update"] = with_concurrency(_functions["update"], 2)

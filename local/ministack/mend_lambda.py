@@ -1,0 +1,363 @@
+"""Mends of ministack's Lambda: asynchronous invocation, who may invoke, the environment, speed.
+
+Pages named in the docstrings are of the AWS Lambda Developer Guide.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import datetime
+import json
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+import ministack.core.lambda_runtime as lambda_runtime
+import ministack.services.eventbridge as eventbridge
+import ministack.services.lambda_svc as lambda_svc
+import ministack.services.s3 as s3
+import ministack.services.sns as sns
+import ministack.services.sqs as sqs
+from ministack.core.responses import error_response_json, new_uuid, request_scope
+
+import roles
+from patching import mend, require, stock
+
+logger = logging.getLogger("lambda")
+
+MAX_SYNC = 6 * 1024 * 1024  # "Lambda quotas": request and response of a synchronous invocation
+MAX_ASYNC = 1024 * 1024  # the same page: an asynchronous one's request
+MAX_THROTTLE_DELAY = 300.0
+DEFAULT_EVENT_AGE = 6 * 3600
+
+require(
+    lambda_svc,
+    "_account_region_from_function_config",
+    "_execute_function",
+    "_execution_record_for_config",
+    "_get_func_record_for_ref",
+    "_reserved_concurrency",
+    "_runtime_env_vars",
+)
+require(eventbridge, "_put_events")
+require(sns, "publish_internal")
+require(sqs, "_act_send_message", "_queue_by_arn")
+
+
+# ---- Asynchronous invocation --------------------------------------------------------------------
+
+
+def retry_delays() -> list[float]:
+    """Seconds before the first and the second retry; tests set them to nearly nothing."""
+    given = os.environ.get("POSTERN_ASYNC_RETRY_SECONDS") or "60,120"
+    return [float(part) for part in given.split(",")]
+
+
+_request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request", default=None)
+
+_stock_dispatch = stock(lambda_svc, "_execute_function_dispatch")
+
+
+@mend(lambda_svc, "_execute_function_dispatch")
+def _execute_function_dispatch(
+    func: dict, config: dict, event: Any, request_id: str, started: float
+) -> dict:
+    """All attempts of an asynchronous invocation have one request id ("Understanding retry
+    behavior in Lambda"). ministack: a new one each."""
+    return _stock_dispatch(func, config, event, _request_id.get() or request_id, started)
+
+
+@mend(lambda_svc, "invoke_async_with_retry")
+def invoke_async_with_retry(func: dict, event: Any) -> None:
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(invoke_async, func, event), daemon=True).start()
+
+
+def invoke_async(func: dict, event: Any) -> None:
+    """Run an asynchronous invocation to its end ("How Lambda handles errors and retries with
+    asynchronous invocation").
+
+    AWS: after an error waits 1 minute, then 2; a throttled event goes back to the queue, backing
+    off from 1 s to 5 minutes, and that is no attempt; an event that has become older than
+    MaximumEventAgeInSeconds is given up; one for a function with no concurrency at all at once.
+    ministack: 1 s, then 2; throttling counts as an error; no conditions but RetriesExhausted.
+    """
+    config = func.get("config") or func
+    account, region = lambda_svc._account_region_from_function_config(config)
+    configs = func.get("event_invoke_configs") or {}
+    settings = func.get("event_invoke_config") or configs.get("$LATEST") or {}
+    retries = settings.get("MaximumRetryAttempts")
+    retries = 2 if retries is None else int(retries)
+    age_limit = float(settings.get("MaximumEventAgeInSeconds") or DEFAULT_EVENT_AGE)
+    delays = retry_delays()
+    request_id = new_uuid()
+    started = time.monotonic()
+    errors = throttles = 0
+    with request_scope(account, region):
+        _request_id.set(request_id)
+        while True:
+            result = lambda_svc._execute_function(func, event)
+            if result.get("throttle"):
+                throttles += 1
+                delay = min(2.0 ** (throttles - 1), MAX_THROTTLE_DELAY)
+                if lambda_svc._reserved_concurrency(func, config) == 0:
+                    condition = "ZeroReservedConcurrency"
+                    break
+            elif result.get("error"):
+                errors += 1
+                if errors > retries:
+                    condition = "RetriesExhausted"
+                    break
+                delay = delays[min(errors, len(delays)) - 1]
+            else:
+                condition = "Success"
+                break
+            if time.monotonic() - started + delay > age_limit:
+                condition = "EventAgeExceeded"
+                break
+            time.sleep(delay)
+        invocation = Invocation(config, event, result, request_id, condition, errors + throttles)
+        invocation.send_to(settings.get("DestinationConfig") or {})
+
+
+class Invocation:
+    """An asynchronous invocation that has ended, and where its record goes."""
+
+    def __init__(
+        self, config: dict, event: Any, result: dict, request_id: str, condition: str, failed: int
+    ) -> None:
+        self.config = config
+        self.event = event
+        self.result = result
+        self.request_id = request_id
+        self.condition = condition
+        self.count = failed + (condition == "Success")
+
+    def record(self) -> dict:
+        """The invocation record ("Capturing records of Lambda asynchronous invocations").
+
+        ministack: without version, timestamp, requestId, executedVersion; functionArn without
+        its qualifier; approximateInvokeCount always 3.
+        """
+        now = datetime.datetime.now(datetime.UTC)
+        version = self.config.get("Version", "$LATEST")
+        response = {"statusCode": 200, "executedVersion": version}
+        if self.condition != "Success":
+            response["functionError"] = self.result.get("function_error") or "Unhandled"
+        record = {
+            "version": "1.0",
+            "timestamp": now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z",
+            "requestContext": {
+                "requestId": self.request_id,
+                "functionArn": f"{self.config['FunctionArn']}:{version}",
+                "condition": self.condition,
+                "approximateInvokeCount": self.count,
+            },
+            "requestPayload": self.event,
+        }
+        if not self.result.get("throttle"):
+            record["responseContext"] = response
+            record["responsePayload"] = self.result.get("body")
+        return record
+
+    def send_to(self, destinations: dict) -> None:
+        """ministack: no OnSuccess; the dead-letter queue is sent the record, not the event."""
+        outcome = "OnSuccess" if self.condition == "Success" else "OnFailure"
+        arn = (destinations.get(outcome) or {}).get("Destination")
+        if arn:
+            self.send(arn, json.dumps(self.record()), {})
+        dead_letters = (self.config.get("DeadLetterConfig") or {}).get("TargetArn")
+        if dead_letters and outcome == "OnFailure":
+            body = self.result.get("body")
+            message = body.get("errorMessage", "") if isinstance(body, dict) else str(body)
+            attributes = {"RequestID": self.request_id, "ErrorCode": "200", "ErrorMessage": message}
+            self.send(dead_letters, json.dumps(self.event), attributes)
+
+    def send(self, arn: str, body: str, attributes: dict[str, str]) -> None:
+        """AWS: the function's own role must allow it ("Permissions for destinations").
+
+        ministack: whatever the role says.
+        """
+        name = self.config["FunctionName"]
+        service = arn.split(":")[2]
+        action = {
+            "sqs": "sqs:SendMessage",
+            "sns": "sns:Publish",
+            "lambda": "lambda:InvokeFunction",
+            "events": "events:PutEvents",
+        }[service]
+        why_not = roles.denial(self.config.get("Role", ""), "lambda", name, action, arn)
+        if why_not:
+            logger.warning("Lambda %s: nothing sent to its destination: %s", name, why_not)
+            return
+        if service == "sqs":
+            queue = sqs._queue_by_arn(arn)
+            if queue is None:
+                logger.warning("Lambda %s: destination %s not found", name, arn)
+                return
+            message: dict[str, Any] = {"MessageBody": body}
+            if attributes:
+                message["MessageAttributes"] = {
+                    key: {"DataType": "String", "StringValue": value}
+                    for key, value in attributes.items()
+                }
+            sqs._act_send_message(message, queue["url"])
+        elif service == "sns":
+            sns.publish_internal(arn, body)
+        elif service == "lambda":
+            func, config, _ = lambda_svc._get_func_record_for_ref(arn)
+            if func and config:
+                record = lambda_svc._execution_record_for_config(func, config)
+                invoke_async_with_retry(record, json.loads(body))
+        else:
+            entry = {"Source": "lambda", "Detail": body, "EventBusName": arn}
+            entry["DetailType"] = f"Lambda Function Invocation Result - {self.condition}"
+            eventbridge._put_events({"Entries": [entry]})
+
+
+_stock_invoke = stock(lambda_svc, "_invoke")
+
+
+@mend(lambda_svc, "_invoke")
+async def _invoke(name: str, event: Any, headers: dict, *args: Any, **options: Any) -> tuple:
+    """AWS: payloads are limited ("Lambda quotas"); the error of a larger one is
+    RequestTooLargeException, of a larger response Function.ResponseSizeTooLarge.
+
+    ministack: unlimited.
+    """
+    kind = headers.get("x-amz-invocation-type") or "RequestResponse"
+    limit = MAX_ASYNC if kind == "Event" else MAX_SYNC
+    length = len(json.dumps(event, ensure_ascii=False).encode())
+    if length > limit:
+        message = f"{length} byte payload is too large for the {kind} invocation type"
+        message += f" (limit {limit} bytes)"
+        return error_response_json("RequestTooLargeException", message, 413)
+    status, answer_headers, body = await _stock_invoke(name, event, headers, *args, **options)
+    if status == 200 and len(body) > MAX_SYNC:
+        answer_headers["X-Amz-Function-Error"] = "Unhandled"
+        message = "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
+        error = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message}
+        body = json.dumps(error).encode()
+    return status, answer_headers, body
+
+
+# ---- Who may invoke a function ------------------------------------------------------------------
+
+_rule_arn: contextvars.ContextVar[str] = contextvars.ContextVar("rule_arn", default="")
+
+_stock_invoke_target = stock(eventbridge, "_invoke_target")
+
+
+@mend(eventbridge, "_invoke_target")
+def _invoke_target(target: dict, event: dict, rule: dict, view: Any = None) -> None:
+    token = _rule_arn.set(rule.get("Arn", ""))
+    try:
+        _stock_invoke_target(target, event, rule, view)
+    finally:
+        _rule_arn.reset(token)
+
+
+@mend(eventbridge, "_dispatch_to_lambda")
+def _dispatch_to_lambda(arn: str, payload: str) -> None:
+    """AWS: EventBridge needs a statement in the function's policy, and invokes asynchronously
+    ("Process events asynchronously with Lambda"; EventBridge User Guide, "Using resource-based
+    policies for Amazon EventBridge").
+
+    ministack: asks for no permission and never retries.
+    """
+    func, config, name = lambda_svc._get_func_record_for_ref(arn)
+    if not func or not config:
+        logger.warning("EventBridge: function %s not found", name)
+    elif not roles.function_permits(arn, "events.amazonaws.com", _rule_arn.get()):
+        logger.warning("EventBridge: %s may not invoke function %s", _rule_arn.get(), name)
+    else:
+        record = lambda_svc._execution_record_for_config(func, config)
+        invoke_async_with_retry(record, json.loads(payload))
+
+
+_stock_deliver = stock(s3, "_deliver_event_to_lambda")
+
+
+@mend(s3, "_deliver_event_to_lambda")
+def _deliver_event_to_lambda(arn: str, event: dict, bucket_region: str) -> None:
+    """AWS: so does S3 ("Process Amazon S3 event notifications with Lambda").
+
+    ministack: asks for no permission.
+    """
+    bucket = event["Records"][0]["s3"]["bucket"]["arn"]
+    if roles.function_permits(arn, "s3.amazonaws.com", bucket):
+        _stock_deliver(arn, event, bucket_region)
+    else:
+        logger.warning("S3: %s may not invoke function %s", bucket, arn)
+
+
+# ---- The environment of a function --------------------------------------------------------------
+
+# What a function may have from the launcher's own environment: how to find programs, where
+# certificates and temporary files are.
+INHERITED = {"PATH", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+# What ministack itself sets, beside AWS_LAMBDA_*.
+SET_BY_MINISTACK = {
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_DISABLE_HOST_PREFIX_INJECTION",
+    "LAMBDA_TASK_ROOT",
+    "_HANDLER",
+}
+
+_stock_worker_env = stock(lambda_svc, "_provided_worker_env")
+
+
+@mend(lambda_svc, "_provided_worker_env")
+def _provided_worker_env(config: dict, code_dir: str, port: int) -> dict:
+    """AWS: a function has the variables of "Defined runtime environment variables" and its own.
+
+    ministack: and the whole environment of the shell that started it, so that a variable
+    forgotten in the template is not missed; and none that says how to log.
+    """
+    own = lambda_svc._runtime_env_vars(config)
+    environment = {
+        name: value
+        for name, value in _stock_worker_env(config, code_dir, port).items()
+        if name in own
+        or name in INHERITED
+        or name in SET_BY_MINISTACK
+        or name.startswith("AWS_LAMBDA_")
+    }
+    logs = config.get("LoggingConfig") or {}
+    group = logs.get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
+    environment["AWS_LAMBDA_LOG_GROUP_NAME"] = group
+    if logs.get("LogFormat") == "JSON":
+        environment["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
+        environment["AWS_LAMBDA_LOG_LEVEL"] = logs.get("ApplicationLogLevel") or "INFO"
+    return environment
+
+
+# ---- Speed --------------------------------------------------------------------------------------
+
+_stock_build_handler = stock(lambda_runtime.ProvidedWorker, "_build_handler_class")
+
+
+@mend(lambda_runtime.ProvidedWorker, "_build_handler_class")
+def _build_handler_class(self: Any, *args: Any) -> type:
+    """ministack writes the head and the body of an event in two pieces; with Nagle's algorithm a
+    runtime that keeps its connection open, as Rust's does, gets the second piece 40 ms later."""
+    handler = _stock_build_handler(self, *args)
+    handler.disable_nagle_algorithm = True
+    return handler
+
+
+_stock_drain = stock(lambda_runtime.ProvidedWorker, "_drain_stderr_bounded")
+
+
+@mend(lambda_runtime.ProvidedWorker, "_drain_stderr_bounded")
+def _drain_stderr_bounded(self: Any, first_line_wait: float = 0.01, **options: Any) -> str:
+    """ministack waits 50 ms for log lines after each invocation of a function that writes none.
+    A line that comes even later is in the log of the next invocation."""
+    return _stock_drain(self, first_line_wait, **options)

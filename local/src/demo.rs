@@ -1,0 +1,205 @@
+use std::path::Path;
+use std::time::Duration;
+
+use aws_sdk_sfn::types::{HistoryEvent, HistoryEventType};
+use jiff::Timestamp;
+use postern_local::{Cloud, CloudOptions, Deployment, Error, Finished, Follow, Outputs, Process, Project};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::{SEED_INPUT, SEED_OUTPUT, fresh_folder, say};
+
+/// The whole way, once: from nothing to an output, and back to nothing.
+pub(crate) async fn demo() -> Result<bool, Error> {
+    let project = Project::here()?;
+    let folder = fresh_folder(&project, "demo")?;
+    say("Postern: a Step Functions job runs in a private network and comes back\n");
+    let mut running = Running::start(&project, &folder, CloudOptions::default()).await?;
+    say(format_args!("\nexecution of {} with {SEED_INPUT}", running.outputs.state_machine()));
+    let log = running.worker_log.clone();
+    let follow = Follow::new(&running.cloud.sdk_config().await);
+    let finished = watch(&follow, running.outputs.state_machine(), SEED_INPUT, &log).await?;
+    let value = |json: &str| serde_json::from_str::<Value>(json).ok();
+    let as_expected = finished.output.as_deref().and_then(value) == value(SEED_OUTPUT);
+    say("\nwhat ran where");
+    for (what, place) in running.places() {
+        say(format_args!("  {what:<18} {place}"));
+    }
+    running.worker.stop();
+    drop(running);
+    if as_expected {
+        say(
+            "\nOK: the job ran on the worker and its result is the execution's output. Everything is stopped.",
+        );
+        say("`make up` leaves it running to play with.");
+    } else {
+        let logs = folder.display();
+        say(format_args!("\nFAILED: the output should be {SEED_OUTPUT}\n  the logs are in {logs}"));
+    }
+    Ok(as_expected)
+}
+
+/// The local stack with one worker.
+pub(crate) struct Running {
+    // Fields end in this order: the worker says goodbye to a broker that is still there.
+    pub(crate) worker: Process,
+    pub(crate) cloud: Cloud,
+    pub(crate) outputs: Outputs,
+    pub(crate) worker_log: std::path::PathBuf,
+    project: Project,
+}
+
+impl Running {
+    /// Starts the emulator, deploys, enrols a worker and starts it, and says so.
+    pub(crate) async fn start(
+        project: &Project,
+        folder: &Path,
+        options: CloudOptions,
+    ) -> Result<Self, Error> {
+        let begun = Instant::now();
+        let step = |what: String| say(format_args!("{:6.1} s  {what}", begun.elapsed().as_secs_f64()));
+        step("starting the emulator: ministack, with IAM and IoT policies enforced".into());
+        let cloud = Cloud::start(project, folder, options).await?;
+        step(format!("it listens on {}; deploying template.yml as the stack postern", cloud.endpoint()));
+        let outputs = cloud.deploy(&Deployment::new("postern")).await?;
+        step(format!("deployed; making a certificate for the worker {}", outputs.get("WorkerThingName")));
+        let files = cloud.enroll(&outputs, None).await?;
+        step("starting the worker, as in a private network: one outbound connection, no port".into());
+        let worker = files.start(&project.program("postern-worker"), &[])?;
+        let worker_log = files.config().with_file_name("worker.log");
+        let mut running = Self { worker, cloud, outputs, worker_log, project: project.clone() };
+        let ready = "the worker to subscribe";
+        let end = Instant::now() + PATIENCE;
+        while !running.worker.said().contains(r#""message":"subscribed""#) {
+            if running.worker.ended().is_some() {
+                return Err(running.worker.failure());
+            }
+            if Instant::now() > end {
+                return Err(Error::Patience(PATIENCE, ready.into()));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        step("the worker is connected and waits for jobs".into());
+        Ok(running)
+    }
+
+    /// What runs where, for the table.
+    fn places(&self) -> [(&'static str, String); 6] {
+        let emulator = format!("emulator, process {}", self.cloud.process().id());
+        let function = |name: &str| {
+            let binary = self.project.program(name);
+            format!("emulator, running our own {}", binary.display())
+        };
+        [
+            ("state machine", format!("Step Functions in the {emulator}")),
+            ("dispatcher", format!("Lambda in the {}", function("dispatcher"))),
+            (
+                "message broker",
+                format!("IoT Core in the emulator, MQTT 5 over mutual TLS at {}", self.cloud.broker()),
+            ),
+            ("add (the job)", format!("postern-worker, process {}", self.worker.id())),
+            ("answer rule", format!("IoT Core in the {emulator}")),
+            ("task-token-done", format!("Lambda in the {}", function("task-token-done"))),
+        ]
+    }
+}
+
+/// How long each step may take.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Starts an execution and shows each step as it happens, with the time since the start.
+pub(crate) async fn watch(
+    follow: &Follow,
+    state_machine: &str,
+    input: &str,
+    worker_log: &Path,
+) -> Result<Finished, Error> {
+    let mut seen_lines = std::fs::read_to_string(worker_log).unwrap_or_default().lines().count();
+    let mut seen_events = 0;
+    let execution = follow.start(state_machine, input).await?;
+    let begun = Timestamp::now();
+    let mut start = None;
+    let end = Instant::now() + Duration::from_mins(15);
+    loop {
+        let finished = match follow.end(&execution, Duration::ZERO).await {
+            Ok(finished) => Some(finished),
+            Err(Error::Patience(..)) if Instant::now() < end => None,
+            Err(error) => return Err(error),
+        };
+        let events = follow.history(&execution).await?;
+        let log = std::fs::read_to_string(worker_log).unwrap_or_default();
+        let mut steps: Vec<Step> = events.iter().skip(seen_events).filter_map(of_history).collect();
+        steps.extend(log.lines().skip(seen_lines).filter_map(|line| of_worker(line, &execution)));
+        (seen_events, seen_lines) = (events.len(), log.lines().count());
+        steps.sort_by_key(|step| step.at);
+        for step in steps {
+            let since = step.at.duration_since(*start.get_or_insert(step.at.min(begun))).as_secs_f64();
+            say(format_args!("{since:+8.3} s  {:<18} {}", step.what, step.detail));
+        }
+        if let Some(finished) = finished {
+            match (&finished.output, &finished.error) {
+                (Some(output), _) => say(format_args!("\noutput\n  {output}")),
+                (None, error) => say(format_args!(
+                    "\n{}: {}\n  {}",
+                    finished.status,
+                    error.as_deref().unwrap_or("no error name"),
+                    finished.cause.as_deref().unwrap_or_default()
+                )),
+            }
+            return Ok(finished);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Something that has happened.
+struct Step {
+    at: Timestamp,
+    what: &'static str,
+    detail: String,
+}
+
+fn of_history(event: &HistoryEvent) -> Option<Step> {
+    let at = Timestamp::from_nanosecond(event.timestamp().as_nanos()).ok()?;
+    let entered =
+        || event.state_entered_event_details().map(|state| state.name().to_owned()).unwrap_or_default();
+    let (what, detail) = match event.r#type() {
+        HistoryEventType::ExecutionStarted => ("execution started", String::new()),
+        HistoryEventType::TaskScheduled => {
+            ("dispatched", "the dispatcher has the job and its task token".into())
+        }
+        HistoryEventType::TaskFailed => ("task failed", String::new()),
+        HistoryEventType::TaskTimedOut => ("task timed out", String::new()),
+        HistoryEventType::FailStateEntered => ("state entered", entered()),
+        HistoryEventType::ExecutionSucceeded => ("succeeded", String::new()),
+        HistoryEventType::ExecutionFailed => ("failed", String::new()),
+        _ => return None,
+    };
+    Some(Step { at, what, detail })
+}
+
+/// A line of the worker's log.
+#[derive(Deserialize)]
+struct Line {
+    timestamp: Timestamp,
+    message: String,
+    job_id: Option<String>,
+    execution: Option<String>,
+    said: Option<String>,
+}
+
+fn of_worker(line: &str, execution: &str) -> Option<Step> {
+    let line: Line = serde_json::from_str(line).ok()?;
+    let job = line.job_id?;
+    let (what, detail) = match line.message.as_str() {
+        "job received" if line.execution.as_deref() == Some(execution) => {
+            ("accepted", format!("the worker has job {job}"))
+        }
+        "answer with the broker" => {
+            ("result", format!("the worker's answer: {}", line.said.unwrap_or_default()))
+        }
+        _ => return None,
+    };
+    Some(Step { at: line.timestamp, what, detail })
+}

@@ -1,0 +1,71 @@
+//! `postern-local`: the demo, and the local stack to try things on. `make` is how people call it.
+
+mod demo;
+mod stay;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use postern_local::{Error, Project};
+
+#[derive(Parser)]
+#[command(about = "template.yml on this machine: no AWS account, no Docker.")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything, run one job, show what happens, stop everything.
+    Demo,
+    /// Start everything and leave it running.
+    Up,
+    /// Start an execution on what `up` started, and follow it.
+    Run {
+        /// The execution's input: JSON, or a file with JSON.
+        #[arg(default_value = SEED_INPUT)]
+        input: String,
+    },
+    /// Stop what `up` started.
+    Down,
+}
+
+/// The input of the AWS sample.
+const SEED_INPUT: &str = r#"{"a":15,"b":42}"#;
+/// What it comes back as.
+const SEED_OUTPUT: &str = r#"{"a":15,"b":42,"lambdaOutput":{"result":57}}"#;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match CommandLine::parse().command {
+        Command::Demo => demo::demo().await,
+        Command::Up => stay::up().await,
+        Command::Run { input } => stay::run(&input).await,
+        Command::Down => stay::down(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(format_args!("\nFAILED: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A folder for logs, certificates and notes, empty.
+fn fresh_folder(project: &Project, name: &str) -> Result<PathBuf, Error> {
+    let folder = project.file(".postern").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// A line for the person at the terminal.
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write as _;
+    // A reader that has gone (`| head`) is no reason to leave things running.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

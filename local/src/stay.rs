@@ -1,0 +1,119 @@
+//! `up`, `run` and `down`: the stack as something that stays.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use postern_local::{CloudOptions, Error, Follow, Project};
+use serde::{Deserialize, Serialize};
+
+use crate::demo::{Running, watch};
+use crate::{fresh_folder, say};
+
+/// What `up` notes for `run` and `down`.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    endpoint: String,
+    state_machine: String,
+    worker_log: PathBuf,
+    /// Process id, and a word of its command line: an id alone may be another process's by now.
+    processes: Vec<(u32, String)>,
+}
+
+const FOLDER: &str = "up";
+
+fn note_file(project: &Project) -> PathBuf {
+    project.file(".postern").join(FOLDER).join("note.json")
+}
+
+fn note(project: &Project) -> Result<Option<Note>, Error> {
+    match fs::read(note_file(project)) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) async fn up() -> Result<bool, Error> {
+    let project = Project::here()?;
+    if let Some(note) = note(&project)?
+        && note.processes.iter().any(|(id, word)| runs(*id, word))
+    {
+        say(format_args!("It runs already, at {}. `make down` stops it.", note.endpoint));
+        return Ok(false);
+    }
+    let folder = fresh_folder(&project, FOLDER)?;
+    // The ports that people know, so that what they note down stays true.
+    let ports = CloudOptions { gateway_port: Some(4_566), mqtt_port: Some(8_883), ..CloudOptions::default() };
+    let running = Running::start(&project, &folder, ports).await?;
+    let note = Note {
+        endpoint: running.cloud.endpoint(),
+        state_machine: running.outputs.state_machine().into(),
+        worker_log: running.worker_log.clone(),
+        processes: vec![
+            (running.worker.id(), "postern-worker".into()),
+            (running.cloud.process().id(), "launch.py".into()),
+        ],
+    };
+    fs::write(note_file(&project), serde_json::to_vec_pretty(&note).unwrap_or_default())?;
+    let variables = running.cloud.environment();
+    let Running { worker, cloud, .. } = running;
+    worker.leave();
+    cloud.leave();
+    say("\nIt runs. Start an execution and watch it:\n");
+    say("  make run INPUT='{\"a\":1,\"b\":2}'\n");
+    say("or with the AWS CLI:\n");
+    for (name, value) in variables {
+        say(format_args!("  export {name}={value}"));
+    }
+    say(format_args!("  aws stepfunctions start-execution --state-machine-arn {} \\", note.state_machine));
+    say("      --input '{\"a\":1,\"b\":2}'");
+    say("  aws stepfunctions describe-execution --execution-arn ...\n");
+    say(format_args!("The worker's log: {}", note.worker_log.display()));
+    say("`make down` stops it.");
+    Ok(true)
+}
+
+pub(crate) async fn run(input: &str) -> Result<bool, Error> {
+    let project = Project::here()?;
+    let Some(note) = note(&project)? else {
+        say("Nothing runs. `make up` starts it.");
+        return Ok(false);
+    };
+    let input = if Path::new(input).is_file() { fs::read_to_string(input)? } else { input.into() };
+    let follow = Follow::new(&postern_local::sdk_config(&note.endpoint).await);
+    let finished = watch(&follow, &note.state_machine, &input, &note.worker_log).await?;
+    Ok(finished.status == "SUCCEEDED")
+}
+
+pub(crate) fn down() -> Result<bool, Error> {
+    let project = Project::here()?;
+    let Some(note) = note(&project)? else {
+        say("Nothing runs.");
+        return Ok(true);
+    };
+    // In the order noted: the worker first, while its broker is there.
+    for (id, word) in &note.processes {
+        if runs(*id, word) {
+            Command::new("kill").arg(id.to_string()).status()?;
+            while runs(*id, word) {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
+    }
+    fs::remove_file(note_file(&project))?;
+    say("Stopped.");
+    Ok(true)
+}
+
+/// Whether a process with this id and this word in its command line runs.
+fn runs(id: u32, word: &str) -> bool {
+    // Linux says it in a file (empty for a process that only waits to be buried), others by `ps`.
+    let command = if Path::new("/proc/self").exists() {
+        fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default()
+    } else {
+        let ps = Command::new("ps").args(["-o", "command=", "-p", &id.to_string()]).output();
+        ps.map(|ps| ps.stdout).unwrap_or_default()
+    };
+    String::from_utf8_lossy(&command).contains(word)
+}

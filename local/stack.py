@@ -1,0 +1,125 @@
+"""Puts template.yml into an emulator the way `sam build` and `sam deploy` put it into AWS.
+
+    stack.py deploy --name NAME --template template.yml --binaries FOLDER [--parameter KEY=VALUE ...]
+    stack.py logs --name NAME
+
+`deploy` zips the binary that each function's Metadata names as its `bootstrap`, uploads it and the state
+machines' definitions, creates or updates the stack, and prints its outputs as JSON. `logs` prints what the
+stack's functions have written. The endpoint and the credentials come from the environment, as for any AWS
+client. Nothing here is for the cloud: there, `sam` does it.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import pathlib
+import sys
+import time
+import zipfile
+
+import boto3
+from botocore.exceptions import ClientError
+from samtranslator.yaml_helper import yaml_parse
+
+BUCKET = "postern-artifacts"
+
+
+def deploy(name: str, template: pathlib.Path, binaries: pathlib.Path, parameters: dict[str, str]) -> dict[str, str]:
+    document = yaml_parse(template.read_text())
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    for resource in document["Resources"].values():
+        properties = resource.get("Properties", {})
+        if resource["Type"] == "AWS::Serverless::Function":
+            binary = binaries / resource["Metadata"]["BuildProperties"]["Binary"]
+            properties["CodeUri"] = upload(s3, zipped(binary))
+        elif resource["Type"] == "AWS::Serverless::StateMachine":
+            definition = template.parent / properties["DefinitionUri"]
+            properties["DefinitionUri"] = upload(s3, definition.read_bytes())
+    return apply(name, json.dumps(document), parameters)
+
+
+def zipped(binary: pathlib.Path) -> bytes:
+    """A function's deployment package. Stored, not compressed: it goes over loopback."""
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_STORED) as files:
+        # A fixed date, so that the same binary is the same package.
+        entry = zipfile.ZipInfo("bootstrap", (1980, 1, 1, 0, 0, 0))
+        entry.external_attr = 0o755 << 16
+        files.writestr(entry, binary.read_bytes())
+    return package.getvalue()
+
+
+def upload(s3, content: bytes) -> dict[str, str]:
+    key = hashlib.sha256(content).hexdigest()
+    s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+    return {"Bucket": BUCKET, "Key": key}
+
+
+def apply(name: str, body: str, parameters: dict[str, str]) -> dict[str, str]:
+    cloudformation = boto3.client("cloudformation")
+    request = {
+        "StackName": name,
+        "TemplateBody": body,
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    }
+    try:
+        cloudformation.create_stack(**request)
+    except cloudformation.exceptions.AlreadyExistsException:
+        try:
+            cloudformation.update_stack(**request)
+        except ClientError as error:
+            if "No updates are to be performed" not in str(error):
+                raise
+    while True:
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        if not stack["StackStatus"].endswith("_IN_PROGRESS"):
+            break
+        time.sleep(0.05)
+    if stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+        reasons = [
+            f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
+            for event in events
+            if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason")
+        ]
+        sys.exit(f"stack {name} is {stack['StackStatus']}: " + "; ".join(reversed(reasons)))
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def logs(name: str) -> None:
+    """All lines of all functions of the stack, function by function."""
+    cloudformation, client = boto3.client("cloudformation"), boto3.client("logs")
+    resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+    functions = [r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::Lambda::Function"]
+    groups = [r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::Logs::LogGroup"]
+    for group in groups + [f"/aws/lambda/{function}" for function in functions]:
+        try:
+            pages = client.get_paginator("filter_log_events").paginate(logGroupName=group)
+            for event in (event for page in pages for event in page["events"]):
+                print(event["message"].rstrip("\n"))
+        except client.exceptions.ResourceNotFoundException:
+            continue
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("deploy")
+    command.add_argument("--name", required=True)
+    command.add_argument("--template", required=True, type=pathlib.Path)
+    command.add_argument("--binaries", required=True, type=pathlib.Path)
+    command.add_argument("--parameter", action="append", default=[])
+    commands.add_parser("logs").add_argument("--name", required=True)
+    arguments = parser.parse_args()
+    if arguments.command == "logs":
+        logs(arguments.name)
+        return
+    parameters = dict(parameter.split("=", 1) for parameter in arguments.parameter)
+    print(json.dumps(deploy(arguments.name, arguments.template, arguments.binaries, parameters)))
+
+
+if __name__ == "__main__":
+    main()
