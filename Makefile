@@ -11,6 +11,9 @@ SHELL := bash
 TOOLS := .postern
 PYTHON ?= python3
 PROGRAMS := -p dispatcher -p task-token-done -p postern-worker -p postern-local
+LINT := $(TOOLS)/lint-venv/bin
+SCRIPTS := local infra
+CARGO_DENY := 0.20.2
 LOCAL := cargo run --quiet -p postern-local --
 # cargo-lambda must never install a toolchain behind our back.
 export RUSTUP_DIST_SERVER := http://127.0.0.1:9
@@ -42,14 +45,95 @@ programs:
 	@echo "== building the functions, the worker and the local stack"
 	@cargo build --locked $(PROGRAMS)
 
+.PHONY: enroll
+enroll: tools ## Give a worker of a deployed stack its certificate: make enroll STACK=postern FOLDER=certs
+	@$(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),postern) --folder $(or $(FOLDER),certs)
+
+# ---- Check it ------------------------------------------------------------------------------------
+
+.PHONY: test
+test: tools mosquitto ## All tests: unit, property, end to end, and the emulator's mends
+	@echo "== building"
+	@cargo build --locked --workspace
+	@cargo test --locked --workspace --no-run --quiet
+	@echo "== testing"
+	@cargo test --locked --workspace --quiet
+	@echo "== testing the emulator's mends"
+	@cd local/ministack && ../../$(TOOLS)/venv/bin/python -B -m unittest
+	@echo "OK: all tests passed"
+
+.PHONY: lint
+lint: lint-tools ## Format, clippy, docs, template, state machines, licences
+	@echo "== format"
+	@cargo fmt --all --check
+	@$(LINT)/ruff format --check --quiet $(SCRIPTS)
+	@echo "== clippy"
+	@cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	@$(LINT)/ruff check --quiet $(SCRIPTS)
+	@echo "== docs"
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	@echo "== template.yml"
+	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
+	@echo "== state machines"
+	@for definition in statemachines/*.asl.json; do \
+	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done
+	@echo "== dependencies: licences, bans, sources"
+	@$(TOOLS)/bin/cargo-deny --log-level error check licenses bans sources
+	@if $(TOOLS)/bin/cargo-deny --log-level off fetch db; then \
+	    echo "== dependencies: advisories"; \
+	    $(TOOLS)/bin/cargo-deny --log-level error check --disable-fetch advisories; \
+	elif [ -n "$${REQUIRE_ADVISORIES:-}" ]; then echo "the advisory database cannot be fetched"; exit 1; \
+	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
+	@echo "OK: nothing to complain about"
+
+.PHONY: clean
+clean: ## Delete what was built and installed
+	@cargo clean --quiet
+	@rm -rf $(TOOLS) .aws-sam
+
 # ---- Tools, pinned -------------------------------------------------------------------------------
 
 .PHONY: tools
-tools: $(TOOLS)/venv/.done ## Install what the local stack needs into .postern/
+tools: $(TOOLS)/venv/.done
 
 $(TOOLS)/venv/.done: local/ministack/requirements.txt
 	@echo "== installing the emulator into $(TOOLS)/venv (pinned, hashes checked)"
-	@rm -rf $(TOOLS)/venv
-	@$(PYTHON) -m venv $(TOOLS)/venv
-	@$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
+
+.PHONY: lint-tools
+lint-tools: $(TOOLS)/lint-venv/.done $(TOOLS)/lint-npm/.done $(TOOLS)/bin/cargo-deny
+
+$(TOOLS)/lint-venv/.done: .ci/lint/requirements.txt
+	@echo "== installing sam and ruff into $(@D) (pinned, hashes checked)"
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(TOOLS)/lint-npm/.done: .ci/lint/package-lock.json
+	@echo "== installing asl-validator into $(@D) (pinned, hashes checked)"
+	@mkdir -p $(@D)
+	@cp .ci/lint/package.json .ci/lint/package-lock.json $(@D)/
+	@npm ci --prefix $(@D) --silent --no-fund --no-audit
+	@touch $@
+
+$(TOOLS)/bin/cargo-deny:
+	@echo "== building cargo-deny $(CARGO_DENY) into $(@D)"
+	@cargo install cargo-deny --version $(CARGO_DENY) --locked --debug --no-default-features --quiet \
+	    --root $(TOOLS) --target-dir $(TOOLS)/cargo-deny-target
+	@rm -rf $(TOOLS)/cargo-deny-target
+
+# The one system package. Where there is a package manager and the right to use it, it is installed.
+.PHONY: mosquitto
+mosquitto:
+	@if ! PATH="$$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v mosquitto >/dev/null; then \
+	    echo "== installing mosquitto, the second MQTT broker of the tests, as a system package"; \
+	    if command -v brew >/dev/null; then brew install --quiet mosquitto; \
+	    elif command -v apt-get >/dev/null; then \
+	        sudo=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
+	        $$sudo apt-get update -qq; \
+	        $$sudo apt-get install -y -qq --no-install-recommends mosquitto >/dev/null; \
+	    else echo "install mosquitto with this system's package manager, then come back"; exit 1; fi; fi

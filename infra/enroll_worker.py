@@ -26,12 +26,16 @@ def main() -> None:
     parser.add_argument("--thing", help="the worker's name; the stack's own thing unless given")
     parser.add_argument("--tenant", help="the worker's tenant; the stack's default unless given")
     parser.add_argument("--endpoint", help="the broker; AWS IoT Core's data endpoint unless given")
-    parser.add_argument("--ca", type=pathlib.Path, help="the broker's CA; the system's CAs unless given")
+    parser.add_argument(
+        "--ca", type=pathlib.Path, help="the broker's CA; the system's CAs unless given"
+    )
     arguments = parser.parse_args()
 
     folder: pathlib.Path = arguments.folder
     if (folder / "cert.pem").exists():
-        sys.exit(f"{folder / 'cert.pem'} is there already: this worker has its identity; choose another --folder")
+        sys.exit(
+            f"{folder / 'cert.pem'} is there already: this worker has its identity; choose another --folder"
+        )
 
     stacks = boto3.client("cloudformation").describe_stacks(StackName=arguments.stack)["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
@@ -44,11 +48,15 @@ def main() -> None:
     certificate = iot.create_keys_and_certificate(setAsActive=True)
     iot.attach_policy(policyName=outputs["WorkerPolicyName"], target=certificate["certificateArn"])
     iot.attach_thing_principal(thingName=thing, principal=certificate["certificateArn"])
-    endpoint = arguments.endpoint or iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    endpoint = (
+        arguments.endpoint or iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    )
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cert.pem").write_text(certificate["certificatePem"])
-    with os.fdopen(os.open(folder / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as key:
+    with os.fdopen(
+        os.open(folder / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
+    ) as key:
         key.write(certificate["keyPair"]["PrivateKey"])
     settings = {"endpoint": endpoint, "client_id": thing, "tenant": tenant}
     files = {"cert": folder / "cert.pem", "key": folder / "key.pem", "ca": arguments.ca}

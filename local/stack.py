@@ -25,7 +25,9 @@ from samtranslator.yaml_helper import yaml_parse
 BUCKET = "postern-artifacts"
 
 
-def deploy(name: str, template: pathlib.Path, binaries: pathlib.Path, parameters: dict[str, str]) -> dict[str, str]:
+def deploy(
+    name: str, template: pathlib.Path, binaries: pathlib.Path, parameters: dict[str, str]
+) -> dict[str, str]:
     document = yaml_parse(template.read_text())
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket=BUCKET)
@@ -62,7 +64,9 @@ def apply(name: str, body: str, parameters: dict[str, str]) -> dict[str, str]:
     request = {
         "StackName": name,
         "TemplateBody": body,
-        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        "Parameters": [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+        ],
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     }
     try:
@@ -93,8 +97,12 @@ def logs(name: str) -> None:
     """All lines of all functions of the stack, function by function."""
     cloudformation, client = boto3.client("cloudformation"), boto3.client("logs")
     resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
-    functions = [r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::Lambda::Function"]
-    groups = [r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::Logs::LogGroup"]
+    functions = [
+        r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::Lambda::Function"
+    ]
+    groups = [
+        r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::Logs::LogGroup"
+    ]
     for group in groups + [f"/aws/lambda/{function}" for function in functions]:
         try:
             pages = client.get_paginator("filter_log_events").paginate(logGroupName=group)

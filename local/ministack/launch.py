@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Start ministack, a local stand-in for AWS, with the gaps mended that Postern would fall into.
 
     GATEWAY_PORT=4566 IOT_MTLS_PORT=8883 AUTH=true python launch.py
 
-ministack 1.5.33 is changed in memory only, by the `mend_*.py` modules beside this file; README.md
+ministack 1.5.33 is changed in memory only, by the `mend_*` modules beside this file; README.md
 lists the mends. They replace private functions, hence the exact version.
 """
 

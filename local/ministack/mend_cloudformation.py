@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ministack.services.cloudformation.provisioners as provisioners
-import ministack.services.lambda_svc as lambda_svc
-
-from mend_stepfunctions import definition_fault
+from mend_stepfunctions.definitions import definition_fault
+from ministack.services import lambda_svc
+from ministack.services.cloudformation import provisioners
 from patching import mend, require, stock
 
 require(lambda_svc, "_functions")

@@ -9,12 +9,9 @@ import re
 import struct
 from typing import Any
 
-import ministack.services.iot as iot
-import ministack.services.iot_data as iot_data
-import ministack.services.lambda_svc as lambda_svc
-from ministack.core.responses import error_response_json, request_scope
-
 import roles
+from ministack.core.responses import error_response_json, request_scope
+from ministack.services import iot, iot_data, lambda_svc
 from patching import mend, require, stock
 
 MAX_PAYLOAD = 131_072  # "AWS IoT Core endpoints and quotas": Maximum inbound payload
@@ -226,7 +223,7 @@ async def _dispatch_rule_action(
 
 
 def invoke_for_rule(function_arn: str, rule_name: str, event: Any) -> None:
-    function, config, name = lambda_svc._get_func_record_for_ref(function_arn)
+    function, config, _ = lambda_svc._get_func_record_for_ref(function_arn)
     if not function or not config:
         raise ActionRefused(f"Function not found: {function_arn}")
     rule_arn = iot._topic_rule_arn(rule_name)

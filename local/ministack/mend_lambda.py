@@ -14,15 +14,10 @@ import threading
 import time
 from typing import Any
 
-import ministack.core.lambda_runtime as lambda_runtime
-import ministack.services.eventbridge as eventbridge
-import ministack.services.lambda_svc as lambda_svc
-import ministack.services.s3 as s3
-import ministack.services.sns as sns
-import ministack.services.sqs as sqs
-from ministack.core.responses import error_response_json, new_uuid, request_scope
-
 import roles
+from ministack.core import lambda_runtime
+from ministack.core.responses import error_response_json, new_uuid, request_scope
+from ministack.services import eventbridge, lambda_svc, s3, sns, sqs
 from patching import mend, require, stock
 
 logger = logging.getLogger("lambda")

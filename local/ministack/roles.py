@@ -13,13 +13,12 @@ import secrets
 import uuid
 from typing import Any
 
-import ministack.app as app
 import ministack.core.iam_evaluator as iam
-import ministack.core.lambda_runtime as lambda_runtime
 import ministack.services.iam as iam_service
-import ministack.services.lambda_svc as lambda_svc
 import ministack.services.stepfunctions as sfn
-
+from ministack import app
+from ministack.core import lambda_runtime
+from ministack.services import lambda_svc
 from patching import require
 
 require(app, "AUTH")

@@ -28,16 +28,19 @@ pub(crate) fn explain(error: &ConnectionError) -> String {
     }
 }
 
-/// The first error of type `E` in the chain; rustls and the resolver hide theirs inside `io::Error`.
+/// The first error of type `E` in the chain.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     if let Some(found) = error.downcast_ref::<E>() {
         return Some(found);
     }
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    match inner.and_then(|inner| find::<E>(inner)) {
-        Some(found) => Some(found),
-        None => error.source().and_then(find::<E>),
+    // Two that do not give what they hold as their source.
+    if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return find::<E>(inner);
     }
+    if let Some(StateError::Deserialization(inner)) = error.downcast_ref() {
+        return find::<E>(inner);
+    }
+    error.source().and_then(find::<E>)
 }
 
 fn explain_tls(error: &rustls::Error) -> String {

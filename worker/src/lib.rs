@@ -22,7 +22,7 @@
 //! ```
 //!
 //! # What happens to a job
-//! receive → check → note in the [ledger](ledger) → PUBACK → `ACCEPTED` → run → answer until the broker has
+//! receive → check → note in the [ledger] → PUBACK → `ACCEPTED` → run → answer until the broker has
 //! it (PUBACK) → done. The PUBACK for a job never waits for the job: AWS IoT Core would send it again after
 //! 30 seconds. While a handler runs, heartbeats go out from another thread, so a handler may block.
 //!

@@ -258,6 +258,22 @@ mod tests {
         }
     }
 
+    /// A name that a state machine's `Retry` or `Catch` waits for in vain is worse than none.
+    #[test]
+    fn the_state_machine_matches_these_errors_and_no_others() {
+        let definition = include_str!("../../../statemachines/on-prem-job.asl.json");
+        let words = definition.split('"').filter(|word| word.starts_with("Dispatcher."));
+        let matched: std::collections::BTreeSet<_> = words.collect();
+        let raised = [
+            Error::InvalidInput(InvalidRequest::Shape(String::new())),
+            Error::InvalidTopic(InvalidTopic::EmptyLevel),
+            Error::PayloadTooLarge(0),
+            Error::Throttled(String::new()),
+            Error::PublishFailed(String::new()),
+        ];
+        assert_eq!(matched, raised.iter().map(NamedError::name).collect());
+    }
+
     #[test]
     fn a_wrong_environment_is_named() {
         for list in [[("WORKER_TOPIC", "a/+")], [("WORKER_TOPIC", "{who}/x")], [("DEFAULT_TENANT", "a/b")]] {

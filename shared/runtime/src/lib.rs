@@ -1,4 +1,4 @@
-//! What every Postern function's `main` does: configuration from the environment ([`env`]), logs ([`log`]),
+//! What every Postern function's `main` does: configuration from the environment ([`mod@env`]), logs ([`log`]),
 //! metrics ([`metrics`]), AWS clients ([`aws`]), and errors that Step Functions can match ([`NamedError`]).
 //!
 //! ```no_run

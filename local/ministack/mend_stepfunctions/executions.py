@@ -1,0 +1,209 @@
+"""Whole executions: walking through the states, starting, stopping, TimeoutSeconds."""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import json
+import re
+import threading
+from typing import Any
+
+import ministack.services.stepfunctions as sfn
+from patching import mend, require, stock
+
+from mend_stepfunctions.faults import MAX_DATA, TaskError, check_size, refuse, text, too_long
+from mend_stepfunctions.history import LAST_EVENT, NOT_TRUNCATED, record
+from mend_stepfunctions.paths import CONTEXT, assign_variables, is_jsonata
+from mend_stepfunctions.scope import EXECUTION, SCOPE, Cancelled, Scope, current_scope
+
+require(
+    sfn,
+    "_emit_execution_status_event",
+    "_execute_choice",
+    "_execute_map",
+    "_execute_parallel",
+    "_execute_pass",
+    "_execute_wait",
+    "_executions",
+    "_fail_state_error",
+    "_resolve_state_machine_arn",
+    "_state_machines",
+)
+
+
+@mend(sfn, "_run_sub_machine")
+def run_states(states: dict, start_at: str, data: Any, execution: dict, ctx: dict) -> Any:
+    """Walk from `start_at` to an end: a whole execution, a branch, or an iteration.
+
+    AWS: the states of branches are in the history too; at most 256 KiB go from state to state.
+    ministack: neither; and it walks on when the execution was stopped or a sibling has failed.
+    """
+    name: str | None = start_at
+    data = copy.deepcopy(data)
+    CONTEXT.set(ctx)
+    while name is not None:
+        current_scope().check()
+        here, state = name, states[name]
+        kind = state["Type"]
+        ctx["State"] = {"Name": here, "EnteredTime": sfn.now_iso(), "RetryCount": 0}
+        entered = {"name": here, "input": text(data), "inputDetails": NOT_TRUNCATED}
+        sfn._add_event(execution, f"{kind}StateEntered", {"stateEnteredEventDetails": entered})
+        if kind == "Fail":
+            raise TaskError(*sfn._fail_state_error(state, data, ctx))
+        if kind == "Succeed":
+            data, name = end_at_succeed(state, data, ctx), None
+        elif kind in ("Task", "Parallel", "Map"):
+            run = getattr(sfn, f"_execute_{kind.lower()}")
+            data, name = run(state, data, execution, ctx)
+        else:
+            given, run = data, getattr(sfn, f"_execute_{kind.lower()}")
+            data, name = run(state, given, ctx)
+            if not is_jsonata(state, ctx):
+                assign_variables(state, data if kind == "Pass" else given, ctx)
+        check_size(data, f"The state '{here}' returned a result with a size exceeding")
+        exited = {"name": here, "output": text(data), "outputDetails": NOT_TRUNCATED}
+        sfn._add_event(execution, f"{kind}StateExited", {"stateExitedEventDetails": exited})
+    return data
+
+
+def end_at_succeed(state: dict, data: Any, ctx: dict) -> Any:
+    if is_jsonata(state, ctx):
+        return sfn._apply_jsonata_output(state, data, ctx, default=data)
+    return sfn._apply_output_path(state, sfn._apply_input_path(state, data, ctx), ctx)
+
+
+_end_lock = threading.Lock()
+_running: dict[str, Scope] = {}  # execution ARN -> its scope
+
+
+def end_execution(execution: dict, status: str, **outcome: str) -> bool:
+    """Bring a running execution to its end, once: false when it has ended already."""
+    with _end_lock:
+        if execution["status"] != "RUNNING":
+            return False
+        execution.update(status=status, stopDate=sfn.now_iso(), **outcome)
+    word = {"SUCCEEDED": "Succeeded", "FAILED": "Failed", "TIMED_OUT": "TimedOut"}[status]
+    record(execution, f"Execution{word}", outcome)
+    sfn._emit_execution_status_event(execution)
+    return True
+
+
+@mend(sfn, "_run_execution")
+def _run_execution(arn: str) -> None:
+    # In a context of its own: a nested `startExecution.sync` runs in its parent's thread.
+    contextvars.copy_context().run(walk_execution, arn)
+
+
+def walk_execution(arn: str) -> None:
+    """Run a whole execution.
+
+    AWS: TimeoutSeconds of the machine ends it as TIMED_OUT ("State machine structure"); the
+    context object holds Execution.RoleArn ("Contents of the Context object"); a failed execution
+    has no output (API reference "DescribeExecution").
+    ministack: none of these; and it starts only after 150 ms.
+    """
+    execution = sfn._executions[arn]
+    machine = sfn._state_machines[execution["stateMachineArn"]]
+    definition = json.loads(machine["definition"])
+    data = json.loads(execution["input"])
+    scope = Scope()
+    _running[arn] = scope
+    if execution["status"] != "RUNNING":  # stopped before it had begun
+        scope.cancel()
+    SCOPE.set(scope)
+    EXECUTION.set(execution)
+    LAST_EVENT.set([arn, len(execution["events"])])
+    execution["events"][0].setdefault("previousEventId", 0)
+    ctx = {
+        "QueryLanguage": definition.get("QueryLanguage", "JSONPath"),
+        "Execution": {
+            "Id": arn,
+            "Input": data,
+            "Name": execution["name"],
+            "RoleArn": machine["roleArn"],
+            "StartTime": execution["startDate"],
+        },
+        "StateMachine": {"Id": execution["stateMachineArn"], "Name": machine["name"]},
+        "variables": {},
+    }
+
+    def time_out() -> None:
+        if end_execution(execution, "TIMED_OUT"):
+            scope.cancel()
+
+    timeout = definition.get("TimeoutSeconds")
+    context = contextvars.copy_context()
+    timer = threading.Timer(timeout or 0, context.run, (time_out,))
+    timer.daemon = True
+    if timeout:
+        timer.start()
+    try:
+        output = run_states(definition["States"], definition["StartAt"], data, execution, ctx)
+        end_execution(execution, "SUCCEEDED", output=text(output))
+    except Cancelled:
+        pass
+    except TaskError as error:
+        end_execution(execution, "FAILED", error=error.error, cause=error.cause)
+    except Exception as error:  # noqa: BLE001 - an execution must end
+        sfn.logger.exception("Step Functions execution %s", arn)
+        end_execution(execution, "FAILED", error="States.Runtime", cause=repr(error))
+    finally:
+        timer.cancel()
+        scope.cancel()
+        _running.pop(arn, None)
+
+
+_stock_stop_execution = stock(sfn, "_stop_execution")
+
+
+@mend(sfn, "_stop_execution")
+def _stop_execution(data: dict) -> tuple:
+    """StopExecution ends what waits, and its tokens with it (API reference "StopExecution").
+
+    ministack: marks it ABORTED, but threads and tokens live on.
+    """
+    arn = data.get("executionArn")
+    with _end_lock:
+        response = _stock_stop_execution(data)
+    scope = _running.get(arn)
+    if scope is not None and response[0] == 200:
+        scope.cancel()
+    return response
+
+
+_stock_start_execution = stock(sfn, "_start_execution")
+
+
+@mend(sfn, "_start_execution")
+def _start_execution(data: dict) -> tuple:
+    """AWS (API reference "StartExecution"): input must be JSON of at most 256 KiB; a name has
+    1..80 characters of a restricted set; the same name and input as of a *running* execution
+    answer with that one.
+
+    ministack: none of these.
+    """
+    given = data.get("input", "{}")
+    refusal = too_long(data, {"input": MAX_DATA})
+    if refusal:
+        return refusal
+    try:
+        json.loads(given)
+    except ValueError:
+        return refuse(
+            "InvalidExecutionInput",
+            "Invalid State Machine Execution Input: 'Input is not valid JSON'",
+        )
+    name = data.get("name")
+    if name is not None:
+        if not re.fullmatch(r"[^\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f]{1,80}", name):
+            return refuse("InvalidName", f"Invalid Name: '{name}'")
+        arn = sfn._resolve_state_machine_arn(data.get("stateMachineArn", ""))
+        machine = arn and sfn._state_machines[arn]
+        running = machine and sfn._executions.get(
+            machine["stateMachineArn"].replace(":stateMachine:", ":execution:") + ":" + name
+        )
+        if running and running["status"] == "RUNNING" and running["input"] == given:
+            started = {"executionArn": running["executionArn"]}
+            return sfn.json_response({**started, "startDate": running["startDate"]})
+    return _stock_start_execution(data)

@@ -1,0 +1,90 @@
+"""Waiting, and being told to stop."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ministack.services.stepfunctions as sfn
+from patching import mend, require
+
+require(sfn, "_SFN_WAIT_SCALE")
+
+
+class Cancelled(BaseException):
+    """The execution was stopped or timed out, or a sibling branch failed: unwind silently."""
+
+
+class Scope:
+    """What can be cancelled as one: an execution, or the branches of one Parallel or Map state.
+
+    Every wait of the interpreter goes through `wait`, so that cancelling a scope wakes all that
+    waits in it at once, its inner scopes included, and no thread and no token outlives it.
+    """
+
+    def __init__(self, outer: Scope | None = None) -> None:
+        self._lock = threading.Lock()
+        self._on_cancel: set[Callable[[], None]] = set()
+        self._outer = outer
+        self.cancelled = False
+        if outer is not None:
+            outer._listen(self.cancel)
+
+    def _listen(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if not self.cancelled:
+                self._on_cancel.add(callback)
+                return
+        callback()
+
+    def _unlisten(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            self._on_cancel.discard(callback)
+
+    def cancel(self) -> None:
+        with self._lock:
+            self.cancelled = True
+            callbacks, self._on_cancel = self._on_cancel, set()
+        for callback in callbacks:
+            callback()
+        if self._outer is not None:
+            self._outer._unlisten(self.cancel)
+
+    def check(self) -> None:
+        if self.cancelled:
+            raise Cancelled
+
+    def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
+        """Wait for `event`; true when it was set, false when `seconds` passed first."""
+        self._listen(event.set)
+        try:
+            happened = event.wait(seconds)
+        finally:
+            self._unlisten(event.set)
+        self.check()
+        return happened
+
+
+SCOPE: contextvars.ContextVar[Scope] = contextvars.ContextVar("scope")
+EXECUTION: contextvars.ContextVar[dict | None] = contextvars.ContextVar("execution", default=None)
+
+
+def current_scope() -> Scope:
+    return SCOPE.get(None) or Scope()
+
+
+def start_thread(function: Callable[..., Any], *args: Any) -> None:
+    """Run in a daemon thread which keeps the account, region, scope and event chain."""
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(function, *args), daemon=True).start()
+
+
+@mend(sfn, "_scaled_sleep")
+def _scaled_sleep(seconds: float) -> None:
+    """Wait states and Retry intervals end when the execution is stopped ("StopExecution").
+
+    ministack: time.sleep, which a stopped execution sleeps to its end.
+    """
+    current_scope().wait(threading.Event(), max(0.0, seconds * sfn._SFN_WAIT_SCALE))

@@ -1,0 +1,123 @@
+"""Task tokens, and the answers to them: SendTaskSuccess, SendTaskFailure, SendTaskHeartbeat."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ministack.services.stepfunctions as sfn
+from ministack.core import iam_actions
+from patching import mend, require, stock
+
+from mend_stepfunctions.faults import MAX_DATA, refuse, too_long
+from mend_stepfunctions.scope import current_scope
+
+MAX_TOKEN, MAX_ERROR, MAX_CAUSE = 2_048, 256, 32_768  # API reference, SendTask*
+
+require(sfn, "_task_tokens")
+
+_machine_of: dict[str, str] = {}  # every token that there was -> ARN of its state machine
+_lock = threading.RLock()
+
+
+def new_token() -> str:
+    """AWS's tokens are hundreds of characters of base64 ("Wait for a Callback with Task Token").
+
+    ministack: a UUID, beside which every buffer is large enough.
+    """
+    return base64.b64encode(b"\0\0\0\x2a" + secrets.token_bytes(500)).decode()
+
+
+def open_token(token: str, execution: dict) -> dict:
+    """A waiting task, in the shape that ministack's own activity tasks have too."""
+    task = {"event": threading.Event(), "result": None, "error": None}
+    task.update(heartbeat=time.monotonic(), scope=current_scope())
+    _machine_of[token] = execution["stateMachineArn"]
+    sfn._task_tokens[token] = task
+    return task
+
+
+def close_token(token: str) -> None:
+    with _lock:
+        sfn._task_tokens.pop(token, None)
+
+
+def is_cancelled(task: dict) -> bool:
+    """Whether its execution or branch has ended. (An activity task of ministack's has no scope.)"""
+    return "scope" in task and task["scope"].cancelled
+
+
+def settle(task: dict, result: str | None = None, error: dict | None = None) -> None:
+    """Give a waiting task its result or its error. The first one counts."""
+    with _lock:
+        if not task["event"].is_set():
+            task["result"], task["error"] = result, error
+            task["event"].set()
+
+
+_stock_resource = stock(iam_actions, "extract_resource_arn")
+
+
+@mend(iam_actions, "extract_resource_arn")
+def extract_resource_arn(
+    service: str, method: str, path: str, headers: dict, body: bytes, *rest: Any
+) -> str:
+    """The permission to answer a task can name the state machine.
+
+    AWS: so the CDK's `grantTaskResponse` and the samples for callbacks grant it.
+    ministack: asks for a permission on every resource.
+    """
+    if service == "states" and ".SendTask" in headers.get("x-amz-target", ""):
+        with contextlib.suppress(ValueError, AttributeError, TypeError):
+            return _machine_of.get(json.loads(body).get("taskToken"), "*")
+    return _stock_resource(service, method, path, headers, body, *rest)
+
+
+def answer_task(data: dict, limits: dict[str, int], answer: Callable[[dict], None]) -> tuple:
+    """What SendTaskSuccess, SendTaskFailure and SendTaskHeartbeat have in common (API reference).
+
+    AWS: InvalidToken for what never was a token, TaskTimedOut for one whose task has ended in
+    whatever way, ValidationException for too long a member.
+    ministack: TaskDoesNotExist for all of these, or accepts; no limits.
+    """
+    refusal = too_long(data, {"taskToken": MAX_TOKEN, **limits})
+    if refusal:
+        return refusal
+    token = data.get("taskToken") or ""
+    with _lock:
+        task = sfn._task_tokens.get(token)
+        if task is None and token not in _machine_of:
+            return refuse("InvalidToken", "Invalid Token: 'Invalid token'")
+        if task is None or task["event"].is_set() or is_cancelled(task):
+            return refuse("TaskTimedOut", "Task Timed Out: 'Provided task does not exist anymore'")
+        answer(task)
+    return sfn.json_response({})
+
+
+@mend(sfn, "_send_task_success")
+def _send_task_success(data: dict) -> tuple:
+    """Non-JSON output is InvalidOutput (API reference "SendTaskSuccess"). ministack: accepted."""
+    output = data.get("output") or ""
+    try:
+        json.loads(output)
+    except ValueError:
+        return refuse("InvalidOutput", "Invalid Output: 'Output is not valid JSON'")
+    return answer_task(data, {"output": MAX_DATA}, lambda task: settle(task, result=output))
+
+
+@mend(sfn, "_send_task_failure")
+def _send_task_failure(data: dict) -> tuple:
+    error = {"Error": data.get("error") or "", "Cause": data.get("cause") or ""}
+    limits = {"error": MAX_ERROR, "cause": MAX_CAUSE}
+    return answer_task(data, limits, lambda task: settle(task, error=error))
+
+
+@mend(sfn, "_send_task_heartbeat")
+def _send_task_heartbeat(data: dict) -> tuple:
+    return answer_task(data, {}, lambda task: task.update(heartbeat=time.monotonic()))

@@ -1,0 +1,52 @@
+//! A worker whose jobs a test controls: `hold` runs until the file that its input names is there, and blocks
+//! its thread while it waits, as a handler that calls a slow database driver would.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use postern_worker::{Add, Handler, JobContext, Registry, TaskFailure};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+struct Hold;
+
+impl Handler for Hold {
+    type Output = Value;
+
+    async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
+        let input: Value = job.input()?;
+        let file = input["until"].as_str().unwrap_or_default();
+        while !Path::new(file).exists() {
+            if job.is_cancelled() {
+                return Err(TaskFailure::new("Hold.Cancelled", "told to stop"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(input)
+    }
+}
+
+struct Echo;
+
+impl Handler for Echo {
+    type Output = Box<RawValue>;
+
+    async fn run(&self, job: JobContext) -> Result<Self::Output, TaskFailure> {
+        Ok(job.raw_input().to_owned())
+    }
+}
+
+struct Twice;
+
+impl Handler for Twice {
+    type Output = [Box<RawValue>; 2];
+
+    async fn run(&self, job: JobContext) -> Result<Self::Output, TaskFailure> {
+        Ok([job.raw_input().to_owned(), job.raw_input().to_owned()])
+    }
+}
+
+fn main() -> ExitCode {
+    postern_worker::main(Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice))
+}

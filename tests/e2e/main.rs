@@ -1,0 +1,10 @@
+//! End-to-end tests: the real functions and the real worker, on the emulated cloud (IAM and IoT policies
+//! enforced) and on mosquitto, the second broker.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod events;
+mod jobs;
+mod permissions;
+mod stack;
+mod worker_on_mosquitto;

@@ -1,0 +1,120 @@
+//! The template grants what is needed and no more: whatever is taken away makes something fail.
+
+use postern_local::{Deployment, Process};
+
+use crate::stack::{MACHINE, PATIENCE, Stack, said};
+
+const TEMPLATE: &str = "template.yml";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_to_publish_no_job_goes_out() {
+    let deployment = Deployment::new("test")
+        .edit(
+            TEMPLATE,
+            "Action: iot:Publish\n                Resource: !Sub\n",
+            "Action: iot:Receive\n                Resource: !Sub\n",
+        )
+        .edit(MACHINE, r#""MaxAttempts": 4"#, r#""MaxAttempts": 1"#);
+    let stack = Stack::with("no-publish", deployment).await;
+    let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Dispatcher.PublishFailed"), "{finished:?}");
+    assert!(finished.cause.unwrap().contains("HTTP 403"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_to_answer_the_answer_is_a_dead_letter() {
+    let deployment = Deployment::new("test").edit(
+        TEMPLATE,
+        "[states:SendTaskSuccess, states:SendTaskFailure, states:SendTaskHeartbeat]",
+        "[states:SendTaskHeartbeat]",
+    );
+    let mut stack = Stack::with("no-answer", deployment).await;
+    stack.worker().await;
+    stack.execute(r#"{"a":1,"b":2}"#).await;
+    let letter = stack.dead_letter().await;
+    assert_eq!(letter["responsePayload"]["errorType"], "TaskTokenDone.AccessDenied", "{letter}");
+    assert_eq!(letter["requestPayload"]["result"], 3, "nothing is lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_functions_permission_the_rules_error_action_keeps_the_answer() {
+    let deployment = Deployment::new("test").edit(
+        TEMPLATE,
+        "Principal: iot.amazonaws.com\n      SourceArn: !GetAtt AnswerRule.Arn",
+        "Principal: events.amazonaws.com\n      SourceArn: !GetAtt AnswerRule.Arn",
+    );
+    let stack = Stack::with("no-invoke", deployment).await;
+    stack.publish(r#"{"TaskToken":"t","result":1}"#).await;
+    let letter = stack.dead_letter().await;
+    assert_eq!(letter["topic"], "tenant1/to/lambda", "{letter}");
+    assert!(letter["failures"][0]["failedResource"].is_string(), "{letter}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_state_machines_permission_the_first_task_fails_at_once() {
+    let deployment = Deployment::new("test").edit(
+        TEMPLATE,
+        "Action: lambda:InvokeFunction\n                Resource: !GetAtt DispatcherFunction.Arn",
+        "Action: lambda:GetFunction\n                Resource: !GetAtt DispatcherFunction.Arn",
+    );
+    let stack = Stack::with("no-machine-role", deployment).await;
+    let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Lambda.AWSLambdaException"), "{finished:?}");
+}
+
+/// Waits until a program has ended by itself.
+async fn ended(process: &mut Process) -> std::process::ExitStatus {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = process.ended() {
+            return status;
+        }
+        assert!(tokio::time::Instant::now() < end, "it still runs:\n{}", process.said());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_held_to_its_tenants_topics() {
+    let stack = Stack::start("foreign-topic").await;
+    let program = stack.project.program("postern-worker");
+    let mut worker = stack.files.start(&program, &["--tenant", "tenant2"]).unwrap();
+    let status = ended(&mut worker).await;
+    assert_eq!(status.code(), Some(1));
+    assert!(worker.said().contains("iot:Subscribe on topicfilter/tenant2/to/worker"), "{}", worker.said());
+
+    let mut check = stack.files.start(&program, &["--tenant", "tenant2", "--check"]).unwrap();
+    assert_eq!(ended(&mut check).await.code(), Some(1));
+    let report = check.said();
+    assert!(report.contains("certificate: ok") && report.contains("connection: ok"), "{report}");
+    assert!(report.contains("subscription: FAILED"), "{report}");
+
+    let mut check = stack.files.start(&program, &["--client-id", "somebody-else", "--check"]).unwrap();
+    assert_eq!(ended(&mut check).await.code(), Some(1));
+    assert!(check.said().contains("connection: FAILED"), "{}", check.said());
+
+    let mut check = stack.files.start(&program, &["--check"]).unwrap();
+    assert_eq!(ended(&mut check).await.code(), Some(0), "{}", check.said());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stacks_and_two_tenants_fit_into_one_account() {
+    let first = Deployment::new("first").parameter("TenantFilter", "tenant1");
+    let mut stack = Stack::with("two-stacks", first).await;
+    let second =
+        Deployment::new("second").parameter("DefaultTenant", "plant-7").parameter("TenantFilter", "plant-7");
+    let second = stack.cloud.deploy(&second).await.unwrap();
+    let files = stack.cloud.enroll(&second, None).await.unwrap();
+    stack.worker().await;
+    let worker = files.start(&stack.project.program("postern-worker"), &[]).unwrap();
+    said(&worker, r#""message":"subscribed""#).await;
+    for (machine, a) in [(stack.outputs.state_machine(), 1), (second.state_machine(), 2)] {
+        let input = format!(r#"{{"a":{a},"b":0}}"#);
+        let execution = stack.executions.start(machine, &input).await.unwrap();
+        let output = stack.end(&execution).await.output.unwrap();
+        assert_eq!(output, format!(r#"{{"a":{a},"b":0,"lambdaOutput":{{"result":{a}}}}}"#));
+    }
+    assert_eq!(worker.said().matches("job received").count(), 1, "each worker ran its own tenant's job");
+}
