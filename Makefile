@@ -93,25 +93,29 @@ clean: ## Delete what was built and installed
 
 # ---- Tools, pinned -------------------------------------------------------------------------------
 
+# A virtual environment with exactly the packages that a requirements file names.
+define python_packages
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+    { echo "$(PYTHON) is older than 3.11: name another with PYTHON=..."; exit 1; }; \
+rm -rf $(@D); \
+$(PYTHON) -m venv $(@D); \
+$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
+touch $@
+endef
+
 .PHONY: tools
 tools: $(TOOLS)/venv/.done
 
 $(TOOLS)/venv/.done: local/ministack/requirements.txt
 	@echo "== installing the emulator into $(TOOLS)/venv (pinned, hashes checked)"
-	@rm -rf $(@D)
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	@touch $@
+	@$(call python_packages)
 
 .PHONY: lint-tools
 lint-tools: $(TOOLS)/lint-venv/.done $(TOOLS)/lint-npm/.done $(TOOLS)/bin/cargo-deny
 
 $(TOOLS)/lint-venv/.done: .ci/lint/requirements.txt
 	@echo "== installing sam and ruff into $(@D) (pinned, hashes checked)"
-	@rm -rf $(@D)
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	@touch $@
+	@$(call python_packages)
 
 $(TOOLS)/lint-npm/.done: .ci/lint/package-lock.json
 	@echo "== installing asl-validator into $(@D) (pinned, hashes checked)"

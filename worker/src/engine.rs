@@ -82,7 +82,12 @@ impl<L: Link> Engine<L> {
                         () = stop.cancelled() => break Stopped::Asked,
                         Ok(permit) = Arc::clone(&jobs_left).acquire_owned() => permit,
                     };
-                    runner.receive(&payload, receipt, permit, &jobs).await;
+                    // Over a broken connection the acknowledgement waits; a stop does not. What it leaves
+                    // unacknowledged comes again.
+                    tokio::select! {
+                        () = stop.cancelled() => break Stopped::Asked,
+                        () = runner.receive(&payload, receipt, permit, &jobs) => {}
+                    }
                 }
             }
         };

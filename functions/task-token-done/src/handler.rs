@@ -102,12 +102,13 @@ where
         Some("TaskTimedOut" | "TaskDoesNotExist" | "InvalidToken") => Ok(Reply::Closed(reason)),
         // The token's length and the failure's were checked: what a validation error is left for is the output.
         Some("InvalidOutput" | "ValidationException") => Ok(Reply::InvalidOutput(reason)),
-        _ => Err(match kind {
-            Failure::Throttled => Error::Throttled(reason),
-            Failure::Unavailable => Error::Unavailable(reason),
-            Failure::Denied => Error::AccessDenied(reason),
-            Failure::TooLarge | Failure::Refused => Error::Refused(reason),
-        }),
+        _ => match kind {
+            Failure::TooLarge => Ok(Reply::InvalidOutput(reason)),
+            Failure::Throttled => Err(Error::Throttled(reason)),
+            Failure::Unavailable => Err(Error::Unavailable(reason)),
+            Failure::Denied => Err(Error::AccessDenied(reason)),
+            Failure::Refused => Err(Error::Refused(reason)),
+        },
     }
 }
 
