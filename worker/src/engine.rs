@@ -221,7 +221,7 @@ impl<L: Link> Runner<L> {
             () = &mut late => return Err(deadline_exceeded(job)),
             slot = self.slots.acquire() => slot,
         };
-        let cancelled = self.abort.child_token();
+        let cancelled = CancellationToken::new();
         let kind = job.kind.as_deref().unwrap_or(&self.engine.default_kind);
         let run = self.engine.registry.start(kind, JobContext::new(Arc::clone(job), cancelled.clone()))?;
         let mut handler = self.engine.handlers.spawn(run);
