@@ -14,7 +14,8 @@ PROGRAMS := -p dispatcher -p task-token-done -p postern-worker -p postern-local
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := local infra
 CARGO_DENY := 0.20.2
-LOCAL := cargo run --quiet -p postern-local --
+# Not by `cargo run`: for one package alone, cargo would build its dependencies once more, with other features.
+LOCAL := $(or $(CARGO_TARGET_DIR),target)/debug/postern-local
 # cargo-lambda must never install a toolchain behind our back.
 export RUSTUP_DIST_SERVER := http://127.0.0.1:9
 
@@ -54,8 +55,7 @@ enroll: tools ## Give a worker of a deployed stack its certificate: make enroll 
 .PHONY: test
 test: tools mosquitto ## All tests: unit, property, end to end, and the emulator's mends
 	@echo "== building"
-	@cargo build --locked --workspace
-	@cargo test --locked --workspace --no-run --quiet
+	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
 	@echo "== testing the emulator's mends"
