@@ -154,12 +154,68 @@ fn trace_parent(xray: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[path = "../../../shared/runtime/testing/stub.rs"]
+mod stub;
+
+#[cfg(test)]
 mod tests {
     use std::cell::RefCell;
 
     use serde_json::{Value, json};
 
+    use super::stub::Stub;
     use super::*;
+
+    /// What comes of a job when the real client gets this from AWS IoT Core, and what it asked for.
+    async fn when_told(status: u16, code: &'static str) -> (Option<&'static str>, Vec<(String, String)>) {
+        let stub = Stub::answering(status, code);
+        let sdk = postern_runtime::aws::config_for(&stub.endpoint, "us-east-1", ("test", "test")).await;
+        let event = json!({"Input": 1, "TaskToken": "abc", "Job": {"TimeoutSeconds": 90}});
+        let event = RawValue::from_string(event.to_string()).unwrap();
+        let iot = aws_sdk_iotdataplane::Client::new(&sdk);
+        let done = dispatch(&iot, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await;
+        let requests = stub.requests.lock().unwrap().clone();
+        (done.err().map(|error| error.name()), requests)
+    }
+
+    #[tokio::test]
+    async fn a_message_has_the_properties_of_the_contract() {
+        let (error, requests) = when_told(200, "").await;
+        assert_eq!((error, requests.len()), (None, 1));
+        let (head, body) = &requests[0];
+        for part in [
+            "post /topics/tenant1%2fto%2fworker?",
+            "qos=1",
+            "contenttype=application%2fjson",
+            "messageexpiry=90",
+            "x-amz-mqtt5-payload-format-indicator: utf8_data",
+            // The JobId, in base64.
+            &format!(
+                "x-amz-mqtt5-correlation-data: {}",
+                BASE64.encode("ba7816bf8f01cfea414140de5dae2223").to_lowercase()
+            ),
+        ] {
+            assert!(head.contains(part), "{part} is not in\n{head}");
+        }
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["TaskToken"], "abc");
+    }
+
+    #[tokio::test]
+    async fn every_answer_of_iot_core_has_its_name() {
+        for (status, code, name, attempts) in [
+            (429, "ThrottlingException", "Dispatcher.Throttled", 3),
+            (503, "ServiceUnavailable", "Dispatcher.PublishFailed", 3),
+            (500, "InternalFailureException", "Dispatcher.PublishFailed", 3),
+            (401, "UnauthorizedException", "Dispatcher.PublishFailed", 1),
+            (403, "ForbiddenException", "Dispatcher.PublishFailed", 1),
+            (400, "InvalidRequestException", "Dispatcher.PublishFailed", 1),
+            (413, "RequestEntityTooLargeException", "Dispatcher.PayloadTooLarge", 1),
+        ] {
+            let (error, requests) = when_told(status, code).await;
+            assert_eq!((error, requests.len()), (Some(name), attempts), "{code}");
+        }
+    }
 
     /// Keeps what was published, or refuses it.
     #[derive(Default)]

@@ -163,10 +163,51 @@ async fn succeed(tasks: &impl Tasks, token: &TaskToken, result: &RawValue) -> Re
 }
 
 #[cfg(test)]
+#[path = "../../../shared/runtime/testing/stub.rs"]
+mod stub;
+
+#[cfg(test)]
 mod tests {
     use std::cell::RefCell;
 
+    use super::stub::Stub;
     use super::*;
+
+    const RESULT: &str = r#"{"TaskToken":"abc","result":1}"#;
+
+    /// What comes of a result when the real client gets this from Step Functions.
+    async fn when_told(status: u16, code: &'static str) -> (Result<Action, &'static str>, usize) {
+        let stub = Stub::answering(status, code);
+        let config = postern_runtime::aws::config_for(&stub.endpoint, "us-east-1", ("test", "test")).await;
+        let event = RawValue::from_string(RESULT.to_owned()).unwrap();
+        let done = answer(&aws_sdk_sfn::Client::new(&config), &event).await;
+        let calls = stub.requests.lock().unwrap().len();
+        (done.map(|done| done.outcome).map_err(|error| error.name()), calls)
+    }
+
+    #[tokio::test]
+    async fn every_answer_of_step_functions_has_its_consequence() {
+        assert_eq!(when_told(200, "").await, (Ok(Action::Succeeded), 1));
+        for code in ["TaskTimedOut", "TaskDoesNotExist", "InvalidToken"] {
+            assert_eq!(when_told(400, code).await, (Ok(Action::Closed), 1), "{code}");
+        }
+        for (status, code, name, attempts) in [
+            (400, "ThrottlingException", "TaskTokenDone.Throttled", 3),
+            (503, "ServiceUnavailable", "TaskTokenDone.Unavailable", 3),
+            (500, "InternalError", "TaskTokenDone.Unavailable", 3),
+            (400, "AccessDeniedException", "TaskTokenDone.AccessDenied", 1),
+            (400, "KmsAccessDeniedException", "TaskTokenDone.AccessDenied", 1),
+            (400, "KmsInvalidStateException", "TaskTokenDone.Refused", 1),
+        ] {
+            assert_eq!(when_told(status, code).await, (Err(name), attempts), "{code}");
+        }
+        // The failure that is sent in the place of the result meets the same stub, which refuses that too.
+        for (status, code) in
+            [(400, "InvalidOutput"), (400, "ValidationException"), (413, "RequestEntityTooLarge")]
+        {
+            assert_eq!(when_told(status, code).await, (Err("TaskTokenDone.Refused"), 2), "{code}");
+        }
+    }
 
     /// Notes the calls and answers each with the next reply; with `Taken` when there is none left.
     #[derive(Default)]
