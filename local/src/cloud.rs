@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct CloudOptions {
     pub gateway_port: Option<u16>,
     /// The port of MQTT; a free one unless given.
     pub mqtt_port: Option<u16>,
+    /// Whether it outlives the terminal it is started from.
+    pub stays: bool,
     /// More for the emulator's environment (`local/ministack/README.md` lists what there is).
     pub environment: Vec<(&'static str, &'static str)>,
 }
@@ -47,6 +50,9 @@ impl Cloud {
             .env("GATEWAY_PORT", gateway.to_string())
             .env("IOT_MTLS_PORT", mqtt.to_string())
             .envs(options.environment);
+        if options.stays {
+            command.process_group(0);
+        }
         let process = Process::start("the emulator", &mut command, &folder.join("cloud.log"))?;
         let mut cloud = Self { project: project.clone(), process, folder: folder.into(), gateway, mqtt };
         let end = Instant::now() + PATIENCE;
@@ -251,10 +257,20 @@ impl WorkerFiles {
         self.folder.join("key.pem")
     }
 
-    /// Starts `program` with this identity.
-    pub fn start(&self, program: &Path, arguments: &[&str]) -> Result<Process, Error> {
+    /// Where a worker that is started with this identity logs.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("worker.log")
+    }
+
+    /// `program` with this identity.
+    pub fn command(&self, program: &Path, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(program);
         command.arg("--config").arg(self.config()).args(arguments);
-        Process::start("the worker", &mut command, &self.folder.join("worker.log"))
+        command
+    }
+
+    /// Starts `program` with this identity.
+    pub fn start(&self, program: &Path, arguments: &[&str]) -> Result<Process, Error> {
+        Process::start("the worker", &mut self.command(program, arguments), &self.log())
     }
 }

@@ -1,3 +1,4 @@
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,14 +61,19 @@ impl Running {
         let begun = Instant::now();
         let step = |what: String| say(format_args!("{:6.1} s  {what}", begun.elapsed().as_secs_f64()));
         step("starting the emulator: ministack, with IAM and IoT policies enforced".into());
+        let stays = options.stays;
         let cloud = Cloud::start(project, folder, options).await?;
         step(format!("it listens on {}; deploying template.yml as the stack postern", cloud.endpoint()));
         let outputs = cloud.deploy(&Deployment::new("postern")).await?;
         step(format!("deployed; making a certificate for the worker {}", outputs.get("WorkerThingName")));
         let files = cloud.enroll(&outputs, None).await?;
         step("starting the worker, as in a private network: one outbound connection, no port".into());
-        let worker = files.start(&project.program("postern-worker"), &[])?;
-        let worker_log = files.config().with_file_name("worker.log");
+        let worker_log = files.log();
+        let mut worker = files.command(&project.program("postern-worker"), &[]);
+        if stays {
+            worker.process_group(0);
+        }
+        let worker = Process::start("the worker", &mut worker, &worker_log)?;
         let mut running = Self { worker, cloud, outputs, worker_log, project: project.clone() };
         let ready = "the worker to subscribe";
         let end = Instant::now() + PATIENCE;

@@ -44,8 +44,13 @@ pub(crate) async fn up() -> Result<bool, Error> {
     }
     let folder = fresh_folder(&project, FOLDER)?;
     // The ports that people know, so that what they note down stays true.
-    let ports = CloudOptions { gateway_port: Some(4_566), mqtt_port: Some(8_883), ..CloudOptions::default() };
-    let running = Running::start(&project, &folder, ports).await?;
+    let options = CloudOptions {
+        gateway_port: Some(4_566),
+        mqtt_port: Some(8_883),
+        stays: true,
+        ..CloudOptions::default()
+    };
+    let running = Running::start(&project, &folder, options).await?;
     let note = Note {
         endpoint: running.cloud.endpoint(),
         state_machine: running.outputs.state_machine().into(),
