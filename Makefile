@@ -93,12 +93,13 @@ clean: ## Delete what was built and installed
 
 # ---- Tools, pinned -------------------------------------------------------------------------------
 
-# A virtual environment with exactly the packages that a requirements file names.
+# A virtual environment with exactly the packages that a requirements file names; before them, those of $(1).
 define python_packages
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
     { echo "$(PYTHON) is older than 3.11: name another with PYTHON=..."; exit 1; }; \
 rm -rf $(@D); \
 $(PYTHON) -m venv $(@D); \
+$(if $(1),$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes $(1);) \
 $(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
 touch $@
 endef
@@ -115,7 +116,7 @@ lint-tools: $(TOOLS)/lint-venv/.done $(TOOLS)/lint-npm/.done $(TOOLS)/bin/cargo-
 
 $(TOOLS)/lint-venv/.done: .ci/lint/requirements.txt
 	@echo "== installing sam and ruff into $(@D) (pinned, hashes checked)"
-	@$(call python_packages)
+	@$(call python_packages,-r .ci/lint/pip.txt)
 
 $(TOOLS)/lint-npm/.done: .ci/lint/package-lock.json
 	@echo "== installing asl-validator into $(@D) (pinned, hashes checked)"

@@ -155,13 +155,13 @@ pub(crate) async fn said_times(process: &Process, text: &str, count: usize) {
     }
 }
 
-/// The edit of the state machine that makes its heartbeat three seconds and its handler the one that a test
-/// holds.
+/// The edit of the state machine that makes its heartbeat nine seconds (short enough to wait for, long enough
+/// for a busy machine to keep) and its handler the one that a test holds.
 pub(crate) fn held(deployment: Deployment) -> Deployment {
     deployment
         .edit(MACHINE, r#""Kind": "add""#, r#""Kind": "hold""#)
-        .edit(MACHINE, "            \"HeartbeatSeconds\": 60", "            \"HeartbeatSeconds\": 3")
-        .edit(MACHINE, "      \"HeartbeatSeconds\": 60,", "      \"HeartbeatSeconds\": 3,")
+        .edit(MACHINE, "            \"HeartbeatSeconds\": 60", "            \"HeartbeatSeconds\": 9")
+        .edit(MACHINE, "      \"HeartbeatSeconds\": 60,", "      \"HeartbeatSeconds\": 9,")
 }
 
 /// The state machine's file.
