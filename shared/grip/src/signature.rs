@@ -115,6 +115,13 @@ impl Verifier {
         }
     }
 
+    /// Whether a token is one of the key's, wherever it was found: for callers that hold the key and are not
+    /// the proxy. Without a key none is.
+    pub fn check_token(&self, token: &str) -> Result<(), InvalidSignature> {
+        let key = self.key.as_ref().ok_or(InvalidSignature::Signature)?;
+        self.verify(key, token.as_bytes(), SystemTime::now())
+    }
+
     /// Checks one token.
     fn verify(&self, key: &Key, token: &[u8], now: SystemTime) -> Result<(), InvalidSignature> {
         let (header, claims, signature) = parts(token).ok_or(InvalidSignature::Malformed)?;
