@@ -141,11 +141,21 @@ fn echo(config: &Config, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>
         metrics::count("GripOpened");
         ws.accept();
         ws.subscribe(CHANNEL)?;
+        if let Some(seconds) = keep_alive(request) {
+            ws.set_keep_alive_interval(seconds);
+        }
     }
     while let Some(message) = ws.recv() {
         ws.send(message);
     }
     Ok(ws.to_response())
+}
+
+/// `?keep-alive=20`: how often the client wants the function asked about an idle connection, in seconds.
+/// Every time is an invocation, so that nobody is asked who does not want it.
+fn keep_alive(request: &Request<Vec<u8>>) -> Option<u32> {
+    let query = request.uri().query()?;
+    query.split('&').find_map(|pair| pair.strip_prefix("keep-alive="))?.parse().ok()
 }
 
 /// Whether the caller has shown a key: the proxy's signature, or a token of the same key as

@@ -198,7 +198,7 @@ async fn every_sample_event_is_answered() {
             _ => answer["headers"].to_string(),
         };
         let body = answer["body"].as_str().unwrap();
-        let (status, header, start) = match name.rsplit("-").next().unwrap() {
+        let (status, header, start) = match name.rsplit('-').next().unwrap() {
             "open" => (200, "websocket-events", "OPEN\r\nTEXT"),
             "text" => (200, "websocket-events", "TEXT 7\r\nm:hello\r\n"),
             "binary" => (200, "websocket-events", "QklOQVJZIDUNCm06AP7/DQo="),
