@@ -11,7 +11,7 @@ use grip_stack::{Answer, Function, PATIENCE, Ports, Pushpin, Route, get, post};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Barrier, Semaphore};
+use tokio::sync::{Barrier, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -20,8 +20,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+/// Turns: many stacks side by side, but one alone where a test is about load.
+static TURNS: Semaphore = Semaphore::const_new(ALL_TURNS as usize);
+const ALL_TURNS: u32 = 8;
+
 /// A function, and a Pushpin in front of it.
 struct Stack {
+    _turn: SemaphorePermit<'static>,
     function: Function,
     pushpin: Pushpin,
     ports: Ports,
@@ -29,13 +34,31 @@ struct Stack {
 
 const SECRET: &str = "base64:AAEC/+8gc2VjcmV0";
 
+const SIGNED: [(&str, &str); 2] = [("GRIP_VERIFY_KEY", SECRET), ("GRIP_VERIFY_ISS", "pushpin")];
+
 impl Stack {
     /// Signed with a secret, which the function wants.
     async fn start() -> Self {
-        Self::with(&[("GRIP_VERIFY_KEY", SECRET), ("GRIP_VERIFY_ISS", "pushpin")], "pushpin", SECRET).await
+        Self::with(&SIGNED, "pushpin", SECRET).await
+    }
+
+    /// As [`start`](Self::start), with no other beside it.
+    async fn alone() -> Self {
+        let turn = TURNS.acquire_many(ALL_TURNS).await.unwrap();
+        Self::launch(turn, &SIGNED, "pushpin", SECRET).await
     }
 
     async fn with(variables: &[(&str, &str)], issuer: &str, key: &str) -> Self {
+        let turn = TURNS.acquire().await.unwrap();
+        Self::launch(turn, variables, issuer, key).await
+    }
+
+    async fn launch(
+        turn: SemaphorePermit<'static>,
+        variables: &[(&str, &str)],
+        issuer: &str,
+        key: &str,
+    ) -> Self {
         let ports = Ports::free().unwrap();
         let url = ports.control();
         let variables = [&[("GRIP_URL", &*url), ("GRIP_PREFIX", "test-")], variables].concat();
@@ -43,7 +66,7 @@ impl Stack {
         let function = Function::start(bootstrap, 2, &variables).await.unwrap();
         let route = Route::all(function.address()).signed(issuer, key);
         let pushpin = Pushpin::start(ports, &[route]).await.unwrap_or_else(|error| panic!("{error}"));
-        Self { function, pushpin, ports }
+        Self { _turn: turn, function, pushpin, ports }
     }
 
     async fn connect(&self) -> Client {
@@ -206,7 +229,7 @@ async fn a_broken_message_is_told_so() {
 
 #[tokio::test]
 async fn large_messages_come_back_whole() {
-    let stack = Stack::start().await;
+    let stack = Stack::alone().await;
     for size in [16_384, 16_385, 65_536, 200_000] {
         // A connection each: Pushpin 1.36 cuts one after a request of more than 200,000 bytes, answered or not.
         let mut client = stack.connect().await;
@@ -222,7 +245,7 @@ async fn large_messages_come_back_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_messages_in_a_burst_come_back_in_order() {
-    let stack = Stack::start().await;
+    let stack = Stack::alone().await;
     let (mut sink, mut stream) = stack.connect().await.0.split();
     let text = |n: u32| format!("{n:0100}");
     let sender = tokio::spawn(async move {
@@ -251,7 +274,7 @@ async fn an_idle_connection_is_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_clients_are_served_at_once() {
     const CLIENTS: usize = 1_000;
-    let stack = Arc::new(Stack::start().await);
+    let stack = Arc::new(Stack::alone().await);
     let all_in = Arc::new(Barrier::new(CLIENTS));
     // That many requests at a time: Pushpin 1.36 drops some of a thousand in the same millisecond, unsent.
     let door = Arc::new(Semaphore::new(50));
@@ -383,6 +406,7 @@ async fn es256_signatures_are_verified_and_other_keys_refused() {
     assert_eq!(client.next().await, Message::text("signed"));
     stack.publish("news").await;
     assert_eq!(client.next().await, Message::text("news"));
+    drop((client, stack));
     assert_refused(&Stack::with(&variables, "fanout", &other).await).await;
     // The public key's text is no secret that signs.
     assert_refused(&Stack::with(&variables, "fanout", "changeme").await).await;

@@ -1,5 +1,5 @@
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -159,13 +159,16 @@ impl Drop for Pushpin {
             let _ = self.process.kill();
         }
         let _ = self.process.wait();
+        if std::thread::panicking() {
+            let _ = writeln!(io::stderr(), "Pushpin's log ends:\n{}", self.log());
+        }
     }
 }
 
 /// The configuration; `docs/grip.md` explains each line.
 fn config(directory: &Path, Ports { clients, control }: Ports) -> String {
     let directory = directory.display();
-    // Before 1.37 requests go out through zurl, a program of its own that Debian runs as a system service.
+    // 1.36 makes requests by zurl, a program of its own that Debian runs as a system service too; 1.41 by itself.
     let (services, zurl) = match installed("zurl") {
         Some(_) => (
             "condure,zurl,pushpin-proxy,pushpin-handler",
