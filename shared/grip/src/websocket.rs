@@ -10,6 +10,8 @@ use crate::event::{self, CONTENT_TYPE, Event, Events, InvalidBody};
 /// Largest answer that a proxy takes, in bytes; it cuts the connection at more.
 pub const ANSWER_BYTES: usize = 1_000_000;
 
+static CONNECTION_ID: HeaderName = HeaderName::from_static("connection-id");
+
 /// A message of the client, borrowed from the request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
@@ -115,6 +117,7 @@ pub struct WebSocket<'a> {
     told: bool,
     answer_headers: HeaderMap,
     out: Vec<u8>,
+    expected: usize,
 }
 
 /// How a connection ended, as [`WebSocket::end`] tells it.
@@ -150,7 +153,7 @@ impl<'a> WebSocket<'a> {
         if !is_events(headers) {
             return Err(NotWebSocket::ContentType);
         }
-        let id = headers.get("connection-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+        let id = headers.get(&CONNECTION_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
         let id = id.ok_or(NotWebSocket::NoConnectionId)?;
         let mut events = Events::decode(body)?;
         let opening = events.clone().next() == Some(Event::Open);
@@ -169,6 +172,7 @@ impl<'a> WebSocket<'a> {
             told: false,
             answer_headers: HeaderMap::new(),
             out: Vec::new(),
+            expected: body.len() + body.len() / 8,
         })
     }
 
@@ -261,6 +265,10 @@ impl<'a> WebSocket<'a> {
     /// Sends a message to the client. After the end of the connection it is dropped, as the proxy would.
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
         if self.end.is_none() {
+            if self.out.capacity() == 0 {
+                // Most answers are about as long as what they answer: grow once.
+                self.out.reserve(self.expected);
+            }
             match message.into() {
                 Message::Text(text) => event::put(&mut self.out, b"TEXT", b"m:", text.as_bytes()),
                 Message::Binary(bytes) => event::put(&mut self.out, b"BINARY", b"m:", bytes),
