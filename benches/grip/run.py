@@ -49,7 +49,7 @@ CASES = [
     ("10,000 x 100 B", TEXT * 10_000, 10_000, 100, 1),
     ("200 kB binary", b"BINARY 30d40\r\n" + bytes(range(256)) * 781 + b"\0" * 64 + b"\r\n", 1, 1_000, 100),
 ]
-# Minutes an echo, and nothing to learn from them.
+# Its time grows with the square of the messages: a minute or more an echo.
 LEFT_OUT = {("@fanoutio/grip", "10,000 x 100 B")}
 
 
