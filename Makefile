@@ -1,7 +1,7 @@
 # The only entry points. `make help` says what there is.
 #
-# Everything that is installed goes into .postern/ (ignored by git), in pinned versions with hashes; the one
-# system package is mosquitto, the second MQTT broker of the tests, which no language's registry has.
+# Everything that is installed goes into .postern/ (ignored by git), in pinned versions with hashes, but for
+# two system packages: mosquitto, the second MQTT broker of the tests, and Pushpin, the GRIP proxy.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -61,6 +61,12 @@ test: tools mosquitto ## All tests: unit, property, end to end, and the emulator
 	@echo "== testing the emulator's mends"
 	@cd local/ministack && ../../$(TOOLS)/venv/bin/python -B -m unittest
 	@echo "OK: all tests passed"
+
+.PHONY: test-grip
+test-grip: pushpin ## The GRIP library and grip-echo behind a real Pushpin
+	@cargo build --locked --workspace --all-targets --features grip-echo/pushpin,grip-stack/pushpin
+	@cargo test --locked --workspace --features grip-echo/pushpin,grip-stack/pushpin --test pushpin --test library
+	@echo "OK: all tests behind Pushpin passed"
 
 .PHONY: lint
 lint: lint-tools ## Format, clippy, docs, template, state machines, licences
@@ -131,14 +137,14 @@ $(TOOLS)/bin/cargo-deny:
 	    --root $(TOOLS) --target-dir $(TOOLS)/cargo-deny-target
 	@rm -rf $(TOOLS)/cargo-deny-target
 
-# The one system package. Where there is a package manager and the right to use it, it is installed.
-.PHONY: mosquitto
-mosquitto:
-	@if ! PATH="$$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v mosquitto >/dev/null; then \
-	    echo "== installing mosquitto, the second MQTT broker of the tests, as a system package"; \
-	    if command -v brew >/dev/null; then brew install --quiet mosquitto; \
+# The system packages. Where there is a package manager and the right to use it, they are installed.
+.PHONY: mosquitto pushpin
+mosquitto pushpin:
+	@if ! PATH="$$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v $@ >/dev/null; then \
+	    echo "== installing $@ for the tests, as a system package: no language's registry has it"; \
+	    if command -v brew >/dev/null; then brew install --quiet $@; \
 	    elif command -v apt-get >/dev/null; then \
 	        sudo=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
 	        $$sudo apt-get update -qq; \
-	        $$sudo apt-get install -y -qq --no-install-recommends mosquitto >/dev/null; \
-	    else echo "install mosquitto with this system's package manager, then come back"; exit 1; fi; fi
+	        $$sudo apt-get install -y -qq --no-install-recommends $@ >/dev/null; \
+	    else echo "install $@ with this system's package manager, then come back"; exit 1; fi; fi

@@ -43,6 +43,18 @@ impl<'a> Environment<'a> {
             example: default,
         })
     }
+
+    /// The variable `name` through `parse`, or `None` where it is unset or empty.
+    pub fn parse_optional<T, E: Display>(
+        &self,
+        name: &'static str,
+        example: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, InvalidVariable> {
+        let value = (self.0)(name).filter(|value| !value.is_empty());
+        let parsed = value.as_deref().map(parse).transpose();
+        parsed.map_err(|problem| InvalidVariable { name, problem: problem.to_string(), example })
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +67,15 @@ mod tests {
         assert_eq!(environment.parse("SET", "1", str::parse::<u8>), Ok(7));
         assert_eq!(environment.parse("EMPTY", "1", str::parse::<u8>), Ok(1));
         assert_eq!(environment.parse("UNSET", "1", str::parse::<u8>), Ok(1));
+    }
+
+    #[test]
+    fn a_variable_may_be_missing_where_that_means_something() {
+        let environment = Environment::of(&[("SET", "7"), ("EMPTY", ""), ("BAD", "x")]);
+        assert_eq!(environment.parse_optional("SET", "1", str::parse::<u8>), Ok(Some(7)));
+        assert_eq!(environment.parse_optional("EMPTY", "1", str::parse::<u8>), Ok(None));
+        assert_eq!(environment.parse_optional("UNSET", "1", str::parse::<u8>), Ok(None));
+        assert!(environment.parse_optional("BAD", "1", str::parse::<u8>).is_err());
     }
 
     #[test]

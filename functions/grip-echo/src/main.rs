@@ -1,0 +1,15 @@
+//! GRIP echo: a WebSocket echo, a long-poll and a stream behind Pushpin or Fanout.
+
+mod handler;
+
+use grip::Publisher;
+use handler::{Config, handle};
+use postern_runtime::env::Environment;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), postern_runtime::Error> {
+    postern_runtime::log::init();
+    let config = Config::read(&Environment::process())?;
+    let proxy = Publisher::new(&config.url)?.prefixed(&config.prefix);
+    postern_runtime::serve(async |event, _context| handle(&proxy, &config, &event).await).await
+}
