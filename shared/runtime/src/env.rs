@@ -43,6 +43,19 @@ impl<'a> Environment<'a> {
             example: default,
         })
     }
+
+    /// The variable `name` through `parse`; it has no default, only an `example` for the error.
+    pub fn required<T, E: Display>(
+        &self,
+        name: &'static str,
+        example: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, InvalidVariable> {
+        let value = (self.0)(name).filter(|value| !value.is_empty());
+        let value =
+            value.ok_or_else(|| InvalidVariable { name, problem: "it is not set".to_owned(), example })?;
+        parse(&value).map_err(|problem| InvalidVariable { name, problem: problem.to_string(), example })
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +68,14 @@ mod tests {
         assert_eq!(environment.parse("SET", "1", str::parse::<u8>), Ok(7));
         assert_eq!(environment.parse("EMPTY", "1", str::parse::<u8>), Ok(1));
         assert_eq!(environment.parse("UNSET", "1", str::parse::<u8>), Ok(1));
+    }
+
+    #[test]
+    fn what_is_required_and_unset_is_an_error_with_an_example() {
+        let environment = Environment::of(&[("SET", "7"), ("EMPTY", "")]);
+        assert_eq!(environment.required("SET", "1", str::parse::<u8>), Ok(7));
+        let error = environment.required("EMPTY", "1", str::parse::<u8>).unwrap_err();
+        assert_eq!(error.to_string(), "environment variable EMPTY: it is not set; set it like EMPTY=1");
     }
 
     #[test]
