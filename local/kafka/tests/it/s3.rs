@@ -169,7 +169,9 @@ fn in_memory(objects: &mut BTreeMap<String, Bytes>, request: &Request<Bytes>) ->
             let prefix = query.split('&').find_map(|part| part.strip_prefix("prefix=")).unwrap_or_default();
             let prefix = prefix.replace("%2F", "/");
             let found = objects.keys().filter(|key| key.starts_with(&prefix));
-            let keys: String = found.map(|key| format!("<Contents><Key>{key}</Key></Contents>")).collect();
+            let keys: Vec<String> =
+                found.map(|key| format!("<Contents><Key>{key}</Key></Contents>")).collect();
+            let keys = keys.concat();
             Response::new(Full::from(format!("<ListBucketResult>{keys}</ListBucketResult>")))
         }
         (&Method::GET, Some((_, key))) => match objects.get(key) {
