@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -66,8 +68,13 @@ fn exited() -> Answer {
 }
 
 impl Runtime {
-    /// Serves both APIs on a free port, and runs `binary` with `environment` (and nothing of ours) until dropped.
-    pub async fn start(binary: PathBuf, environment: BTreeMap<String, String>) -> std::io::Result<Self> {
+    /// Serves both APIs on a free port, and runs `binary` with `environment` (and nothing of ours) until dropped. What
+    /// it prints, its log and its metrics, goes to the file `log`, or nowhere.
+    pub async fn start(
+        binary: PathBuf,
+        environment: BTreeMap<String, String>,
+        log: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let (invoke, invocations) = mpsc::channel(64);
@@ -81,6 +88,10 @@ impl Runtime {
         tokio::spawn(serve(listener, Arc::clone(&shared)));
         let mut command = Command::new(binary);
         command.env_clear().envs(environment).env("AWS_LAMBDA_RUNTIME_API", &address).kill_on_drop(true);
+        command.stdout(match log {
+            Some(path) => Stdio::from(File::create(path)?),
+            None => Stdio::null(),
+        });
         for (name, value) in [
             ("AWS_LAMBDA_FUNCTION_NAME", "msk-to-s3"),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),

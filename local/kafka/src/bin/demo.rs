@@ -90,7 +90,8 @@ async fn main() -> Result<(), postern_runtime::Error> {
     say(&format!("{} customers produced: quotes, commas, accents, line breaks", file.len()));
 
     let prefix = format!("{PREFIX}/{}", std::process::id());
-    let runtime = Runtime::start(options.function, environment(&options.bucket, &prefix)).await?;
+    let log = run.join("function.log");
+    let runtime = Runtime::start(options.function, environment(&options.bucket, &prefix), Some(&log)).await?;
     let letters = run.join("dead-letters.jsonl");
     let mut poller = Command::new(&options.poller)
         .args(["--bootstrap-servers", &broker.address, "--topic", TOPIC, "--consumer-group-id", GROUP])
@@ -138,7 +139,6 @@ fn environment(bucket: &str, prefix: &str) -> BTreeMap<String, String> {
         ("RECORD_FORMAT", "json"),
         ("CSV_COLUMNS", &columns),
         ("CSV_METADATA_COLUMNS", "true"),
-        ("AWS_LAMBDA_LOG_LEVEL", "ERROR"),
     ] {
         environment.insert(name.to_owned(), value.to_owned());
     }

@@ -6,7 +6,11 @@ use std::sync::atomic::Ordering;
 
 use postern_kafka_poller::broker::{Produced, produce};
 use postern_kafka_poller::customers::{COLUMNS, Customer, Numbers, customers};
+use postern_kafka_poller::event::{Origin, Record, TimestampType};
+use postern_kafka_poller::invoke::Lambda;
+use postern_kafka_poller::mapping::{Function as _, Outcome};
 use postern_kafka_poller::reader::Reading;
+use postern_kafka_poller::source::EVENT_BYTES;
 
 use crate::parts::{
     BUCKET, Kafka, PARTITIONS, TOPIC, bucket, lambda, poller, program, until, until_committed,
@@ -157,7 +161,7 @@ async fn duckdb(
     }
     let query = include_str!("../../../../docs/queries/read-once.duckdb.sql")
         .replace("s3://BUCKET/PREFIX", &objects.join("in").display().to_string());
-    let script = "import sys, json, duckdb\nfor row in duckdb.sql(sys.stdin.read()).fetchall(): print(json.dumps(row))";
+    let script = "import sys, json, duckdb\nduckdb.sql('SET enable_progress_bar = false')\nfor row in duckdb.sql(sys.stdin.read()).fetchall(): print(json.dumps(row))";
     let mut child = Command::new(python)
         .args(["-c", script])
         .stdin(std::process::Stdio::piped())
@@ -248,4 +252,44 @@ async fn a_killed_function_is_a_function_error_and_the_next_has_a_new_process() 
     lambda.kill();
     until("there is another process", || async { lambda.pid().is_some_and(|pid| pid != first) }).await;
     assert_eq!(*s3.puts().borrow(), 0);
+}
+
+/// The most that the function's process ever had in memory, in bytes.
+fn peak(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1_024
+}
+
+#[tokio::test]
+async fn a_full_batch_needs_no_more_than_three_times_its_bytes() {
+    let (_s3, endpoint) = S3::start(None, None).await;
+    bucket(&endpoint).await;
+    let columns = COLUMNS.join(",");
+    let settings =
+        [("RECORD_FORMAT", "json"), ("CSV_COLUMNS", columns.as_str()), ("CSV_METADATA_COLUMNS", "true")];
+    let lambda = lambda(&endpoint, &settings).await;
+    let origin = Origin { topic: TOPIC.into(), bootstrap_servers: "127.0.0.1:9092".into() };
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    for (number, customer) in customers(42).enumerate() {
+        let (partition, offset) = place(number);
+        let timestamp = (1_767_225_600_000, TimestampType::CreateTime);
+        let value = Some(customer.json().into_bytes());
+        let record = Record { partition, offset, timestamp, key: None, value, headers: Vec::new() };
+        bytes += record.event_bytes(TOPIC);
+        if bytes > EVENT_BYTES {
+            break;
+        }
+        records.push(record);
+    }
+    let event = origin.event(&records).unwrap();
+    let size = event.len();
+    let mut function = Lambda::new(&lambda.endpoint, "msk-to-s3").unwrap();
+    for _ in 0..3 {
+        assert_eq!(function.invoke(event.clone()).await, Outcome::Done);
+    }
+    let peak = peak(lambda.pid().unwrap());
+    eprintln!("{} records, event of {size} bytes: peak {peak} bytes", records.len());
+    assert!(peak <= 3 * size + 20_000_000, "{peak} bytes for an event of {size}");
 }

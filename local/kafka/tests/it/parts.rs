@@ -114,7 +114,7 @@ pub(crate) async fn lambda(s3: &str, settings: &[(&str, &str)]) -> Runtime {
     ] {
         environment.insert(name.to_owned(), value.to_owned());
     }
-    Runtime::start(function(), environment).await.unwrap()
+    Runtime::start(function(), environment, None).await.unwrap()
 }
 
 /// Starts the poller.
