@@ -1,6 +1,7 @@
 //! CSV by RFC 4180: how a field is written, and whether a line is one.
 
 use crate::scan::needs_quotes;
+use crate::settings::LineBreaks;
 
 /// Why a value makes no row. The words are for the log: they hold nothing of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,11 +31,17 @@ pub(crate) enum Bad {
 pub(crate) struct Fields {
     /// Whether a spreadsheet must not take a field for a formula.
     pub(crate) neutralize: bool,
+    /// What becomes of a line break.
+    pub(crate) line_breaks: LineBreaks,
 }
 
 impl Fields {
     /// Writes text as one field.
     pub(crate) fn text(self, out: &mut Vec<u8>, text: &str) {
+        if self.line_breaks == LineBreaks::Space && text.contains(['\r', '\n']) {
+            let text = text.replace("\r\n", " ").replace(['\r', '\n'], " ");
+            return Self { line_breaks: LineBreaks::Keep, ..self }.text(out, &text);
+        }
         let formula = self.neutralize && is_formula(text);
         // A byte order mark at the start of an object would not be taken for data; in quotes it is.
         if text.is_empty() || needs_quotes(text.as_bytes()) || text.starts_with('\u{feff}') {
@@ -161,8 +168,8 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: Fields = Fields { neutralize: false };
-    const SAFE: Fields = Fields { neutralize: true };
+    const PLAIN: Fields = Fields { neutralize: false, line_breaks: LineBreaks::Keep };
+    const SAFE: Fields = Fields { neutralize: true, line_breaks: LineBreaks::Keep };
 
     fn text(fields: Fields, text: &str) -> String {
         let mut out = Vec::new();
@@ -191,6 +198,14 @@ mod tests {
         assert_eq!(text(PLAIN, "a\r\nb"), "\"a\r\nb\"");
         assert_eq!(text(PLAIN, ""), r#""""#);
         assert_eq!(text(PLAIN, "\u{feff}a"), "\"\u{feff}a\"");
+    }
+
+    #[test]
+    fn line_breaks_become_spaces_when_asked() {
+        let flat = Fields { neutralize: true, line_breaks: LineBreaks::Space };
+        assert_eq!(text(flat, "a\r\nb\nc\rd"), "a b c d");
+        assert_eq!(text(flat, "=a,\n"), "\"'=a, \"");
+        assert_eq!(text(flat, "ab"), "ab");
     }
 
     #[test]

@@ -19,5 +19,5 @@ mod store;
 pub use event::InvalidEvent;
 pub use handler::{Answer, BatchItemFailure, ItemIdentifier, write_batch};
 pub use object::Object;
-pub use settings::{Compression, Format, Metadata, Settings};
+pub use settings::{Compression, Format, LineBreaks, Metadata, Settings};
 pub use store::{Bucket, Error, Put, Store};

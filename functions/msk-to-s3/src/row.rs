@@ -45,7 +45,7 @@ impl Slot {
 
 impl<'s> Rows<'s> {
     pub(crate) fn new(settings: &'s Settings) -> Self {
-        let fields = Fields { neutralize: settings.neutralize };
+        let fields = Fields { neutralize: settings.neutralize, line_breaks: settings.line_breaks };
         Self { settings, fields, slots: Vec::new(), text: Vec::new() }
     }
 

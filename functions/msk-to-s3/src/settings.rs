@@ -22,6 +22,15 @@ pub enum Compression {
     Zstd,
 }
 
+/// What becomes of a line break in a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineBreaks {
+    /// It stays, in quotes.
+    Keep,
+    /// It becomes a space.
+    Space,
+}
+
 /// What Kafka knows of a record and a row can say, in trailing columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metadata {
@@ -87,6 +96,8 @@ pub struct Settings {
     pub compression: Compression,
     /// `CSV_NEUTRALIZE_FORMULAS`: whether a spreadsheet must not take a field for a formula.
     pub neutralize: bool,
+    /// `CSV_LINE_BREAKS`: `keep`, or `space`, for readers that take every line break for a row's end (Athena).
+    pub line_breaks: LineBreaks,
 }
 
 impl Settings {
@@ -124,6 +135,11 @@ impl Settings {
                 _ => Err("it is none of none, gzip, zstd"),
             })?,
             neutralize: environment.parse("CSV_NEUTRALIZE_FORMULAS", "false", flag)?,
+            line_breaks: environment.parse("CSV_LINE_BREAKS", "keep", |text| match text {
+                "keep" => Ok(LineBreaks::Keep),
+                "space" => Ok(LineBreaks::Space),
+                _ => Err("it is neither keep nor space"),
+            })?,
         })
     }
 }
@@ -221,11 +237,13 @@ mod tests {
             ("CSV_METADATA_COLUMNS", "true"),
             ("CSV_COMPRESSION", "zstd"),
             ("CSV_NEUTRALIZE_FORMULAS", "true"),
+            ("CSV_LINE_BREAKS", "space"),
         ])
         .unwrap();
         assert_eq!(settings.prefix, "in/kafka/");
         assert_eq!(settings.columns, ["id", "name"]);
         assert!(settings.drop_extra && settings.header && settings.neutralize);
+        assert_eq!(settings.line_breaks, LineBreaks::Space);
         assert_eq!(
             settings.metadata.iter().map(|column| column.column()).collect::<Vec<_>>(),
             ["kafka_topic", "kafka_partition", "kafka_offset", "kafka_timestamp"]
