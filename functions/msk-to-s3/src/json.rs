@@ -39,6 +39,16 @@ pub(crate) struct Text<'t> {
 }
 
 impl<'t> Text<'t> {
+    /// What a reader found at this place before.
+    pub(crate) fn again(raw: &'t str, escaped: bool) -> Self {
+        Self { raw, escaped }
+    }
+
+    /// Whether there is a backslash in it.
+    pub(crate) fn escaped(self) -> bool {
+        self.escaped
+    }
+
     /// The text without escapes; `None` if it is not Unicode (half of a surrogate pair).
     pub(crate) fn unescape(self) -> Option<Cow<'t, str>> {
         if !self.escaped {

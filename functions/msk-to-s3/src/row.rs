@@ -35,12 +35,15 @@ pub(crate) struct Rows<'s> {
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     kind: Kind,
+    /// Of a string: whether it has escapes.
+    escaped: bool,
+    /// A string's quotes are not in it.
     start: usize,
     end: usize,
 }
 
 impl Slot {
-    const EMPTY: Self = Self { kind: Kind::Null, start: 0, end: 0 };
+    const EMPTY: Self = Self { kind: Kind::Null, escaped: false, start: 0, end: 0 };
 }
 
 impl<'s> Rows<'s> {
@@ -121,11 +124,11 @@ impl<'s> Rows<'s> {
             match slot.kind {
                 Kind::Null => {}
                 Kind::Number | Kind::Literal => out.extend_from_slice(token.as_bytes()),
-                Kind::Object | Kind::Array => self.fields.text(out, token),
-                Kind::String => {
-                    let text = Reader::new(token).string().ok().and_then(Text::unescape).unwrap_or_default();
+                Kind::String if slot.escaped => {
+                    let text = Text::again(token, true).unescape().unwrap_or_default();
                     self.fields.text(out, &text);
                 }
+                Kind::String | Kind::Object | Kind::Array => self.fields.text(out, token),
             }
         }
         Ok(row)
@@ -157,21 +160,20 @@ impl<'s> Rows<'s> {
                 return Err(Bad::ExtraColumn);
             }
             let kind = reader.kind().map_err(not_an_object)?;
-            let token = if kind == Kind::String {
-                let start = reader.at();
+            let start = reader.at();
+            let slot = if kind == Kind::String {
                 let text = reader.string().map_err(not_an_object)?;
                 // Half of a surrogate pair is no text: better a bad record than a field that was changed.
-                if text.unescape().is_none() {
+                if text.escaped() && text.unescape().is_none() {
                     return Err(Bad::NotAnObject);
                 }
-                Slot { kind, start, end: reader.at() }
+                Slot { kind, escaped: text.escaped(), start: start + 1, end: reader.at() - 1 }
             } else {
-                let start = reader.at();
                 reader.value().map_err(not_an_object)?;
-                Slot { kind, start, end: reader.at() }
+                Slot { kind, escaped: false, start, end: reader.at() }
             };
             if let Some(column) = column {
-                self.slots[column] = token;
+                self.slots[column] = slot;
                 expected = column + 1;
             }
         }
