@@ -291,5 +291,7 @@ async fn a_full_batch_needs_no_more_than_three_times_its_bytes() {
     }
     let peak = peak(lambda.pid().unwrap());
     eprintln!("{} records, event of {size} bytes: peak {peak} bytes", records.len());
-    assert!(peak <= 3 * size + 20_000_000, "{peak} bytes for an event of {size}");
+    // The bound is for what is deployed; a debug build is bigger by its unoptimised code alone.
+    let own = if program("POSTERN_MSK_TO_S3").is_some() { 20_000_000 } else { 30_000_000 };
+    assert!(peak <= 3 * size + own, "{peak} bytes for an event of {size}");
 }
