@@ -68,6 +68,12 @@ test-grip: pushpin ## The GRIP library and grip-echo behind a real Pushpin
 	@cargo test --locked --workspace --features grip-echo/pushpin,grip-stack/pushpin --test pushpin --test library
 	@echo "OK: all tests behind Pushpin passed"
 
+.PHONY: test-kafka
+test-kafka: ## Broker, poller, msk-to-s3 and S3 end to end, with kills and refusals
+	@cargo build --locked --workspace --all-targets --features postern-kafka-poller/end-to-end
+	@cargo test --locked --workspace --features postern-kafka-poller/end-to-end --test it
+	@echo "OK: all tests from Kafka to S3 passed"
+
 .PHONY: lint
 lint: lint-tools ## Format, clippy, docs, template, state machines, licences
 	@echo "== format"

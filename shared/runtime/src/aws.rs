@@ -76,12 +76,13 @@ where
 }
 
 fn kind(status: u16, code: &str) -> Failure {
-    const THROTTLED: [&str; 5] = [
+    const THROTTLED: [&str; 6] = [
         "ThrottlingException",
         "Throttling",
         "TooManyRequestsException",
         "RequestLimitExceeded",
         "KmsThrottlingException",
+        "SlowDown",
     ];
     const DENIED: [&str; 7] = [
         "AccessDeniedException",
@@ -110,6 +111,7 @@ mod tests {
     #[test]
     fn a_code_says_more_than_a_status() {
         assert_eq!(kind(400, "ThrottlingException"), Failure::Throttled);
+        assert_eq!(kind(503, "SlowDown"), Failure::Throttled);
         assert_eq!(kind(429, "no error code"), Failure::Throttled);
         assert_eq!(kind(400, "AccessDeniedException"), Failure::Denied);
         assert_eq!(kind(403, "no error code"), Failure::Denied);

@@ -55,6 +55,17 @@ impl<'a> Environment<'a> {
         let parsed = value.as_deref().map(parse).transpose();
         parsed.map_err(|problem| InvalidVariable { name, problem: problem.to_string(), example })
     }
+
+    /// The variable `name` through `parse`; it has no default, only an `example` for the error.
+    pub fn required<T, E: Display>(
+        &self,
+        name: &'static str,
+        example: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, InvalidVariable> {
+        let missing = || InvalidVariable { name, problem: "it is not set".to_owned(), example };
+        self.parse_optional(name, example, parse)?.ok_or_else(missing)
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +87,14 @@ mod tests {
         assert_eq!(environment.parse_optional("EMPTY", "1", str::parse::<u8>), Ok(None));
         assert_eq!(environment.parse_optional("UNSET", "1", str::parse::<u8>), Ok(None));
         assert!(environment.parse_optional("BAD", "1", str::parse::<u8>).is_err());
+    }
+
+    #[test]
+    fn what_is_required_and_unset_is_an_error_with_an_example() {
+        let environment = Environment::of(&[("SET", "7"), ("EMPTY", "")]);
+        assert_eq!(environment.required("SET", "1", str::parse::<u8>), Ok(7));
+        let error = environment.required("EMPTY", "1", str::parse::<u8>).unwrap_err();
+        assert_eq!(error.to_string(), "environment variable EMPTY: it is not set; set it like EMPTY=1");
     }
 
     #[test]

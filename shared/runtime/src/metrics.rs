@@ -11,13 +11,21 @@ pub const NAMESPACE: &str = "Postern";
 
 /// Counts one `metric` (unit `Count`) under the dimension `FunctionName`.
 pub fn count(metric: &str) {
+    add(metric, 1);
+}
+
+/// Adds `number` to `metric`; nothing is written where there is nothing to add.
+pub fn add(metric: &str, number: usize) {
+    if number == 0 {
+        return;
+    }
     let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // A metric that cannot be written must not fail the job it counts.
-    let _ = writeln!(std::io::stdout(), "{}", line(metric, &function, now.as_millis()));
+    let _ = writeln!(std::io::stdout(), "{}", line(metric, number, &function, now.as_millis()));
 }
 
-fn line(metric: &str, function: &str, at_ms: u128) -> Value {
+fn line(metric: &str, number: usize, function: &str, at_ms: u128) -> Value {
     json!({
         "_aws": {
             "Timestamp": at_ms,
@@ -28,7 +36,7 @@ fn line(metric: &str, function: &str, at_ms: u128) -> Value {
             }],
         },
         "FunctionName": function,
-        metric: 1,
+        metric: number,
     })
 }
 
@@ -38,8 +46,8 @@ mod tests {
 
     #[test]
     fn a_line_names_the_metric_twice_as_the_format_wants() {
-        let line = line("ClosedTasks", "done", 1_700_000_000_000);
-        assert_eq!(line["ClosedTasks"], 1);
+        let line = line("ClosedTasks", 3, "done", 1_700_000_000_000);
+        assert_eq!(line["ClosedTasks"], 3);
         assert_eq!(line["FunctionName"], "done");
         assert_eq!(line["_aws"]["Timestamp"], 1_700_000_000_000_u64);
         assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"], "ClosedTasks");

@@ -1,0 +1,61 @@
+//! The function in its runtime, event bytes in, object bytes out, without S3. With `FLOOR=true` what no function can do
+//! without: the runtime, and a copy of every value, decoded.
+
+use std::path::PathBuf;
+
+use msk_to_s3::{Error, Object, Put, Settings, Store, write_batch};
+use postern_runtime::NamedError;
+use postern_runtime::env::Environment;
+
+/// Takes every object; writes it to a file if there is one to write to, so that outputs can be compared.
+struct Nowhere(Option<PathBuf>);
+
+impl Store for Nowhere {
+    async fn put(&self, object: Object) -> Result<Put, Error> {
+        if let Some(folder) = &self.0 {
+            std::fs::write(folder.join(object.key.replace('/', "_")), object.body)?;
+        }
+        Ok(Put::Written)
+    }
+}
+
+#[derive(Debug)]
+enum Never {}
+
+impl std::fmt::Display for Never {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {}
+    }
+}
+
+impl std::error::Error for Never {}
+
+impl NamedError for Never {
+    fn name(&self) -> &'static str {
+        match *self {}
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), postern_runtime::Error> {
+    if std::env::var_os("FLOOR").is_some() {
+        return postern_runtime::serve(async |event, _context| Ok::<_, Never>(floor(event.get()))).await;
+    }
+    let settings = Settings::read(&Environment::process())?;
+    let store = Nowhere(std::env::var_os("DUMP").map(PathBuf::from));
+    postern_runtime::serve(async |batch, _context| write_batch(&store, &settings, &batch).await).await
+}
+
+/// Copies and decodes every `"value":"..."` of an event made as the bench makes it; answers the bytes.
+fn floor(event: &str) -> usize {
+    let mut out = Vec::with_capacity(event.len());
+    let mut rest = event;
+    while let Some((_, after)) = rest.split_once("\"value\":\"") {
+        let Some((value, after)) = after.split_once('"') else { break };
+        if base64_simd::STANDARD.decode_append(value.as_bytes(), &mut out).is_err() {
+            break;
+        }
+        rest = after;
+    }
+    out.len()
+}

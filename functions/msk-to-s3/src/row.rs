@@ -1,0 +1,268 @@
+//! A record becomes a row: its value by the format, then what Kafka knows of it.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use serde::Deserialize;
+
+use crate::csv::{Bad, Fields};
+use crate::event::{Partition, Payload, Record};
+use crate::json::{Kind, Reader, Text};
+use crate::settings::{Format, Metadata, Settings};
+
+/// Decodes base64 into `buffer`, which keeps its memory from one record to the next.
+pub(crate) fn decode<'b>(text: Text<'_>, buffer: &'b mut Vec<u8>) -> Result<&'b str, Bad> {
+    buffer.clear();
+    // Some writers of JSON put a backslash before the slashes that base64 is full of.
+    let text = text.unescape().ok_or(Bad::NotBase64)?;
+    base64_simd::STANDARD.decode_append(text.as_bytes(), buffer).map_err(|_| Bad::NotBase64)?;
+    std::str::from_utf8(buffer).map_err(|_| Bad::NotUtf8)
+}
+
+/// The most columns that a record may name: keys are looked up one by one.
+const COLUMNS: usize = 1_024;
+
+/// Makes rows, by the settings.
+pub(crate) struct Rows<'s> {
+    settings: &'s Settings,
+    fields: Fields,
+    slots: Vec<Slot>,
+    text: Vec<u8>,
+}
+
+/// Where a column's value stands in the record; the last one wins where a key comes twice.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    kind: Kind,
+    /// Of a string: whether it has escapes.
+    escaped: bool,
+    /// A string's quotes are not in it.
+    start: usize,
+    end: usize,
+}
+
+impl Slot {
+    const EMPTY: Self = Self { kind: Kind::Null, escaped: false, start: 0, end: 0 };
+}
+
+impl<'s> Rows<'s> {
+    pub(crate) fn new(settings: &'s Settings) -> Self {
+        let fields = Fields { neutralize: settings.neutralize, line_breaks: settings.line_breaks };
+        Self { settings, fields, slots: Vec::new(), text: Vec::new() }
+    }
+
+    /// Adds the record's row to `out`, which begins with a header if it was empty and one is wanted. `columns` are
+    /// the columns so far, if the first record has named them. A bad record changes nothing.
+    pub(crate) fn add(
+        &mut self,
+        out: &mut Vec<u8>,
+        columns: &mut Vec<String>,
+        partition: &Partition,
+        record: &Record<'_>,
+        value: &str,
+    ) -> Result<(), Bad> {
+        let start = out.len();
+        let added = match self.settings.format {
+            Format::Lines => {
+                if start == 0 {
+                    self.header(out, &self.settings.columns);
+                }
+                let line = out.len();
+                self.fields.line(out, value, self.settings.columns.len()).map(|()| line)
+            }
+            Format::Json => self.object(out, columns, value),
+        };
+        let row = added.inspect_err(|_| out.truncate(start))?;
+        self.metadata(out, partition, record);
+        if out.len() == row {
+            // A row of one empty field: most readers skip an empty line, none a pair of quotes.
+            out.extend_from_slice(b"\"\"");
+        }
+        out.push(b'\n');
+        Ok(())
+    }
+
+    fn header(&self, out: &mut Vec<u8>, columns: &[String]) {
+        if !self.settings.header {
+            return;
+        }
+        let names = columns.iter().map(String::as_str);
+        let metadata = self.settings.metadata.iter().map(|column| column.column());
+        for (at, name) in names.chain(metadata).enumerate() {
+            out.extend_from_slice(if at == 0 { b"" } else { b"," });
+            self.fields.text(out, name);
+        }
+        out.push(b'\n');
+    }
+
+    /// Adds a JSON object's fields; answers where the row begins.
+    fn object(&mut self, out: &mut Vec<u8>, columns: &mut Vec<String>, value: &str) -> Result<usize, Bad> {
+        if columns.is_empty() && self.settings.columns.is_empty() {
+            let mut own = Vec::new();
+            self.find(value, &mut own, true)?;
+            if own.is_empty() {
+                return Err(Bad::NoColumns);
+            }
+            *columns = own;
+        } else {
+            if columns.is_empty() {
+                columns.clone_from(&self.settings.columns);
+            }
+            self.find(value, columns, false)?;
+        }
+        if out.is_empty() {
+            self.header(out, columns);
+        }
+        let row = out.len();
+        for at in 0..self.slots.len() {
+            if at > 0 {
+                out.push(b',');
+            }
+            let slot = self.slots[at];
+            let token = &value[slot.start..slot.end];
+            match slot.kind {
+                Kind::Null => {}
+                Kind::Number | Kind::Literal => out.extend_from_slice(token.as_bytes()),
+                Kind::String if slot.escaped => {
+                    let text = Text::again(token, true).unescape().unwrap_or_default();
+                    self.fields.text(out, &text);
+                }
+                Kind::String | Kind::Object | Kind::Array => self.fields.text(out, token),
+            }
+        }
+        Ok(row)
+    }
+
+    /// Reads the whole object and notes where each column's value stands. With `learn`, its keys are the columns.
+    fn find(&mut self, value: &str, columns: &mut Vec<String>, learn: bool) -> Result<(), Bad> {
+        let not_an_object = |_| Bad::NotAnObject;
+        self.slots.clear();
+        self.slots.resize(columns.len(), Slot::EMPTY);
+        let mut reader = Reader::new(value);
+        let mut members = reader.object().map_err(not_an_object)?;
+        let mut expected = 0;
+        while let Some(key) = reader.key(&mut members).map_err(not_an_object)? {
+            let key = key.unescape().ok_or(Bad::NotAnObject)?;
+            // Records of one topic mostly have the same keys in the same order.
+            let mut column = match columns.get(expected) {
+                Some(name) if *name == key => Some(expected),
+                _ => columns.iter().position(|name| *name == key),
+            };
+            if column.is_none() && learn {
+                if columns.len() == COLUMNS {
+                    return Err(Bad::TooManyColumns);
+                }
+                columns.push(key.into_owned());
+                self.slots.push(Slot::EMPTY);
+                column = Some(columns.len() - 1);
+            } else if column.is_none() && !self.settings.drop_extra {
+                return Err(Bad::ExtraColumn);
+            }
+            let kind = reader.kind().map_err(not_an_object)?;
+            let start = reader.at();
+            let slot = if kind == Kind::String {
+                let text = reader.string().map_err(not_an_object)?;
+                // Half of a surrogate pair is no text: better a bad record than a field that was changed.
+                if text.escaped() && text.unescape().is_none() {
+                    return Err(Bad::NotAnObject);
+                }
+                Slot { kind, escaped: text.escaped(), start: start + 1, end: reader.at() - 1 }
+            } else {
+                reader.value().map_err(not_an_object)?;
+                Slot { kind, escaped: false, start, end: reader.at() }
+            };
+            if let Some(column) = column {
+                self.slots[column] = slot;
+                expected = column + 1;
+            }
+        }
+        reader.end().map_err(not_an_object)
+    }
+
+    fn metadata(&mut self, out: &mut Vec<u8>, partition: &Partition, record: &Record<'_>) {
+        for column in &self.settings.metadata {
+            // In lines mode the value may have been an empty line, which is a field all the same.
+            out.push(b',');
+            // Writing to a vector does not fail.
+            let _ = match column {
+                Metadata::Topic => out.write_all(partition.topic.as_bytes()),
+                Metadata::Partition => write!(out, "{}", partition.number),
+                Metadata::Offset => write!(out, "{}", record.offset),
+                Metadata::Timestamp => record.timestamp.map_or(Ok(()), |time| write!(out, "{time}")),
+                Metadata::TimestampType => {
+                    if let Some(text) = record.timestamp_type.and_then(Text::unescape) {
+                        self.fields.text(out, &text);
+                    }
+                    Ok(())
+                }
+                Metadata::Key => {
+                    if let Payload::Base64(text) = record.key {
+                        let key = match decode(text, &mut self.text) {
+                            Err(Bad::NotUtf8) | Ok(_) => String::from_utf8_lossy(&self.text),
+                            Err(_) => Cow::Borrowed(""),
+                        };
+                        self.fields.text(out, &key);
+                    }
+                    Ok(())
+                }
+                Metadata::Headers => {
+                    if let Some(headers) = record.headers {
+                        self.fields.text(out, &headers_as_text(headers));
+                    }
+                    Ok(())
+                }
+                Metadata::KeySchemaId => {
+                    self.schema_id(out, record.key_schema);
+                    Ok(())
+                }
+                Metadata::ValueSchemaId => {
+                    self.schema_id(out, record.value_schema);
+                    Ok(())
+                }
+            };
+        }
+    }
+
+    fn schema_id(&self, out: &mut Vec<u8>, metadata: Option<&str>) {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Schema {
+            schema_id: serde_json::Value,
+        }
+        match metadata
+            .and_then(|json| serde_json::from_str::<Schema>(json).ok())
+            .map(|schema| schema.schema_id)
+        {
+            None | Some(serde_json::Value::Null) => {}
+            Some(serde_json::Value::String(id)) => self.fields.text(out, &id),
+            Some(id) => self.fields.text(out, &id.to_string()),
+        }
+    }
+}
+
+/// Headers as JSON with text in the place of bytes. Lambda sends Java's bytes, which are signed; others send
+/// them unsigned. What is no byte at all is left out.
+fn headers_as_text(headers: &str) -> String {
+    let Ok(serde_json::Value::Array(list)) = serde_json::from_str(headers) else { return String::new() };
+    let mut text = String::from("[");
+    for (name, value) in list.iter().filter_map(|header| header.as_object()).flatten() {
+        let bytes: Vec<u8> = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|byte| byte.as_i64().and_then(byte_of))
+            .collect();
+        let value =
+            if value.is_null() { serde_json::Value::Null } else { String::from_utf8_lossy(&bytes).into() };
+        text.push_str(if text.len() > 1 { "," } else { "" });
+        // Writing to a string does not fail.
+        let _ = write!(text, "{{{}:{value}}}", serde_json::Value::from(name.as_str()));
+    }
+    text.push(']');
+    text
+}
+
+fn byte_of(number: i64) -> Option<u8> {
+    u8::try_from(number).ok().or_else(|| i8::try_from(number).ok().map(i8::cast_unsigned))
+}

@@ -1,0 +1,83 @@
+//! Finding a byte in short text, eight bytes at a time. `memchr` pays off on long text; the fields of a record
+//! are some ten bytes long, and there the call alone costs more than this loop.
+
+/// Where text begins to be long.
+const SHORT: usize = 32;
+
+const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// The end of the plain part of a JSON string: the first quote, backslash or control character.
+pub(crate) fn end_of_plain(text: &[u8]) -> Option<usize> {
+    let (short, long) = text.split_at(text.len().min(SHORT));
+    let word = |word| is(word, b'"') | is(word, b'\\') | below_space(word);
+    let found = find(short, word, |byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+    if found.is_some() || long.is_empty() {
+        return found;
+    }
+    let end = memchr::memchr2(b'"', b'\\', long);
+    let plain = &long[..end.unwrap_or(long.len())];
+    // Without an early end the compiler takes sixteen bytes at a time; control characters are not to be expected.
+    let control = plain.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20;
+    let end = if control { plain.iter().position(|byte| *byte < 0x20) } else { end };
+    end.map(|end| SHORT + end)
+}
+
+/// Whether a CSV field with this text has to stand in quotes (RFC 4180, section 2, rule 6).
+pub(crate) fn needs_quotes(text: &[u8]) -> bool {
+    let word = |word| is(word, b',') | is(word, b'"') | is(word, b'\n') | is(word, b'\r');
+    find(text, word, |byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')).is_some()
+}
+
+/// The first byte that `matches`. `word` answers with the high bit set in (at least) the first byte of its word
+/// that matches, and in none before it.
+fn find(text: &[u8], word: impl Fn(u64) -> u64, matches: impl Fn(u8) -> bool) -> Option<usize> {
+    let mut words = text.chunks_exact(8);
+    let mut at = 0;
+    for chunk in &mut words {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(chunk);
+        let found = word(u64::from_le_bytes(bytes)) & HIGHS;
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    words.remainder().iter().position(|byte| matches(*byte)).map(|rest| at + rest)
+}
+
+/// High bit set in the bytes that are `byte`; above the first of them the answer is not to be relied on.
+fn is(word: u64, byte: u8) -> u64 {
+    let zero = word ^ u64::from_ne_bytes([byte; 8]);
+    zero.wrapping_sub(ONES) & !zero
+}
+
+/// The same for bytes below 0x20.
+fn below_space(word: u64) -> u64 {
+    word.wrapping_sub(u64::from_ne_bytes([0x20; 8])) & !word
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn words_find_what_bytes_find(text in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let plain = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            prop_assert_eq!(end_of_plain(&text), plain);
+            prop_assert_eq!(needs_quotes(&text), text.iter().any(|byte| b",\"\n\r".contains(byte)));
+        }
+
+        #[test]
+        fn wherever_the_byte_stands(at in 0_usize..90, byte in any::<u8>()) {
+            let mut text = vec![b'x'; 90];
+            text[at] = byte;
+            let plain = matches!(byte, b'"' | b'\\' | 0..0x20).then_some(at);
+            prop_assert_eq!(end_of_plain(&text), plain);
+            prop_assert_eq!(needs_quotes(&text), b",\"\n\r".contains(&byte));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Whatever the bytes of a record are: no panic, no record lost, and every object is RFC 4180 with the same fields.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use crate::support::{Memory, base64, event, parse, record, settings, write};
+
+/// Text in which what matters to CSV and JSON is frequent.
+fn text() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        4 => "[\",\r\n=+@'\\\\ -]".prop_map(String::from),
+        1 => Just("\u{feff}".to_owned()),
+        1 => Just("\0".to_owned()),
+        4 => any::<char>().prop_map(String::from),
+    ];
+    vec(part, 0..10).prop_map(|parts| parts.concat())
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![vec(any::<u8>(), 0..40), text().prop_map(String::into_bytes)]
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => text().prop_map(Value::from),
+        1 => any::<i64>().prop_map(Value::from),
+        1 => any::<f64>().prop_map(Value::from),
+        1 => any::<bool>().prop_map(Value::from),
+        1 => Just(Value::Null),
+        1 => vec(text(), 0..3).prop_map(Value::from),
+    ]
+}
+
+/// What a field should say.
+fn as_field(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The offsets that are answered as bad.
+fn bad_offsets(s3: &Memory, list: &[(&str, &str)], records: &[Value]) -> Vec<u64> {
+    let answer = write(s3, &settings(list), &event(records)).unwrap();
+    answer.batch_item_failures.iter().map(|failure| failure.item_identifier.offset).collect()
+}
+
+proptest! {
+    #[test]
+    fn lines_of_any_bytes(values in vec(proptest::option::weighted(0.9, bytes()), 0..20)) {
+        let records: Vec<Value> = (0..).zip(&values).map(|(offset, value)| match value {
+            Some(value) => record(offset, value),
+            None => json!({"offset": offset, "value": null}),
+        }).collect();
+        let s3 = Memory::default();
+        let bad = bad_offsets(&s3, &[("CSV_METADATA_COLUMNS", "offset")], &records);
+        let written: BTreeMap<u64, Vec<String>> = s3.rows().into_iter().map(|mut row| {
+            (row.pop().unwrap().parse().unwrap(), row)
+        }).collect();
+        for (offset, value) in (0..).zip(&values) {
+            let Some(value) = value else {
+                prop_assert!(!written.contains_key(&offset) && !bad.contains(&offset));
+                continue;
+            };
+            prop_assert!(written.contains_key(&offset) != bad.contains(&offset), "either written or bad");
+            if let Some(row) = written.get(&offset) {
+                // Followed by another field, so that a parser takes an empty line for a row, too.
+                let alone = parse(&format!("x,{}", std::str::from_utf8(value).unwrap()));
+                prop_assert_eq!(row.as_slice(), &alone[0][1..]);
+            }
+        }
+    }
+
+    #[test]
+    fn lines_alone_are_as_many_rows_as_good_records(values in vec(bytes(), 0..20)) {
+        let records: Vec<Value> = (0..).zip(&values).map(|(offset, value)| record(offset, value)).collect();
+        let s3 = Memory::default();
+        let bad = bad_offsets(&s3, &[], &records);
+        prop_assert_eq!(s3.rows().len() + bad.len(), values.len());
+    }
+
+    #[test]
+    fn objects_of_any_scalars(
+        rows in vec(vec(proptest::option::weighted(0.8, scalar()), 3), 1..15),
+        neutralize in any::<bool>(),
+    ) {
+        let names = ["id", "a \"quoted\", name", "é\n"];
+        let records: Vec<Value> = (0..).zip(&rows).map(|(offset, row)| {
+            let members: Map<String, Value> = names.iter().zip(row)
+                .filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?))).collect();
+            record(offset, Value::Object(members).to_string())
+        }).collect();
+        let columns = "id,other";
+        for (columns, wanted) in [(columns, vec![0])] {
+            let s3 = Memory::default();
+            let list = [("RECORD_FORMAT", "json"), ("CSV_COLUMNS", columns), ("CSV_METADATA_COLUMNS", "true"),
+                        ("CSV_NEUTRALIZE_FORMULAS", if neutralize { "true" } else { "false" })];
+            prop_assert!(bad_offsets(&s3, &list, &records).is_empty());
+            let read = s3.read_once();
+            prop_assert_eq!(read.len(), rows.len());
+            for ((offset, fields), (number, row)) in read.iter().zip((0_u64..).zip(&rows)) {
+                prop_assert_eq!(*offset, number);
+                prop_assert_eq!(fields.len(), 2);
+                prop_assert_eq!(&fields[1], "");
+                for column in &wanted {
+                    let plain = row[*column].as_ref().map_or_else(String::new, as_field);
+                    let same = fields[0] == plain || (neutralize && fields[0] == format!("'{plain}"));
+                    prop_assert!(same, "{:?} for {:?}", fields[0], plain);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_records_keys_are_the_columns(rows in vec(vec(scalar(), 3), 1..10), names in vec(text(), 3)) {
+        prop_assume!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2]);
+        let records: Vec<Value> = (0..).zip(&rows).map(|(offset, row)| {
+            let members = names.iter().zip(row);
+            let json: Vec<String> = members.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+            record(offset, format!("{{{}}}", json.join(",")))
+        }).collect();
+        let s3 = Memory::default();
+        let list = [("RECORD_FORMAT", "json"), ("CSV_HEADER", "true")];
+        prop_assert!(bad_offsets(&s3, &list, &records).is_empty());
+        let mut wanted = vec![names];
+        wanted.extend(rows.iter().map(|row| row.iter().map(as_field).collect()));
+        prop_assert_eq!(s3.rows(), wanted);
+    }
+
+    #[test]
+    fn keys_and_headers_of_any_bytes(key in bytes(), name in text(), header in vec(any::<i8>(), 0..20), odd in any::<i64>()) {
+        let mut numbers: Vec<i64> = header.iter().copied().map(i64::from).collect();
+        numbers.push(odd);
+        let mut record = record(0, "v");
+        record["key"] = base64(&key).into();
+        record["headers"] = json!([{ name.as_str(): numbers }, { "none": null }, 7, {}]);
+        let s3 = Memory::default();
+        let list = [("CSV_METADATA_COLUMNS", "key,headers,timestamp_type,key_schema_id")];
+        prop_assert!(bad_offsets(&s3, &list, &[record]).is_empty());
+        let rows = s3.rows();
+        prop_assert_eq!(rows.len(), 1);
+        prop_assert_eq!(&rows[0][1], &String::from_utf8_lossy(&key));
+        let mut bytes: Vec<u8> = header.iter().copied().map(i8::cast_unsigned).collect();
+        bytes.extend(u8::try_from(odd).ok().or_else(|| i8::try_from(odd).ok().map(i8::cast_unsigned)));
+        let headers: Value = serde_json::from_str(&rows[0][2]).unwrap();
+        prop_assert_eq!(headers, json!([{ name: String::from_utf8_lossy(&bytes) }, { "none": null }]));
+        prop_assert_eq!(&rows[0][3..], ["CREATE_TIME", ""]);
+    }
+
+    #[test]
+    fn any_json_as_an_event(text in text(), number in any::<i64>()) {
+        for event in [
+            json!(text), json!(number), json!([text]), json!({"records": text}),
+            json!({"eventSource": "aws:kafka", "records": {text.as_str(): []}}),
+            json!({"eventSource": "aws:kafka", "records": {"t-0": [{"offset": text}]}}),
+        ] {
+            let event = serde_json::value::to_raw_value(&event).unwrap();
+            let error = write(&Memory::default(), &settings(&[]), &event).unwrap_err();
+            prop_assert_eq!(postern_runtime::NamedError::name(&error), "MskToS3.InvalidEvent");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Records of a broker, and the event that Lambda makes of them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// A record as the broker has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The partition's number.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// Milliseconds since 1970, and whether the broker's clock said so; -1 where there is none.
+    pub timestamp: (i64, TimestampType),
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value; none is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The headers, in their order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// Whose clock a record's time is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The broker's.
+    LogAppendTime,
+    /// Nobody's.
+    NoTimestampType,
+}
+
+impl Record {
+    /// At most so many bytes of an event are this record's: base64 makes four of three, a header's byte five, and
+    /// names and numbers take the rest.
+    pub fn event_bytes(&self, topic: &str) -> usize {
+        let base64 =
+            |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(4, |bytes| bytes.len().div_ceil(3) * 4 + 2);
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| 6 * name.len() + 8 + 5 * value.as_ref().map_or(1, Vec::len))
+            .sum();
+        200 + topic.len() + base64(&self.key) + base64(&self.value) + headers
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'r> {
+    #[serde(rename = "eventSource")]
+    source: &'static str,
+    bootstrap_servers: &'r str,
+    records: BTreeMap<String, Vec<EventRecord<'r>>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventRecord<'r> {
+    topic: &'r str,
+    partition: i32,
+    offset: i64,
+    timestamp: i64,
+    timestamp_type: TimestampType,
+    key: Option<String>,
+    value: Option<String>,
+    headers: Vec<BTreeMap<&'r str, Option<Vec<i8>>>>,
+}
+
+/// Where records come from: what an event says beside them.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The topic.
+    pub topic: String,
+    /// The broker's address.
+    pub bootstrap_servers: String,
+}
+
+impl Origin {
+    /// A partition's name in an event, `topic-partition`.
+    pub fn name(&self, partition: i32) -> String {
+        format!("{}-{partition}", self.topic)
+    }
+
+    /// The event of a batch, of a self-managed cluster: a laptop's broker has no ARN.
+    pub fn event(&self, batch: &[Record]) -> serde_json::Result<Vec<u8>> {
+        let mut records: BTreeMap<String, Vec<EventRecord<'_>>> = BTreeMap::new();
+        for record in batch {
+            let encode = |bytes: &Vec<u8>| base64_simd::STANDARD.encode_to_string(bytes);
+            records.entry(self.name(record.partition)).or_default().push(EventRecord {
+                topic: &self.topic,
+                partition: record.partition,
+                offset: record.offset,
+                timestamp: record.timestamp.0,
+                timestamp_type: record.timestamp.1,
+                key: record.key.as_ref().map(encode),
+                value: record.value.as_ref().map(encode),
+                headers: record.headers.iter().map(|(name, value)| header(name, value.as_deref())).collect(),
+            });
+        }
+        let event = Event { source: "SelfManagedKafka", bootstrap_servers: &self.bootstrap_servers, records };
+        serde_json::to_vec(&event)
+    }
+}
+
+/// A header as Lambda sends it: Java's bytes are signed.
+fn header<'r>(name: &'r str, value: Option<&[u8]>) -> BTreeMap<&'r str, Option<Vec<i8>>> {
+    BTreeMap::from([(name, value.map(|bytes| bytes.iter().map(|byte| byte.cast_signed()).collect()))])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_made_as_lambda_makes_it() {
+        let origin = Origin { topic: "a-b".into(), bootstrap_servers: "127.0.0.1:9092".into() };
+        let record = Record {
+            partition: 2,
+            offset: 7,
+            timestamp: (5, TimestampType::CreateTime),
+            key: None,
+            value: Some("é".into()),
+            headers: vec![("h".into(), Some("ë".into())), ("n".into(), None)],
+        };
+        let event: Value =
+            serde_json::from_slice(&origin.event(std::slice::from_ref(&record)).unwrap()).unwrap();
+        assert_eq!(
+            event,
+            json!({"eventSource": "SelfManagedKafka", "bootstrapServers": "127.0.0.1:9092", "records": {"a-b-2": [
+                {"topic": "a-b", "partition": 2, "offset": 7, "timestamp": 5, "timestampType": "CREATE_TIME",
+                 "key": null, "value": "w6k=", "headers": [{"h": [-61, -85]}, {"n": null}]}]}})
+        );
+    }
+
+    #[test]
+    fn a_records_bytes_are_not_underestimated() {
+        let origin = Origin { topic: "t".repeat(249), bootstrap_servers: String::new() };
+        let record = Record {
+            partition: i32::MAX,
+            offset: i64::MAX,
+            timestamp: (i64::MAX, TimestampType::NoTimestampType),
+            key: Some(vec![7; 100]),
+            value: Some(vec![7; 1001]),
+            headers: vec![("\u{1}\"".into(), Some(vec![0x80; 50])); 20],
+        };
+        let envelope = origin.event(&[]).unwrap().len() + origin.topic.len() + 20;
+        let of = |records: &[Record]| origin.event(records).unwrap().len();
+        assert!(of(std::slice::from_ref(&record)) <= envelope + record.event_bytes(&origin.topic));
+        assert!(of(&vec![record.clone(); 9]) <= envelope + 9 * record.event_bytes(&origin.topic));
+    }
+}
