@@ -10,7 +10,7 @@ SHELL := bash
 
 TOOLS := .postern
 PYTHON ?= python3
-PROGRAMS := -p dispatcher -p task-token-done -p postern-worker -p postern-local
+PROGRAMS := -p dispatcher -p step-counter -p task-token-done -p postern-worker -p postern-local
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := local infra
 CARGO_DENY := 0.20.2
