@@ -319,3 +319,28 @@ async fn the_dojos_first_run_without_the_permission_fails_at_once_and_the_second
     let step = json!({"description": "Dojo Step Functions", "step": 2, "IsInvokeLambda": "true"});
     check("the second run", &stack.end(&second).await, &With(json!([step, step])));
 }
+
+/// `make run TARGET=aws`, which finds the machine by the stack's outputs, as it would in AWS.
+#[tokio::test(flavor = "multi_thread")]
+async fn run_prints_the_states_and_its_exit_status_says_how_it_ended() {
+    let stack = Stack::without_waits("run", Deployment::new("test")).await;
+    let run = |machine: &str, input: &str| {
+        let mut command = std::process::Command::new(stack.project.program("postern-local"));
+        command.args(["run", "--target", "aws", "--stack", "test", "--machine", machine]);
+        command.arg(stack.project.file(input)).envs(stack.cloud.environment());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = run("dojo", "events/statemachines/dojo/true.json");
+    assert_eq!(code, Some(0), "{said}");
+    for line in
+        ["state entered      Step - Invoke Lambda", "state left         Step - Invoke Lambda", "\noutput\n"]
+    {
+        assert!(said.contains(line), "{said}");
+    }
+    let (code, said) = run("branch", "events/statemachines/branch/negative.json");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("FAILED: Branch.InvalidInvoice\n  net must be"), "{said}");
+    let (code, said) = run("no-such-machine", "events/statemachines/branch/negative.json");
+    assert_eq!((code, said.as_str()), (Some(1), "The stack has no state machine no-such-machine.\n"));
+}

@@ -12,7 +12,7 @@ struct StepFunctions {
 }
 
 impl StepFunctions {
-    fn note(&self, token: &TaskToken, call: String) -> Reply {
+    fn note(&self, token: &TaskToken, call: &str) -> Reply {
         if self.down {
             return Reply::Failed(Failure::Unavailable, "no connection".into());
         }
@@ -25,11 +25,11 @@ impl StepFunctions {
 
 impl Tasks for StepFunctions {
     async fn approve(&self, token: &TaskToken, output: &str) -> Reply {
-        self.note(token, format!("success {output}"))
+        self.note(token, &format!("success {output}"))
     }
 
     async fn reject(&self, token: &TaskToken, error: &str, _cause: &str) -> Reply {
-        self.note(token, format!("failure {error}"))
+        self.note(token, &format!("failure {error}"))
     }
 }
 
@@ -146,4 +146,17 @@ async fn a_wrong_request_is_named() {
         assert!(!error.to_string().contains("the-token"));
     }
     assert!(handled(&StepFunctions::default(), &json!([]), NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn the_sample_events_do_what_their_names_say() {
+    let sample = async |name: &str| {
+        let path = format!("{}/../../events/approval/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let event = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        handled(&StepFunctions::default(), &event, NOW).await
+    };
+    assert!(matches!(sample("ask").await.unwrap(), Answer::Links(_)));
+    assert_eq!(sample("invalid-no-question").await.unwrap_err().name(), "Approval.InvalidInput");
+    let Answer::Page(page) = sample("page-forged").await.unwrap() else { panic!("a page") };
+    assert_eq!(page.status_code, 403);
 }
