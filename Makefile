@@ -10,9 +10,9 @@ SHELL := bash
 
 TOOLS := .postern
 PYTHON ?= python3
-PROGRAMS := -p dispatcher -p task-token-done -p postern-worker -p postern-local
+PROGRAMS := -p approval -p dispatcher -p step-counter -p task-token-done -p postern-worker -p postern-local
 LINT := $(TOOLS)/lint-venv/bin
-SCRIPTS := local infra
+SCRIPTS := local infra docs
 CARGO_DENY := 0.20.2
 # Not by `cargo run`: for one package alone, cargo would build its dependencies once more, with other features.
 LOCAL := $(or $(CARGO_TARGET_DIR),target)/debug/postern-local
@@ -34,8 +34,13 @@ up: tools programs ## Start the local stack and leave it running
 	@$(LOCAL) up
 
 .PHONY: run
-run: tools programs ## Start an execution on what `make up` started: make run INPUT='{"a":1,"b":2}'
-	@$(LOCAL) run $(if $(INPUT),'$(INPUT)')
+run: tools programs ## Start an execution and follow it: make run [MACHINE=dojo] [INPUT='{"a":1,"b":2}'|FILE] [TARGET=aws [STACK=postern]]
+	@$(LOCAL) run $(if $(MACHINE),--machine '$(MACHINE)') $(if $(TARGET),--target '$(TARGET)') \
+	    $(if $(STACK),--stack '$(STACK)') $(if $(INPUT),'$(INPUT)')
+
+.PHONY: pictures
+pictures: ## Draw the state machines in docs/use-cases/ anew
+	@$(PYTHON) docs/pictures.py
 
 .PHONY: down
 down: tools programs ## Stop what `make up` started
@@ -89,6 +94,11 @@ lint: lint-tools ## Format, clippy, docs, template, state machines, licences
 	@echo "== state machines"
 	@for definition in statemachines/*.asl.json; do \
 	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done
+	@for broken in .ci/lint/broken/*.asl.json; do \
+	    if $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$broken" >/dev/null 2>&1; then \
+	        echo "asl-validator has nothing to say against $$broken, which is broken"; exit 1; fi; done
+	@echo "== pictures"
+	@$(PYTHON) docs/pictures.py --check
 	@echo "== dependencies: licences, bans, sources"
 	@$(TOOLS)/bin/cargo-deny --log-level error check licenses bans sources
 	@if $(TOOLS)/bin/cargo-deny --log-level off fetch db; then \

@@ -2,11 +2,14 @@
 
     stack.py deploy --name NAME --template template.yml --binaries FOLDER [--parameter KEY=VALUE ...]
     stack.py logs --name NAME
+    stack.py outputs --name NAME
+    stack.py put --bucket BUCKET --key KEY --file FILE
 
 `deploy` zips the binary that each function's Metadata names as its `bootstrap`, uploads it and the state
 machines' definitions, creates or updates the stack, and prints its outputs as JSON. `logs` prints what the
-stack's functions have written. The endpoint and the credentials come from the environment, as for any AWS
-client. Nothing here is for the cloud: there, `sam` does it.
+stack's functions have written, `outputs` a stack's outputs (`make run TARGET=aws` asks it of a real one).
+The endpoint and the credentials come from the environment, as for any AWS client. Nothing else here is for
+the cloud: there, `sam` does it.
 """
 
 import argparse
@@ -90,7 +93,11 @@ def apply(name: str, body: str, parameters: dict[str, str]) -> dict[str, str]:
             if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason")
         ]
         sys.exit(f"stack {name} is {stack['StackStatus']}: " + "; ".join(reversed(reasons)))
-    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    return outputs(stack)
+
+
+def outputs(stack: dict) -> dict[str, str]:
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
 def logs(name: str) -> None:
@@ -120,10 +127,23 @@ def main() -> None:
     command.add_argument("--template", required=True, type=pathlib.Path)
     command.add_argument("--binaries", required=True, type=pathlib.Path)
     command.add_argument("--parameter", action="append", default=[])
-    commands.add_parser("logs").add_argument("--name", required=True)
+    for name in ("logs", "outputs"):
+        commands.add_parser(name).add_argument("--name", required=True)
+    command = commands.add_parser("put")
+    command.add_argument("--bucket", required=True)
+    command.add_argument("--key", required=True)
+    command.add_argument("--file", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
     if arguments.command == "logs":
         logs(arguments.name)
+        return
+    if arguments.command == "outputs":
+        stacks = boto3.client("cloudformation").describe_stacks(StackName=arguments.name)["Stacks"]
+        print(json.dumps(outputs(stacks[0])))
+        return
+    if arguments.command == "put":
+        body = arguments.file.read_bytes()
+        boto3.client("s3").put_object(Bucket=arguments.bucket, Key=arguments.key, Body=body)
         return
     parameters = dict(parameter.split("=", 1) for parameter in arguments.parameter)
     print(json.dumps(deploy(arguments.name, arguments.template, arguments.binaries, parameters)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import urllib.parse
 from collections.abc import Callable
 
 from mend_stepfunctions.definitions import definition_fault
@@ -43,3 +45,18 @@ def with_concurrency(provision: Callable, properties_at: int) -> Callable:
 _functions = stock(provisioners, "_RESOURCE_HANDLERS")["AWS::Lambda::Function"]
 _functions["create"] = with_concurrency(_functions["create"], 1)
 _functions["update"] = with_concurrency(_functions["update"], 2)
+
+
+_stock_url_attributes = stock(provisioners, "_lambda_url_attributes")
+
+
+@mend(provisioners, "_lambda_url_attributes")
+def _lambda_url_attributes(config: dict) -> dict:
+    """AWS: `Fn::GetAtt` of "AWS::Lambda::Url" gives an address that answers.
+
+    ministack: AWS's own host name, which does not lead here; it answers at a path as well.
+    """
+    attributes = _stock_url_attributes(config)
+    identity = urllib.parse.urlsplit(attributes["FunctionUrl"]).netloc.split(".")[0]
+    here = os.environ["AWS_ENDPOINT_URL"]
+    return {**attributes, "FunctionUrl": f"{here}/_aws/lambda-url/{identity}/"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 
 from harness import (
     Case,
     aws,
     function_zip,
+    inbox,
     launcher,
     one,
     unique,
@@ -49,6 +51,34 @@ class CloudFormation(Case):
         self.assertEqual(self.deploy({"Function": function})["StackStatus"], "CREATE_COMPLETE")
         found = aws("lambda").get_function_concurrency(FunctionName=name)
         self.assertEqual(found["ReservedConcurrentExecutions"], 5)
+
+    def test_address_of_a_function_url(self) -> None:
+        properties = {"Runtime": "provided.al2023", "Handler": "bootstrap"}
+        url = {"Type": "AWS::Lambda::Url"}
+        url["Properties"] = {
+            "AuthType": "NONE",
+            "TargetFunctionArn": {"Fn::GetAtt": ["Function", "Arn"]},
+        }
+        permission = {"Type": "AWS::Lambda::Permission"}
+        permission["Properties"] = {
+            "Action": "lambda:InvokeFunctionUrl",
+            "FunctionName": {"Ref": "Function"},
+            "Principal": "*",
+            "FunctionUrlAuthType": "NONE",
+        }
+        parameter = {"Type": "AWS::SSM::Parameter"}
+        address = {"Fn::GetAtt": ["Url", "FunctionUrl"]}
+        name = "/" + unique("address")
+        parameter["Properties"] = {"Name": name, "Type": "String", "Value": address}
+        function = {"Type": "AWS::Serverless::Function", "Properties": properties}
+        function["Properties"]["Environment"] = {"Variables": {"INBOX": inbox.url}}
+        resources = {"Function": function, "Url": url, "Permission": permission}
+        self.assertEqual(
+            self.deploy({**resources, "Address": parameter})["StackStatus"], "CREATE_COMPLETE"
+        )
+        found = aws("ssm").get_parameter(Name=name)["Parameter"]["Value"]
+        with urllib.request.urlopen(found + "some/path?a=b") as answer:
+            self.assertEqual(json.load(answer)["rawQueryString"], "a=b")
 
     def test_definition_is_checked(self) -> None:
         definition = one({"Type": "Pass", "Next": "Nowhere"})

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
@@ -126,10 +127,14 @@ impl Cloud {
     /// Puts `template.yml` into this cloud, as `sam build` and `sam deploy` would.
     pub async fn deploy(&self, deployment: &Deployment) -> Result<Outputs, Error> {
         let template = self.folder.join(&deployment.name).join("template.yml");
-        for path in ["template.yml", "statemachines/on-prem-job.asl.json"] {
-            let copy = template.with_file_name(path);
+        let mut paths = vec!["template.yml".to_owned()];
+        for machine in fs::read_dir(self.project.file("statemachines"))? {
+            paths.push(format!("statemachines/{}", machine?.file_name().to_string_lossy()));
+        }
+        for path in paths {
+            let copy = template.with_file_name(&path);
             fs::create_dir_all(copy.parent().unwrap_or(&self.folder))?;
-            fs::write(copy, deployment.edited(path, fs::read_to_string(self.project.file(path))?)?)?;
+            fs::write(copy, deployment.edited(&path, fs::read_to_string(self.project.file(&path))?)?)?;
         }
         let mut command = self.script("local/stack.py");
         command.args(["deploy", "--name", &deployment.name, "--template"]).arg(template);
@@ -154,6 +159,15 @@ impl Cloud {
         }
         output("the worker's enrolment", &mut command).await?;
         Ok(WorkerFiles { folder })
+    }
+
+    /// Puts a text into a bucket.
+    pub async fn put(&self, bucket: &str, key: &str, text: &str) -> Result<(), Error> {
+        let file = self.folder.join("put");
+        fs::write(&file, text)?;
+        let mut command = self.script("local/stack.py");
+        command.args(["put", "--bucket", bucket, "--key", key, "--file"]).arg(file);
+        output("the upload", &mut command).await.map(|_| ())
     }
 
     /// All that the stack's functions have logged.
@@ -216,17 +230,40 @@ impl Deployment {
     }
 }
 
+/// The state machine that is meant when none is named.
+pub const DEFAULT_MACHINE: &str = "on-prem-job";
+
 /// A stack's outputs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outputs {
     stack: String,
     values: BTreeMap<String, String>,
 }
 
 impl Outputs {
+    /// Those of a stack in AWS, with the shell's credentials and region.
+    pub async fn of_stack(project: &Project, stack: &str) -> Result<Self, Error> {
+        let mut command = project.script("local/stack.py");
+        let json = output("the stack's outputs", command.args(["outputs", "--name", stack])).await?;
+        let values = serde_json::from_str(&json).map_err(|error| Error::Aws(error.to_string()))?;
+        Ok(Self { stack: stack.into(), values })
+    }
+
     /// One of them; empty where the template has none of that name.
     pub fn get(&self, name: &str) -> &str {
         self.values.get(name).map_or("", String::as_str)
+    }
+
+    /// The state machine of `statemachines/NAME.asl.json`; empty where the template has none.
+    pub fn machine(&self, name: &str) -> &str {
+        if name == DEFAULT_MACHINE {
+            return self.state_machine();
+        }
+        let words = name.split('-').map(|word| {
+            let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+            first.to_uppercase() + rest
+        });
+        self.get(&format!("{}StateMachineArn", words.collect::<String>()))
     }
 
     /// The state machine that runs a job on premises.

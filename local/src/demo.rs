@@ -2,13 +2,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use aws_sdk_sfn::types::{HistoryEvent, HistoryEventType};
-use jiff::Timestamp;
-use postern_local::{Cloud, CloudOptions, Deployment, Error, Finished, Follow, Outputs, Process, Project};
-use serde::Deserialize;
+use postern_local::{Cloud, CloudOptions, Deployment, Error, Follow, Outputs, Process, Project};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use crate::watch::watch;
 use crate::{SEED_INPUT, SEED_OUTPUT, fresh_folder, say};
 
 /// The whole way, once: from nothing to an output, and back to nothing.
@@ -20,7 +18,7 @@ pub(crate) async fn demo() -> Result<bool, Error> {
     say(format_args!("\nexecution of {} with {SEED_INPUT}", running.outputs.state_machine()));
     let log = running.worker_log.clone();
     let follow = Follow::new(&running.cloud.sdk_config().await);
-    let finished = watch(&follow, running.outputs.state_machine(), SEED_INPUT, &log).await?;
+    let finished = watch(&follow, running.outputs.state_machine(), SEED_INPUT, Some(&log)).await?;
     let value = |json: &str| serde_json::from_str::<Value>(json).ok();
     let as_expected = finished.output.as_deref().and_then(value) == value(SEED_OUTPUT);
     say("\nwhat ran where");
@@ -113,99 +111,3 @@ impl Running {
 
 /// How long each step may take.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Starts an execution and shows each step as it happens, with the time since the start.
-pub(crate) async fn watch(
-    follow: &Follow,
-    state_machine: &str,
-    input: &str,
-    worker_log: &Path,
-) -> Result<Finished, Error> {
-    let mut seen_lines = std::fs::read_to_string(worker_log).unwrap_or_default().lines().count();
-    let mut seen_events = 0;
-    let execution = follow.start(state_machine, input).await?;
-    let begun = Timestamp::now();
-    let mut start = None;
-    let end = Instant::now() + Duration::from_mins(15);
-    loop {
-        let finished = match follow.end(&execution, Duration::ZERO).await {
-            Ok(finished) => Some(finished),
-            Err(Error::Patience(..)) if Instant::now() < end => None,
-            Err(error) => return Err(error),
-        };
-        let events = follow.history(&execution).await?;
-        let log = std::fs::read_to_string(worker_log).unwrap_or_default();
-        let mut steps: Vec<Step> = events.iter().skip(seen_events).filter_map(of_history).collect();
-        steps.extend(log.lines().skip(seen_lines).filter_map(|line| of_worker(line, &execution)));
-        (seen_events, seen_lines) = (events.len(), log.lines().count());
-        steps.sort_by_key(|step| step.at);
-        for step in steps {
-            let since = step.at.duration_since(*start.get_or_insert(step.at.min(begun))).as_secs_f64();
-            say(format_args!("{since:+8.3} s  {:<18} {}", step.what, step.detail));
-        }
-        if let Some(finished) = finished {
-            match (&finished.output, &finished.error) {
-                (Some(output), _) => say(format_args!("\noutput\n  {output}")),
-                (None, error) => say(format_args!(
-                    "\n{}: {}\n  {}",
-                    finished.status,
-                    error.as_deref().unwrap_or("no error name"),
-                    finished.cause.as_deref().unwrap_or_default()
-                )),
-            }
-            return Ok(finished);
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Something that has happened.
-struct Step {
-    at: Timestamp,
-    what: &'static str,
-    detail: String,
-}
-
-fn of_history(event: &HistoryEvent) -> Option<Step> {
-    let at = Timestamp::from_nanosecond(event.timestamp().as_nanos()).ok()?;
-    let entered =
-        || event.state_entered_event_details().map(|state| state.name().to_owned()).unwrap_or_default();
-    let (what, detail) = match event.r#type() {
-        HistoryEventType::ExecutionStarted => ("execution started", String::new()),
-        HistoryEventType::TaskScheduled => {
-            ("dispatched", "the dispatcher has the job and its task token".into())
-        }
-        HistoryEventType::TaskFailed => ("task failed", String::new()),
-        HistoryEventType::TaskTimedOut => ("task timed out", String::new()),
-        HistoryEventType::FailStateEntered => ("state entered", entered()),
-        HistoryEventType::ExecutionSucceeded => ("succeeded", String::new()),
-        HistoryEventType::ExecutionFailed => ("failed", String::new()),
-        _ => return None,
-    };
-    Some(Step { at, what, detail })
-}
-
-/// A line of the worker's log.
-#[derive(Deserialize)]
-struct Line {
-    timestamp: Timestamp,
-    message: String,
-    job_id: Option<String>,
-    execution: Option<String>,
-    said: Option<String>,
-}
-
-fn of_worker(line: &str, execution: &str) -> Option<Step> {
-    let line: Line = serde_json::from_str(line).ok()?;
-    let job = line.job_id?;
-    let (what, detail) = match line.message.as_str() {
-        "job received" if line.execution.as_deref() == Some(execution) => {
-            ("accepted", format!("the worker has job {job}"))
-        }
-        "answer with the broker" => {
-            ("result", format!("the worker's answer: {}", line.said.unwrap_or_default()))
-        }
-        _ => return None,
-    };
-    Some(Step { at: line.timestamp, what, detail })
-}

@@ -8,7 +8,7 @@ mod follow;
 mod process;
 mod project;
 
-pub use cloud::{Cloud, CloudOptions, Deployment, Outputs, WorkerFiles, sdk_config};
+pub use cloud::{Cloud, CloudOptions, DEFAULT_MACHINE, Deployment, Outputs, WorkerFiles, sdk_config};
 pub use follow::{Finished, Follow};
 pub use process::Process;
 pub use project::Project;

@@ -2,6 +2,7 @@
 
 mod demo;
 mod stay;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,12 +23,8 @@ enum Command {
     Demo,
     /// Start everything and leave it running.
     Up,
-    /// Start an execution on what `up` started, and follow it.
-    Run {
-        /// The execution's input: JSON, or a file with JSON.
-        #[arg(default_value = SEED_INPUT)]
-        input: String,
-    },
+    /// Start an execution on what `up` started, or in the cloud, and follow it.
+    Run(stay::Run),
     /// Stop what `up` started.
     Down,
 }
@@ -42,7 +39,7 @@ async fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Demo => demo::demo().await,
         Command::Up => stay::up().await,
-        Command::Run { input } => stay::run(&input).await,
+        Command::Run(run) => run.run().await,
         Command::Down => stay::down(),
     };
     match done {

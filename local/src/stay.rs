@@ -4,17 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use postern_local::{CloudOptions, Error, Follow, Project};
+use clap::{Args, ValueEnum};
+use postern_local::{CloudOptions, DEFAULT_MACHINE, Error, Follow, Outputs, Project};
 use serde::{Deserialize, Serialize};
 
-use crate::demo::{Running, watch};
-use crate::{fresh_folder, say};
+use crate::demo::Running;
+use crate::watch::watch;
+use crate::{SEED_INPUT, fresh_folder, say};
 
 /// What `up` notes for `run` and `down`.
 #[derive(Serialize, Deserialize)]
 struct Note {
     endpoint: String,
-    state_machine: String,
+    outputs: Outputs,
     worker_log: PathBuf,
     /// Process id, and a word of its command line: an id alone may be another process's by now.
     processes: Vec<(u32, String)>,
@@ -53,7 +55,7 @@ pub(crate) async fn up() -> Result<bool, Error> {
     let running = Running::start(&project, &folder, options).await?;
     let note = Note {
         endpoint: running.cloud.endpoint(),
-        state_machine: running.outputs.state_machine().into(),
+        outputs: running.outputs.clone(),
         worker_log: running.worker_log.clone(),
         processes: vec![
             (running.worker.id(), "postern-worker".into()),
@@ -66,12 +68,16 @@ pub(crate) async fn up() -> Result<bool, Error> {
     worker.leave();
     cloud.leave();
     say("\nIt runs. Start an execution and watch it:\n");
-    say("  make run INPUT='{\"a\":1,\"b\":2}'\n");
+    say("  make run INPUT='{\"a\":1,\"b\":2}'");
+    say("  make run MACHINE=dojo INPUT=events/statemachines/dojo/true.json\n");
     say("or with the AWS CLI:\n");
     for (name, value) in variables {
         say(format_args!("  export {name}={value}"));
     }
-    say(format_args!("  aws stepfunctions start-execution --state-machine-arn {} \\", note.state_machine));
+    say(format_args!(
+        "  aws stepfunctions start-execution --state-machine-arn {} \\",
+        note.outputs.state_machine()
+    ));
     say("      --input '{\"a\":1,\"b\":2}'");
     say("  aws stepfunctions describe-execution --execution-arn ...\n");
     say(format_args!("The worker's log: {}", note.worker_log.display()));
@@ -79,16 +85,57 @@ pub(crate) async fn up() -> Result<bool, Error> {
     Ok(true)
 }
 
-pub(crate) async fn run(input: &str) -> Result<bool, Error> {
-    let project = Project::here()?;
-    let Some(note) = note(&project)? else {
-        say("Nothing runs. `make up` starts it.");
-        return Ok(false);
-    };
-    let input = if Path::new(input).is_file() { fs::read_to_string(input)? } else { input.into() };
-    let follow = Follow::new(&postern_local::sdk_config(&note.endpoint).await);
-    let finished = watch(&follow, &note.state_machine, &input, &note.worker_log).await?;
-    Ok(finished.status == "SUCCEEDED")
+/// `run`: which machine, where, with what.
+#[derive(Args)]
+pub(crate) struct Run {
+    /// The execution's input: JSON, or a file with JSON.
+    #[arg(default_value = SEED_INPUT)]
+    input: String,
+    /// The state machine: the name of its file in statemachines/, without .asl.json.
+    #[arg(long, default_value = DEFAULT_MACHINE)]
+    machine: String,
+    /// On what `up` started, or on a stack in AWS, with the shell's credentials and region.
+    #[arg(long, value_enum, default_value_t = Target::Local)]
+    target: Target,
+    /// The stack in AWS.
+    #[arg(long, default_value = "postern")]
+    stack: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Target {
+    Local,
+    Aws,
+}
+
+impl Run {
+    /// Whether the execution succeeded.
+    pub(crate) async fn run(&self) -> Result<bool, Error> {
+        let project = Project::here()?;
+        let (config, outputs, worker_log) = match self.target {
+            Target::Local => {
+                let Some(note) = note(&project)? else {
+                    say("Nothing runs. `make up` starts it.");
+                    return Ok(false);
+                };
+                (postern_local::sdk_config(&note.endpoint).await, note.outputs, Some(note.worker_log))
+            }
+            Target::Aws => {
+                let outputs = Outputs::of_stack(&project, &self.stack).await?;
+                (postern_runtime::aws::config().await, outputs, None)
+            }
+        };
+        let machine = outputs.machine(&self.machine);
+        if machine.is_empty() {
+            say(format_args!("The stack has no state machine {}.", self.machine));
+            return Ok(false);
+        }
+        let file = Path::new(&self.input);
+        let input = if file.is_file() { fs::read_to_string(file)? } else { self.input.clone() };
+        say(format_args!("execution of {machine} with {}", input.trim()));
+        let finished = watch(&Follow::new(&config), machine, &input, worker_log.as_deref()).await?;
+        Ok(finished.status == "SUCCEEDED")
+    }
 }
 
 pub(crate) fn down() -> Result<bool, Error> {

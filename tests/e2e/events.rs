@@ -36,3 +36,12 @@ fn task_token_dones() {
         Answer::parse(event).map(|_| ()).map_err(|error| error.to_string())
     });
 }
+
+#[test]
+fn step_counters() {
+    every_event("step-counter", 5, |event| {
+        // The function's own tests say what a step may be; the binary says it in full.
+        let step = serde_json::from_str::<serde_json::Value>(event.get()).unwrap()["Input"]["step"].as_i64();
+        step.and_then(|step| step.checked_add(1)).map(|_| ()).ok_or_else(|| "no step to count".into())
+    });
+}

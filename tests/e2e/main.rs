@@ -5,6 +5,8 @@
 
 mod events;
 mod jobs;
+mod machines;
 mod permissions;
 mod stack;
+mod variants;
 mod worker_on_mosquitto;

@@ -53,10 +53,13 @@ async fn without_the_functions_permission_the_rules_error_action_keeps_the_answe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_state_machines_permission_the_first_task_fails_at_once() {
+    // Of the role that dispatches only; others have the permission in a policy of another name.
+    let policy = "PolicyName: dispatch\n          PolicyDocument:\n            Version: \"2012-10-17\"\n            \
+                  Statement:\n              - Effect: Allow\n                Action: lambda:";
     let deployment = Deployment::new("test").edit(
         TEMPLATE,
-        "Action: lambda:InvokeFunction\n                Resource: !GetAtt DispatcherFunction.Arn",
-        "Action: lambda:GetFunction\n                Resource: !GetAtt DispatcherFunction.Arn",
+        &format!("{policy}InvokeFunction"),
+        &format!("{policy}GetFunction"),
     );
     let stack = Stack::with("no-machine-role", deployment).await;
     let execution = stack.execute(r#"{"a":1,"b":2}"#).await;

@@ -34,10 +34,24 @@ impl Stack {
 
     /// A stack with changes.
     pub(crate) async fn with(name: &str, deployment: Deployment) -> Self {
+        Self::in_environment(name, deployment, &[]).await
+    }
+
+    /// The stack as it is, without the waits between retries and in Wait states.
+    pub(crate) async fn without_waits(name: &str, deployment: Deployment) -> Self {
+        Self::in_environment(name, deployment, &[("SFN_WAIT_SCALE", "0")]).await
+    }
+
+    async fn in_environment(
+        name: &str,
+        deployment: Deployment,
+        more: &[(&'static str, &'static str)],
+    ) -> Self {
         let project = Project::here().unwrap();
         let folder = project.file(".postern/tests").join(name);
         let _ = std::fs::remove_dir_all(&folder);
-        let environment = vec![("POSTERN_ASYNC_RETRY_SECONDS", "0.1,0.1")];
+        let mut environment = vec![("POSTERN_ASYNC_RETRY_SECONDS", "0.1,0.1")];
+        environment.extend(more);
         let options = CloudOptions { environment, ..CloudOptions::default() };
         let cloud = Cloud::start(&project, &folder, options).await.unwrap();
         let outputs = cloud.deploy(&deployment).await.unwrap();

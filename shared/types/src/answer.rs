@@ -191,7 +191,7 @@ impl Answer {
     /// [`Outcome::Failed`] that says so: no execution waits for a timeout it did not deserve.
     pub fn parse(event: &RawValue) -> Result<Self, InvalidAnswer> {
         if !event.get().starts_with('{') {
-            return Err(InvalidAnswer::Shape(format!("it is {}", fields::kind(event))));
+            return Err(InvalidAnswer::Shape(format!("it is {}", fields::json_kind(event))));
         }
         let fields: AnswerFields =
             serde_json::from_str(event.get()).map_err(|error| InvalidAnswer::Shape(error.to_string()))?;

@@ -43,7 +43,7 @@ pub enum InvalidField {
 }
 
 /// The JSON type of a value, in words for an error message.
-pub(crate) fn kind(value: &RawValue) -> &'static str {
+pub fn json_kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'{') => "an object",
         Some(b'[') => "an array",
@@ -64,7 +64,7 @@ pub(crate) fn string(field: &'static str, value: Option<&RawValue>) -> Result<Op
     let Some(value) = given(value) else { return Ok(None) };
     serde_json::from_str(value.get()).map(Some).map_err(|_| InvalidField::Type {
         field,
-        found: kind(value),
+        found: json_kind(value),
         want: "a string",
     })
 }

@@ -79,7 +79,7 @@ impl DispatchRequest {
             .ok_or(InvalidField::Missing("TaskToken"))?;
         let job: JobFields = match fields::given(fields.job.as_deref()) {
             Some(job) if !job.get().starts_with('{') => {
-                let found = fields::kind(job);
+                let found = fields::json_kind(job);
                 return Err(InvalidField::Type { field: "Job", found, want: "an object" }.into());
             }
             Some(job) => object(job)?,
@@ -119,7 +119,7 @@ impl DispatchRequest {
 /// Reads `{...}`. Serde would take an array for a struct as well.
 fn object<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Result<T, InvalidRequest> {
     if !value.get().starts_with('{') {
-        return Err(InvalidRequest::Shape(format!("it is {}", fields::kind(value))));
+        return Err(InvalidRequest::Shape(format!("it is {}", fields::json_kind(value))));
     }
     serde_json::from_str(value.get()).map_err(|error| InvalidRequest::Shape(error.to_string()))
 }

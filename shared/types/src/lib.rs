@@ -21,7 +21,7 @@ mod token;
 mod topic;
 
 pub use answer::{Answer, AnswerMessage, InvalidAnswer, Outcome, Status, TaskFailure};
-pub use fields::InvalidField;
+pub use fields::{InvalidField, json_kind};
 pub use job::{DispatchRequest, InvalidJob, InvalidRequest, JobMessage, JobOptions};
 pub use token::{InvalidToken, JobId, TaskToken};
 pub use topic::{InvalidTenant, InvalidTopic, Tenant, Topic, TopicTemplate};

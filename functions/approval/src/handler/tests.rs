@@ -1,0 +1,162 @@
+use std::cell::RefCell;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Notes the calls; takes each token's first answer.
+#[derive(Default)]
+struct StepFunctions {
+    calls: RefCell<Vec<String>>,
+    down: bool,
+}
+
+impl StepFunctions {
+    fn note(&self, token: &TaskToken, call: &str) -> Reply {
+        if self.down {
+            return Reply::Failed(Failure::Unavailable, "no connection".into());
+        }
+        let mut calls = self.calls.borrow_mut();
+        let used = calls.iter().any(|call| call.starts_with(token.expose()));
+        calls.push(format!("{} {call}", token.expose()));
+        if used { Reply::Closed } else { Reply::Taken }
+    }
+}
+
+impl Tasks for StepFunctions {
+    async fn approve(&self, token: &TaskToken, output: &str) -> Reply {
+        self.note(token, &format!("success {output}"))
+    }
+
+    async fn reject(&self, token: &TaskToken, error: &str, _cause: &str) -> Reply {
+        self.note(token, &format!("failure {error}"))
+    }
+}
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn key() -> Key {
+    Key::new(&[7; 32]).unwrap()
+}
+
+async fn handled(tasks: &StepFunctions, event: &Value, now: Timestamp) -> Result<Answer, Error> {
+    let event = RawValue::from_string(event.to_string()).unwrap();
+    handle(tasks, &key(), &event, now).await
+}
+
+fn request() -> Value {
+    json!({"TaskToken": "the-token", "Question": "Restart line <7>?", "Page": "https://page.example/",
+        "ExpiresInSeconds": 60})
+}
+
+async fn asked(tasks: &StepFunctions) -> Links {
+    match handled(tasks, &request(), NOW).await.unwrap() {
+        Answer::Links(links) => links,
+        Answer::Page(page) => panic!("{page:?}"),
+    }
+}
+
+async fn visit(tasks: &StepFunctions, method: &str, link: &str, now: Timestamp) -> Page {
+    let query = link.strip_prefix("https://page.example/?").unwrap();
+    let event = json!({"requestContext": {"http": {"method": method}}, "rawQueryString": query});
+    match handled(tasks, &event, now).await.unwrap() {
+        Answer::Page(page) => page,
+        Answer::Links(_) => panic!("links for the public"),
+    }
+}
+
+#[tokio::test]
+async fn looking_decides_nothing_and_posting_decides_once() {
+    let tasks = StepFunctions::default();
+    let links = asked(&tasks).await;
+    for method in ["GET", "HEAD", "GET"] {
+        let page = visit(&tasks, method, &links.approve, NOW).await;
+        assert_eq!(page.status_code, 200);
+        assert!(page.body.contains("Restart line &lt;7&gt;?") && page.body.contains(">Approve</button>"));
+    }
+    assert_eq!(visit(&tasks, "PUT", &links.approve, NOW).await.status_code, 405);
+    assert!(tasks.calls.borrow().is_empty());
+    assert_eq!(visit(&tasks, "POST", &links.approve, NOW).await.status_code, 200);
+    for used in [&links.approve, &links.reject] {
+        let page = visit(&tasks, "POST", used, NOW).await;
+        assert_eq!(page.status_code, 409);
+        assert!(page.body.contains("Already decided"), "{}", page.body);
+    }
+    assert_eq!(tasks.calls.borrow()[0], r#"the-token success {"decision":"APPROVED"}"#);
+}
+
+#[tokio::test]
+async fn a_rejection_is_an_error_that_the_state_machine_catches() {
+    let tasks = StepFunctions::default();
+    let links = asked(&tasks).await;
+    assert_eq!(visit(&tasks, "POST", &links.reject, NOW).await.status_code, 200);
+    assert_eq!(tasks.calls.into_inner(), ["the-token failure Approval.Rejected"]);
+    let machine = include_str!("../../../../statemachines/approve.asl.json");
+    assert!(machine.contains(&format!("\"{REJECTED}\"")));
+}
+
+#[tokio::test]
+async fn an_expired_or_forged_link_says_so_and_reaches_nobody() {
+    let tasks = StepFunctions::default();
+    let links = asked(&tasks).await;
+    for method in ["GET", "POST"] {
+        let page = visit(&tasks, method, &links.approve, links.expires_at).await;
+        assert_eq!((page.status_code, page.body.contains("expired")), (410, true));
+        let turned = links.reject.replace("d=reject", "d=approve");
+        let page = visit(&tasks, method, &turned, NOW).await;
+        assert_eq!((page.status_code, page.body.contains("was changed")), (403, true));
+    }
+    assert!(tasks.calls.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_decision_that_could_not_be_delivered_can_be_made_again() {
+    let links = asked(&StepFunctions::default()).await;
+    let page = visit(&StepFunctions { down: true, ..Default::default() }, "POST", &links.approve, NOW).await;
+    assert_eq!(page.status_code, 503);
+    let tasks = StepFunctions::default();
+    assert_eq!(visit(&tasks, "POST", &links.approve, NOW).await.status_code, 200);
+}
+
+#[tokio::test]
+async fn no_link_shows_the_token() {
+    let links = asked(&StepFunctions::default()).await;
+    let said = serde_json::to_string(&links).unwrap();
+    assert!(!said.contains("the-token"), "{said}");
+    assert!(links.approve.starts_with("https://page.example/?d=approve&e=60&t="), "{}", links.approve);
+}
+
+#[tokio::test]
+async fn a_wrong_request_is_named() {
+    for (field, value) in [
+        ("TaskToken", json!("")),
+        ("TaskToken", json!(7)),
+        ("Question", json!("")),
+        ("Question", json!("x".repeat(501))),
+        ("Page", json!("http://page.example/")),
+        ("Page", json!("https://page.example/?x=1")),
+        ("Page", json!("javascript:alert(1)")),
+        ("ExpiresInSeconds", json!(0)),
+        ("ExpiresInSeconds", json!(100_000_000)),
+    ] {
+        let mut event = request();
+        event[field] = value;
+        let error = handled(&StepFunctions::default(), &event, NOW).await.unwrap_err();
+        assert_eq!(error.name(), "Approval.InvalidInput", "{event}");
+        assert!(!error.to_string().contains("the-token"));
+    }
+    assert!(handled(&StepFunctions::default(), &json!([]), NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn the_sample_events_do_what_their_names_say() {
+    let sample = async |name: &str| {
+        let path = format!("{}/../../events/approval/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let event = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        handled(&StepFunctions::default(), &event, NOW).await
+    };
+    assert!(matches!(sample("ask").await.unwrap(), Answer::Links(_)));
+    assert_eq!(sample("invalid-no-question").await.unwrap_err().name(), "Approval.InvalidInput");
+    let Answer::Page(page) = sample("page-forged").await.unwrap() else { panic!("a page") };
+    assert_eq!(page.status_code, 403);
+}
