@@ -83,7 +83,7 @@ fn of_history(event: &HistoryEvent) -> Option<Step> {
     }
     let (what, detail) = match event.r#type() {
         HistoryEventType::ExecutionStarted => ("execution started", String::new()),
-        HistoryEventType::TaskScheduled => ("task called", String::new()),
+        HistoryEventType::TaskScheduled => called(event),
         HistoryEventType::TaskSubmitted => ("waits", waits_for(event)),
         HistoryEventType::TaskFailed => {
             let error = event.task_failed_event_details().and_then(|details| details.error());
@@ -100,6 +100,15 @@ fn of_history(event: &HistoryEvent) -> Option<Step> {
         _ => return None,
     };
     Some(Step { at, what, detail })
+}
+
+/// A task that is called; one that will be called back takes its token along.
+fn called(event: &HistoryEvent) -> (&'static str, String) {
+    let resource = event.task_scheduled_event_details().map(|details| details.resource()).unwrap_or_default();
+    if resource.ends_with(".waitForTaskToken") {
+        return ("dispatched", "the function has the task and its token".into());
+    }
+    ("task called", String::new())
 }
 
 /// What a callback task waits for: a worker with a job, or a person with a link. The links are for whoever
