@@ -104,8 +104,8 @@ fn of_history(event: &HistoryEvent) -> Option<Step> {
 
 /// A task that is called; one that will be called back takes its token along.
 fn called(event: &HistoryEvent) -> (&'static str, String) {
-    let resource = event.task_scheduled_event_details().map(|details| details.resource()).unwrap_or_default();
-    if resource.ends_with(".waitForTaskToken") {
+    let details = event.task_scheduled_event_details();
+    if details.is_some_and(|details| details.resource().ends_with(".waitForTaskToken")) {
         return ("dispatched", "the function has the task and its token".into());
     }
     ("task called", String::new())
