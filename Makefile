@@ -14,8 +14,11 @@ PROGRAMS := -p approval -p dispatcher -p step-counter -p task-token-done -p post
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := local infra docs
 CARGO_DENY := 0.20.2
+KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller
+GRIP_PROGRAMS := -p grip-echo -p grip-stack
 # Not by `cargo run`: for one package alone, cargo would build its dependencies once more, with other features.
-LOCAL := $(or $(CARGO_TARGET_DIR),target)/debug/postern-local
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
+LOCAL := $(BUILT)/postern-local
 # cargo-lambda must never install a toolchain behind our back.
 export RUSTUP_DIST_SERVER := http://127.0.0.1:9
 
@@ -28,6 +31,18 @@ help: ## Say what there is
 .PHONY: demo
 demo: tools programs ## Run one job the whole way on this machine, and show it
 	@$(LOCAL) demo
+
+.PHONY: demo-kafka
+demo-kafka: tools kafka-tools ## A Kafka topic becomes CSV objects in S3, every record once
+	@echo "== building the functions, the poller and the local stack"
+	@cargo build --locked $(PROGRAMS) $(KAFKA_PROGRAMS)
+	@$(BUILT)/kafka-demo
+
+.PHONY: demo-grip
+demo-grip: tools pushpin ## WebSockets, a long-poll and a stream on a function, behind Pushpin
+	@echo "== building the functions, the client and the local stack"
+	@cargo build --locked $(PROGRAMS) $(GRIP_PROGRAMS)
+	@$(BUILT)/grip-demo
 
 .PHONY: up
 up: tools programs ## Start the local stack and leave it running
@@ -58,7 +73,7 @@ enroll: tools ## Give a worker of a deployed stack its certificate: make enroll 
 # ---- Check it ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: tools mosquitto ## All tests: unit, property, end to end, and the emulator's mends
+test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to end, and the emulator's mends
 	@echo "== building"
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
@@ -66,18 +81,6 @@ test: tools mosquitto ## All tests: unit, property, end to end, and the emulator
 	@echo "== testing the emulator's mends"
 	@cd local/ministack && ../../$(TOOLS)/venv/bin/python -B -m unittest
 	@echo "OK: all tests passed"
-
-.PHONY: test-grip
-test-grip: pushpin ## The GRIP library and grip-echo behind a real Pushpin
-	@cargo build --locked --workspace --all-targets --features grip-echo/pushpin,grip-stack/pushpin
-	@cargo test --locked --workspace --features grip-echo/pushpin,grip-stack/pushpin --test pushpin --test library
-	@echo "OK: all tests behind Pushpin passed"
-
-.PHONY: test-kafka
-test-kafka: ## Broker, poller, msk-to-s3 and S3 end to end, with kills and refusals
-	@cargo build --locked --workspace --all-targets --features postern-kafka-poller/end-to-end
-	@cargo test --locked --workspace --features postern-kafka-poller/end-to-end --test it
-	@echo "OK: all tests from Kafka to S3 passed"
 
 .PHONY: lint
 lint: lint-tools ## Format, clippy, docs, template, state machines, licences
@@ -131,6 +134,13 @@ tools: $(TOOLS)/venv/.done
 
 $(TOOLS)/venv/.done: local/ministack/requirements.txt
 	@echo "== installing the emulator into $(TOOLS)/venv (pinned, hashes checked)"
+	@$(call python_packages)
+
+.PHONY: kafka-tools
+kafka-tools: $(TOOLS)/kafka-venv/.done
+
+$(TOOLS)/kafka-venv/.done: local/kafka/requirements.txt
+	@echo "== installing noida-db and DuckDB into $(@D) (pinned, hashes checked)"
 	@$(call python_packages)
 
 .PHONY: lint-tools

@@ -11,7 +11,7 @@ from ministack.services import lambda_svc
 from ministack.services.cloudformation import provisioners
 from patching import mend, require, stock
 
-require(lambda_svc, "_functions")
+require(lambda_svc, "_functions", "_esms")
 
 _stock_sfn_definition = stock(provisioners, "_sfn_definition")
 
@@ -45,6 +45,27 @@ def with_concurrency(provision: Callable, properties_at: int) -> Callable:
 _functions = stock(provisioners, "_RESOURCE_HANDLERS")["AWS::Lambda::Function"]
 _functions["create"] = with_concurrency(_functions["create"], 1)
 _functions["update"] = with_concurrency(_functions["update"], 2)
+
+
+KAFKA_SETTINGS = ("Topics", "AmazonManagedKafkaEventSourceConfig", "ProvisionedPollerConfig")
+
+
+def with_kafka_settings(provision: Callable, properties_at: int) -> Callable:
+    """What a Kafka source has ("AWS::Lambda::EventSourceMapping"). ministack: forgotten."""
+
+    def provisioned(*args, **options) -> tuple:
+        answer = provision(*args, **options)
+        properties = args[properties_at]
+        mapping = lambda_svc._esms[answer[0]]
+        mapping.update({key: properties[key] for key in KAFKA_SETTINGS if key in properties})
+        return answer
+
+    return provisioned
+
+
+_mappings = stock(provisioners, "_RESOURCE_HANDLERS")["AWS::Lambda::EventSourceMapping"]
+_mappings["create"] = with_kafka_settings(_mappings["create"], 1)
+_mappings["update"] = with_kafka_settings(_mappings["update"], 2)
 
 
 _stock_url_attributes = stock(provisioners, "_lambda_url_attributes")

@@ -52,6 +52,28 @@ class CloudFormation(Case):
         found = aws("lambda").get_function_concurrency(FunctionName=name)
         self.assertEqual(found["ReservedConcurrentExecutions"], 5)
 
+    def test_settings_of_a_kafka_source(self) -> None:
+        name = unique("f")
+        function = {"FunctionName": name, "Runtime": "provided.al2023", "Handler": "bootstrap"}
+        settings = {
+            "Topics": ["customer"],
+            "AmazonManagedKafkaEventSourceConfig": {"ConsumerGroupId": "group"},
+            "ProvisionedPollerConfig": {"MinimumPollers": 1, "MaximumPollers": 3},
+        }
+        source = {
+            "FunctionName": {"Ref": "Function"},
+            "EventSourceArn": "arn:aws:kafka:us-east-1:123456789012:cluster/c/1",
+            "StartingPosition": "TRIM_HORIZON",
+            **settings,
+        }
+        resources = {
+            "Function": {"Type": "AWS::Serverless::Function", "Properties": function},
+            "Source": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": source},
+        }
+        self.assertEqual(self.deploy(resources)["StackStatus"], "CREATE_COMPLETE")
+        found = aws("lambda").list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+        self.assertEqual({key: found[0][key] for key in settings}, settings)
+
     def test_address_of_a_function_url(self) -> None:
         properties = {"Runtime": "provided.al2023", "Handler": "bootstrap"}
         url = {"Type": "AWS::Lambda::Url"}

@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::project::output;
-use crate::{Error, Process, Project};
+use crate::{Error, EventSourceMapping, Process, Project};
 
 /// The emulated cloud, with IAM and IoT policies enforced.
 #[derive(Debug)]
@@ -168,6 +168,20 @@ impl Cloud {
         let mut command = self.script("local/stack.py");
         command.args(["put", "--bucket", bucket, "--key", key, "--file"]).arg(file);
         output("the upload", &mut command).await.map(|_| ())
+    }
+
+    /// What a function answers to the event in a file, or its error: JSON.
+    pub async fn invoke(&self, function: &str, event: &Path) -> Result<String, Error> {
+        let mut command = self.script("local/stack.py");
+        command.args(["invoke", "--function", function, "--file"]).arg(event);
+        output("the invocation", &mut command).await
+    }
+
+    /// What a function's event sources are told to do.
+    pub async fn mappings(&self, function: &str) -> Result<Vec<EventSourceMapping>, Error> {
+        let mut command = self.script("local/stack.py");
+        let json = output("the event sources", command.args(["mappings", "--function", function])).await?;
+        serde_json::from_str(&json).map_err(|error| Error::Aws(error.to_string()))
     }
 
     /// All that the stack's functions have logged.

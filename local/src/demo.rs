@@ -2,17 +2,17 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use postern_local::{Cloud, CloudOptions, Deployment, Error, Follow, Outputs, Process, Project};
+use postern_local::{Cloud, CloudOptions, Deployment, Error, Follow, Outputs, Process, Project, Steps, say};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::watch::watch;
-use crate::{SEED_INPUT, SEED_OUTPUT, fresh_folder, say};
+use crate::{SEED_INPUT, SEED_OUTPUT};
 
 /// The whole way, once: from nothing to an output, and back to nothing.
 pub(crate) async fn demo() -> Result<bool, Error> {
     let project = Project::here()?;
-    let folder = fresh_folder(&project, "demo")?;
+    let folder = project.fresh_folder("demo")?;
     say("Postern: a Step Functions job runs in a private network and comes back\n");
     let mut running = Running::start(&project, &folder, CloudOptions::default()).await?;
     say(format_args!("\nexecution of {} with {SEED_INPUT}", running.outputs.state_machine()));
@@ -56,16 +56,21 @@ impl Running {
         folder: &Path,
         options: CloudOptions,
     ) -> Result<Self, Error> {
-        let begun = Instant::now();
-        let step = |what: String| say(format_args!("{:6.1} s  {what}", begun.elapsed().as_secs_f64()));
-        step("starting the emulator: ministack, with IAM and IoT policies enforced".into());
+        let steps = Steps::new();
+        steps.step("starting the emulator: ministack, with IAM and IoT policies enforced");
         let stays = options.stays;
         let cloud = Cloud::start(project, folder, options).await?;
-        step(format!("it listens on {}; deploying template.yml as the stack postern", cloud.endpoint()));
+        steps.step(format_args!(
+            "it listens on {}; deploying template.yml as the stack postern",
+            cloud.endpoint()
+        ));
         let outputs = cloud.deploy(&Deployment::new("postern")).await?;
-        step(format!("deployed; making a certificate for the worker {}", outputs.get("WorkerThingName")));
+        steps.step(format_args!(
+            "deployed; making a certificate for the worker {}",
+            outputs.get("WorkerThingName")
+        ));
         let files = cloud.enroll(&outputs, None).await?;
-        step("starting the worker, as in a private network: one outbound connection, no port".into());
+        steps.step("starting the worker, as in a private network: one outbound connection, no port");
         let worker_log = files.log();
         let mut worker = files.command(&project.program("postern-worker"), &[]);
         if stays {
@@ -84,7 +89,7 @@ impl Running {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        step("the worker is connected and waits for jobs".into());
+        steps.step("the worker is connected and waits for jobs");
         Ok(running)
     }
 

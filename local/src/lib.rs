@@ -5,13 +5,17 @@
 
 mod cloud;
 mod follow;
+mod mapping;
 mod process;
 mod project;
+mod terminal;
 
 pub use cloud::{Cloud, CloudOptions, DEFAULT_MACHINE, Deployment, Outputs, WorkerFiles, sdk_config};
 pub use follow::{Finished, Follow};
+pub use mapping::{Destination, DestinationConfig, EventSourceMapping, KafkaConfig};
 pub use process::Process;
 pub use project::Project;
+pub use terminal::{Steps, say, verdict};
 
 /// What went wrong, in a sentence for the person at the terminal.
 #[derive(Debug, thiserror::Error)]

@@ -4,11 +4,10 @@ mod demo;
 mod stay;
 mod watch;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use postern_local::{Error, Project};
+use postern_local::verdict;
 
 #[derive(Parser)]
 #[command(about = "template.yml on this machine: no AWS account, no Docker.")]
@@ -36,33 +35,10 @@ const SEED_OUTPUT: &str = r#"{"a":15,"b":42,"lambdaOutput":{"result":57}}"#;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match CommandLine::parse().command {
+    verdict(match CommandLine::parse().command {
         Command::Demo => demo::demo().await,
         Command::Up => stay::up().await,
         Command::Run(run) => run.run().await,
         Command::Down => stay::down(),
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(format_args!("\nFAILED: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// A folder for logs, certificates and notes, empty.
-fn fresh_folder(project: &Project, name: &str) -> Result<PathBuf, Error> {
-    let folder = project.file(".postern").join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
-}
-
-/// A line for the person at the terminal.
-fn say(line: impl std::fmt::Display) {
-    use std::io::Write as _;
-    // A reader that has gone (`| head`) is no reason to leave things running.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    })
 }

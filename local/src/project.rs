@@ -39,6 +39,14 @@ impl Project {
         self.root.join(path)
     }
 
+    /// A folder of this name for logs, certificates and notes, empty.
+    pub fn fresh_folder(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.root.join(".postern").join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
     /// The folder of the programs.
     pub fn binaries(&self) -> &Path {
         &self.binaries

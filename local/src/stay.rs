@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::{Args, ValueEnum};
-use postern_local::{CloudOptions, DEFAULT_MACHINE, Error, Follow, Outputs, Project};
+use postern_local::{CloudOptions, DEFAULT_MACHINE, Error, Follow, Outputs, Project, say};
 use serde::{Deserialize, Serialize};
 
+use crate::SEED_INPUT;
 use crate::demo::Running;
 use crate::watch::watch;
-use crate::{SEED_INPUT, fresh_folder, say};
 
 /// What `up` notes for `run` and `down`.
 #[derive(Serialize, Deserialize)]
@@ -44,7 +44,7 @@ pub(crate) async fn up() -> Result<bool, Error> {
         say(format_args!("It runs already, at {}. `make down` stops it.", note.endpoint));
         return Ok(false);
     }
-    let folder = fresh_folder(&project, FOLDER)?;
+    let folder = project.fresh_folder(FOLDER)?;
     // The ports that people know, so that what they note down stays true.
     let options = CloudOptions {
         gateway_port: Some(4_566),

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use aws_sdk_sfn::types::{HistoryEvent, HistoryEventType};
 use jiff::Timestamp;
-use postern_local::{Error, Finished, Follow};
+use postern_local::{Error, Finished, Follow, say};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-
-use crate::say;
 
 /// Starts an execution and shows each step as it happens, with the time since the start: states as they are
 /// entered and left, and where there is a worker's log, what the worker says of it.

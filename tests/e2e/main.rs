@@ -3,8 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod demos;
 mod events;
+mod grip;
 mod jobs;
+mod kafka;
 mod machines;
 mod permissions;
 mod stack;

@@ -1,5 +1,10 @@
 //! The Lambda Invoke API, as a caller.
 
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Uri};
@@ -15,6 +20,16 @@ use crate::mapping::{Function, Outcome};
 pub struct Lambda {
     http: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
+    caller: Option<Caller>,
+}
+
+/// Who invokes.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// With these credentials.
+    pub credentials: Credentials,
+    /// In this region.
+    pub region: String,
 }
 
 #[derive(Deserialize)]
@@ -43,20 +58,56 @@ struct FunctionError {
 }
 
 impl Lambda {
-    /// The function of this name at this endpoint (`http://host:port`).
-    pub fn new(endpoint: &str, function: &str) -> Result<Self, hyper::http::uri::InvalidUri> {
+    /// The function of this name at this endpoint (`http://host:port`). Without a caller requests are not signed:
+    /// for emulators that ask nobody who he is.
+    pub fn new(
+        endpoint: &str,
+        function: &str,
+        caller: Option<Caller>,
+    ) -> Result<Self, hyper::http::uri::InvalidUri> {
         let uri = format!("{}/2015-03-31/functions/{function}/invocations", endpoint.trim_end_matches('/'))
             .parse()?;
-        Ok(Self { http: Client::builder(TokioExecutor::new()).build_http(), uri })
+        Ok(Self { http: Client::builder(TokioExecutor::new()).build_http(), uri, caller })
     }
 
     async fn send(&self, event: Vec<u8>) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
-        let request = Request::post(&self.uri).header("content-type", "application/json");
-        let response = self.http.request(request.body(Full::from(event))?).await?;
+        let mut request =
+            Request::post(&self.uri).header("content-type", "application/json").body(Full::default())?;
+        if let Some(caller) = &self.caller {
+            caller.sign(&mut request, &event)?;
+        }
+        *request.body_mut() = Full::from(event);
+        let response = self.http.request(request).await?;
         let status = response.status();
         let function_error = response.headers().contains_key("x-amz-function-error");
         let body = response.into_body().collect().await?.to_bytes();
         Ok(outcome(status.as_u16(), function_error, &body))
+    }
+}
+
+impl Caller {
+    /// Signature Version 4.
+    fn sign<B>(
+        &self,
+        request: &mut Request<B>,
+        body: &[u8],
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let identity = self.credentials.clone().into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name("lambda")
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()?
+            .into();
+        let uri = request.uri().to_string();
+        let headers = request.headers().iter();
+        let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let signable = SignableRequest::new("POST", uri, headers, SignableBody::Bytes(body))?;
+        let (instructions, _) = sign(signable, &parameters)?.into_parts();
+        instructions.apply_to_request_http1x(request);
+        Ok(())
     }
 }
 

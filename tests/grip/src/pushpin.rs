@@ -44,17 +44,25 @@ impl Ports {
 pub struct Route {
     conditions: String,
     server: SocketAddr,
+    host: Option<String>,
 }
 
 impl Route {
     /// Everything goes to this server.
     pub fn all(server: SocketAddr) -> Self {
-        Self { conditions: "*".to_owned(), server }
+        Self { conditions: "*".to_owned(), server, host: None }
     }
 
     /// Requests whose path starts so go there.
     pub fn path(start: &str, server: SocketAddr) -> Self {
-        Self { conditions: format!("*,path_beg={start}"), server }
+        Self { conditions: format!("*,path_beg={start}"), server, host: None }
+    }
+
+    /// Asks the server by this name, where it has several.
+    #[must_use]
+    pub fn host(mut self, name: &str) -> Self {
+        self.host = Some(name.to_owned());
+        self
     }
 
     /// Signs them with a key: a secret, `base64:` and a secret, or `file:` and the path of a private key.
@@ -106,8 +114,9 @@ impl Pushpin {
         let config = config(directory.path(), ports);
         std::fs::write(directory.path().join("pushpin.conf"), config)?;
         let mut lines = String::new();
-        for Route { conditions, server } in routes {
-            let _ = writeln!(lines, "{conditions} {server},over_http");
+        for Route { conditions, server, host } in routes {
+            let host = host.as_ref().map(|name| format!(",host={name}")).unwrap_or_default();
+            let _ = writeln!(lines, "{conditions} {server},over_http{host}");
         }
         std::fs::write(directory.path().join("routes"), lines)?;
         let mut option = std::ffi::OsString::from("--config=");

@@ -1,10 +1,9 @@
 //! `make demo-kafka`: a customer file goes through a broker, the poller and the function into a bucket, and is read
-//! back: every record once.
+//! back: every record once. The function, its role and its bucket are those of `template.yml`, in the emulated cloud,
+//! and the poller does what the template's event source mapping says.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser;
@@ -12,35 +11,24 @@ use postern_kafka_poller::broker::{Broker, Produced, create_topic, produce};
 use postern_kafka_poller::customers::{COLUMNS, Customer, customers};
 use postern_kafka_poller::event::Origin;
 use postern_kafka_poller::reader::Reading;
-use postern_kafka_poller::runtime_api::Runtime;
 use postern_kafka_poller::source::committed;
-use tokio::process::Command;
+use postern_local::{
+    Cloud, CloudOptions, Deployment, EventSourceMapping, Outputs, Process, Project, Steps, say, verdict,
+};
 
 const TOPIC: &str = "customer";
-const GROUP: &str = "msk-lambda-iam";
 const PARTITIONS: i32 = 3;
-const PREFIX: &str = "demo-kafka";
+/// A cluster of another account, by the shape of its ARN, and the managed VPC connection to it. Neither is asked for
+/// anything: the broker on this machine takes their place.
+const CLUSTER: &str =
+    "arn:aws:kafka:us-east-1:111111111111:cluster/producer-cluster/00000000-0000-4000-8000-000000000000-1";
+const CONNECTION: &str = "arn:aws:kafka:us-east-1:123456789012:vpc-connection/111111111111/producer-cluster/00000000-0000-4000-8000-000000000000-2";
 /// How long the broker and the poller may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(3);
 
-/// The demonstration. S3's endpoint and credentials are the environment's (`AWS_ENDPOINT_URL` and so on).
 #[derive(Debug, Parser)]
+#[command(about = "A Kafka topic becomes CSV objects in S3, every record once: on this machine.")]
 struct Options {
-    /// noida-db's binary.
-    #[arg(long, env = "POSTERN_NOIDA_DB")]
-    broker: PathBuf,
-    /// The function's binary.
-    #[arg(long, env = "POSTERN_MSK_TO_S3")]
-    function: PathBuf,
-    /// The poller's binary.
-    #[arg(long, env = "POSTERN_KAFKA_POLLER")]
-    poller: PathBuf,
-    /// The bucket; it is made if it is not there.
-    #[arg(long, default_value = "postern-demo-kafka")]
-    bucket: String,
-    /// A folder for the broker's data and dead letters.
-    #[arg(long, default_value = ".postern/kafka")]
-    folder: PathBuf,
     /// Customers in the file.
     #[arg(long, default_value_t = 10_000)]
     records: usize,
@@ -49,119 +37,202 @@ struct Options {
     seed: u64,
 }
 
-fn say(text: &str) {
-    // A terminal that is gone is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "{text}");
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    verdict(demo(&Options::parse()).await)
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), postern_runtime::Error> {
-    let options = Options::parse();
-    let run = options.folder.join(format!("run-{}", std::process::id()));
-    std::fs::create_dir_all(&run)?;
-    let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config().await);
-    if s3.head_bucket().bucket(&options.bucket).send().await.is_err() {
-        s3.create_bucket().bucket(&options.bucket).send().await?;
-    }
+async fn demo(options: &Options) -> Result<bool, Failure> {
+    let project = Project::here()?;
+    let folder = project.fresh_folder("demo-kafka")?;
+    say("Postern: a Kafka topic of another account becomes CSV objects in S3, every record once\n");
+    let steps = Steps::new();
 
-    let broker = Broker::start(&options.broker, &run.join("broker"))?;
+    steps.step("starting the emulator: ministack, with IAM policies enforced");
+    let cloud = Cloud::start(&project, &folder, CloudOptions::default()).await?;
+    steps.step(format_args!("it listens on {}; deploying template.yml with Kafka", cloud.endpoint()));
+    let deployment = Deployment::new("postern")
+        .parameter("MskClusterArn", CLUSTER)
+        .parameter("MskSourceArn", CONNECTION)
+        .parameter("CsvRecordFormat", "json")
+        .parameter("CsvColumns", &COLUMNS.join(","));
+    let outputs = cloud.deploy(&deployment).await?;
+    let mappings = cloud.mappings(outputs.get("MskToS3FunctionName")).await?;
+    let mapping = mappings.first().ok_or("the stack has no event source mapping")?;
+
+    let broker = Broker::start(&noida_db(&project)?, &folder.join("broker"))?;
     tokio::time::timeout(PATIENCE, async {
         while create_topic(&broker.address, TOPIC, PARTITIONS).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await?;
-    say(&format!("broker at {}: topic {TOPIC}, {PARTITIONS} partitions", broker.address));
-
-    let file: Vec<(Customer, String)> = customers(options.seed)
-        .take(options.records)
-        .map(|customer| (customer.clone(), customer.json()))
-        .collect();
-    let partition = |number: usize| i32::try_from(number).unwrap_or_default() % PARTITIONS;
-    produce(
-        &broker.address,
-        TOPIC,
-        file.iter().enumerate().map(|(number, (customer, json))| Produced {
-            partition: Some(partition(number)),
-            key: customer.id(),
-            value: Some(json.as_bytes()),
-        }),
-    )?;
-    say(&format!("{} customers produced: quotes, commas, accents, line breaks", file.len()));
-
-    let prefix = format!("{PREFIX}/{}", std::process::id());
-    let log = run.join("function.log");
-    let runtime = Runtime::start(options.function, environment(&options.bucket, &prefix), Some(&log)).await?;
-    let letters = run.join("dead-letters.jsonl");
-    let mut poller = Command::new(&options.poller)
-        .args(["--bootstrap-servers", &broker.address, "--topic", TOPIC, "--consumer-group-id", GROUP])
-        .args(["--endpoint", &runtime.endpoint, "--batch-size", "500", "--bisect-batch-on-function-error"])
-        .arg("--dead-letters")
-        .arg(&letters)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-
-    let origin = Origin { topic: TOPIC.to_owned(), bootstrap_servers: broker.address.clone() };
-    progress(&origin, i64::try_from(file.len())?).await?;
-    poller.kill().await?;
-
-    let reading = Reading::of(&s3, &options.bucket, &format!("{prefix}/")).await?;
-    let mut expected: Vec<Vec<String>> = file.into_iter().map(|(customer, _)| customer.0.to_vec()).collect();
-    let mut read: Vec<Vec<String>> = reading.records.into_values().collect();
-    expected.sort_unstable();
-    read.sort_unstable();
-    say(&format!(
-        "s3://{}/{prefix}/: {} objects, {} rows of {}",
-        options.bucket,
-        reading.objects,
-        reading.rows,
-        COLUMNS.join(", ")
+    steps.step(format_args!("broker noida-db at {}: topic {TOPIC}, {PARTITIONS} partitions", broker.address));
+    let file: Vec<Customer> = customers(options.seed).take(options.records).collect();
+    fill(&broker.address, &file)?;
+    steps.step(format_args!(
+        "{} customers produced, as JSON: quotes, commas, accents, line breaks",
+        file.len()
     ));
-    if read != expected || reading.contradictions > 0 {
-        return Err(
-            format!("{} records were read of {}: they are not the same", read.len(), expected.len()).into()
-        );
+
+    let stack = Stack { project, folder, cloud, outputs, broker };
+    let group = &mapping.kafka.consumer_group_id;
+    steps.step(format_args!(
+        "the poller does as the template's event source mapping says: {} records a batch, group {group}",
+        mapping.batch_size
+    ));
+    let once = stack.deliver(mapping, group, &file, &steps).await?;
+    let (key, text) = stack.an_object().await?;
+    say(format_args!("\ns3://{}/\n  {key}", stack.outputs.get("CsvBucketName")));
+    for line in text.lines().take(3) {
+        say(format_args!("    {line}"));
     }
-    say(&format!("every one of the {} customers is there once, field by field", expected.len()));
-    Ok(())
+    say("");
+    steps.step("all of it once more, in other batches: another group begins at the topic's start");
+    let smaller = EventSourceMapping { batch_size: 700, ..mapping.clone() };
+    let twice = stack.deliver(&smaller, "once-more", &file, &steps).await?;
+
+    let dead = stack.dead_letters().await?;
+    if !(once && twice && dead == 0) {
+        let logs = stack.folder.display();
+        say(format_args!("\nFAILED: not every record is read once ({dead} dead letters)\n  see {logs}"));
+        return Ok(false);
+    }
+    drop(stack);
+    say(format_args!(
+        "\nOK: every one of the {} customers is read once, field by field, though each was delivered twice. \
+         Everything is stopped.",
+        file.len()
+    ));
+    Ok(true)
 }
 
-/// The function's environment: ours where it is about AWS, and the demonstration's settings.
-fn environment(bucket: &str, prefix: &str) -> BTreeMap<String, String> {
-    let mut environment: BTreeMap<String, String> =
-        std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect();
-    let columns = COLUMNS.join(",");
-    for (name, value) in [
-        ("S3_BUCKET_NAME", bucket),
-        ("KEY_PREFIX", prefix),
-        ("RECORD_FORMAT", "json"),
-        ("CSV_COLUMNS", &columns),
-        ("CSV_METADATA_COLUMNS", "true"),
-    ] {
-        environment.insert(name.to_owned(), value.to_owned());
-    }
-    environment
+/// Puts the file into the topic, a partition after the other.
+fn fill(broker: &str, file: &[Customer]) -> Result<(), Failure> {
+    let values: Vec<String> = file.iter().map(Customer::json).collect();
+    let partition = |number: usize| i32::try_from(number).unwrap_or_default() % PARTITIONS;
+    let records = file.iter().zip(&values).enumerate().map(|(number, (customer, json))| Produced {
+        partition: Some(partition(number)),
+        key: customer.id(),
+        value: Some(json.as_bytes()),
+    });
+    Ok(produce(broker, TOPIC, records)?)
 }
 
-/// Shows what the group has committed until it is all.
-async fn progress(origin: &Origin, records: i64) -> Result<(), postern_runtime::Error> {
-    let wait = async {
-        let mut shown = -1;
-        loop {
-            let asked = origin.clone();
-            let offsets = tokio::task::spawn_blocking(move || committed(&asked, GROUP, PARTITIONS)).await??;
-            let done: i64 = offsets.values().sum();
-            if done > shown {
-                say(&format!("{done:>8} of {records} records written and committed"));
-                shown = done;
-            }
-            if done >= records {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+/// All that runs; ends with it.
+struct Stack {
+    project: Project,
+    folder: PathBuf,
+    cloud: Cloud,
+    outputs: Outputs,
+    broker: Broker,
+}
+
+impl Stack {
+    /// Polls until the group has all of the file; whether the bucket then holds every record once.
+    async fn deliver(
+        &self,
+        mapping: &EventSourceMapping,
+        group: &str,
+        file: &[Customer],
+        steps: &Steps,
+    ) -> Result<bool, Failure> {
+        let mut poller = self.poller(mapping, group)?;
+        self.progress(group, file.len(), &mut poller, steps).await?;
+        poller.stop();
+        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+        let reading = Reading::of(&s3, self.outputs.get("CsvBucketName"), "").await?;
+        steps.step(format_args!(
+            "{} objects, {} rows; read by partition and offset: {} records",
+            reading.objects,
+            reading.rows,
+            reading.records.len()
+        ));
+        let mut read: Vec<Vec<String>> = reading.records.into_values().collect();
+        let mut written: Vec<Vec<String>> = file.iter().map(|customer| customer.0.to_vec()).collect();
+        read.sort_unstable();
+        written.sort_unstable();
+        Ok(read == written && reading.contradictions == 0)
+    }
+
+    fn poller(&self, mapping: &EventSourceMapping, group: &str) -> Result<Process, Failure> {
+        let mut poller = Command::new(self.project.program("kafka-poller"));
+        poller
+            .envs(self.cloud.environment())
+            .args(["--bootstrap-servers", &self.broker.address, "--topic", &mapping.topics.concat()])
+            .args(["--consumer-group-id", group, "--function", self.outputs.get("MskToS3FunctionName")])
+            .args(["--batch-size", &mapping.batch_size.to_string()])
+            .args(["--batching-window-ms", &(mapping.maximum_batching_window_in_seconds * 1_000).to_string()])
+            .args(["--maximum-retry-attempts", &mapping.maximum_retry_attempts.to_string()])
+            .args(["--dead-letters", "/tmp/dead-letters.jsonl"]);
+        if mapping.bisect_batch_on_function_error {
+            poller.arg("--bisect-batch-on-function-error");
         }
-    };
-    tokio::time::timeout(PATIENCE, wait).await?
+        if mapping.function_response_types.is_empty() {
+            poller.arg("--no-report-batch-item-failures");
+        }
+        Ok(Process::start("the poller", &mut poller, &self.folder.join(format!("poller-{group}.log")))?)
+    }
+
+    /// Shows what the group has committed until it is all.
+    async fn progress(
+        &self,
+        group: &str,
+        records: usize,
+        poller: &mut Process,
+        steps: &Steps,
+    ) -> Result<(), Failure> {
+        let origin = Origin { topic: TOPIC.to_owned(), bootstrap_servers: self.broker.address.clone() };
+        let records = i64::try_from(records)?;
+        let wait = async {
+            let mut shown = -1;
+            loop {
+                let (origin, group) = (origin.clone(), group.to_owned());
+                let asked = tokio::task::spawn_blocking(move || committed(&origin, &group, PARTITIONS));
+                let done: i64 = asked.await??.values().sum();
+                if done > shown {
+                    steps.step(format_args!("{done:>7} of {records} records written and committed"));
+                    shown = done;
+                }
+                if done >= records {
+                    return Ok(());
+                }
+                if poller.ended().is_some() {
+                    return Err(poller.failure().into());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await?
+    }
+
+    /// One of the objects: its key and text.
+    async fn an_object(&self) -> Result<(String, String), Failure> {
+        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+        let bucket = self.outputs.get("CsvBucketName");
+        let list = s3.list_objects_v2().bucket(bucket).max_keys(1).send().await?;
+        let key = list.contents().first().and_then(|object| object.key()).ok_or("the bucket is empty")?;
+        let object = s3.get_object().bucket(bucket).key(key).send().await?;
+        let text = String::from_utf8(object.body.collect().await?.to_vec())?;
+        Ok((key.to_owned(), text))
+    }
+
+    /// Batches that the poller gave up.
+    async fn dead_letters(&self) -> Result<usize, Failure> {
+        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+        let bucket = self.outputs.get("MskDeadLetterBucketName");
+        Ok(s3.list_objects_v2().bucket(bucket).send().await?.contents().len())
+    }
+}
+
+/// The broker's program, in the Python package that brings it.
+fn noida_db(project: &Project) -> Result<PathBuf, Failure> {
+    let libraries = std::fs::read_dir(project.file(".postern/kafka-venv/lib"))?;
+    let mut programs =
+        libraries.flatten().map(|python| python.path().join("site-packages/noida_db/noida-db"));
+    Ok(programs
+        .find(|program| program.exists())
+        .ok_or("the broker is not installed; `make kafka-tools` does it")?)
 }

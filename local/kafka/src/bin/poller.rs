@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
 use clap::Parser;
 use postern_kafka_poller::event::Origin;
-use postern_kafka_poller::invoke::Lambda;
+use postern_kafka_poller::invoke::{Caller, Lambda};
 use postern_kafka_poller::mapping::{DeadLetters, Letter, Mapping, Policy};
 use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start};
 
@@ -26,6 +27,18 @@ struct Options {
     /// Lambda's endpoint.
     #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "http://127.0.0.1:4566")]
     endpoint: String,
+    /// Who invokes the function, as for every AWS client; without a key requests are not signed.
+    #[arg(long, env = "AWS_ACCESS_KEY_ID", hide_env_values = true, requires = "secret_access_key")]
+    access_key_id: Option<String>,
+    /// The key's secret.
+    #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
+    secret_access_key: Option<String>,
+    /// The session, of temporary credentials.
+    #[arg(long, env = "AWS_SESSION_TOKEN", hide_env_values = true)]
+    session_token: Option<String>,
+    /// The function's region.
+    #[arg(long, env = "AWS_DEFAULT_REGION", default_value = "us-east-1")]
+    region: String,
     /// The function's name.
     #[arg(long, default_value = "msk-to-s3")]
     function: String,
@@ -55,6 +68,12 @@ struct Options {
     dead_letters: PathBuf,
 }
 
+fn caller(options: &Options) -> Option<Caller> {
+    let (key, secret) = (options.access_key_id.as_ref()?, options.secret_access_key.as_ref()?);
+    let credentials = Credentials::new(key, secret, options.session_token.clone(), None, "environment");
+    Some(Caller { credentials, region: options.region.clone() })
+}
+
 /// A file of JSON lines, written through before the batch is committed.
 struct Lines(File);
 
@@ -80,6 +99,7 @@ async fn main() -> Result<(), postern_runtime::Error> {
 }
 
 async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
+    let caller = caller(&options);
     let origin = Origin { topic: options.topic, bootstrap_servers: options.bootstrap_servers };
     let limits = Limits {
         records: options.batch_size.clamp(1, 10_000),
@@ -94,7 +114,7 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
         pause: Duration::from_millis(options.retry_pause_ms),
     };
     let letters = Lines(OpenOptions::new().append(true).create(true).open(&options.dead_letters)?);
-    let function = Lambda::new(&options.endpoint, &options.function)?;
+    let function = Lambda::new(&options.endpoint, &options.function, caller)?;
     let mut source = Source::open(&origin, &options.consumer_group_id, start, limits)?;
     let mut mapping = Mapping::new(origin, policy, function, letters);
     loop {

@@ -285,7 +285,7 @@ async fn a_full_batch_needs_no_more_than_three_times_its_bytes() {
     }
     let event = origin.event(&records).unwrap();
     let size = event.len();
-    let mut function = Lambda::new(&lambda.endpoint, "msk-to-s3").unwrap();
+    let mut function = Lambda::new(&lambda.endpoint, "msk-to-s3", None).unwrap();
     for _ in 0..3 {
         assert_eq!(function.invoke(event.clone()).await, Outcome::Done);
     }

@@ -1,0 +1,27 @@
+//! The demonstrations end as they should.
+
+use std::process::Command;
+
+use postern_local::Project;
+
+fn ends_well(program: &str, arguments: &[&str]) {
+    let program = Project::here().unwrap().program(program);
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("\nOK: "), "{said}");
+}
+
+#[test]
+fn jobs() {
+    ends_well("postern-local", &["demo"]);
+}
+
+#[test]
+fn kafka() {
+    ends_well("kafka-demo", &["--records", "3000"]);
+}
+
+#[test]
+fn grip() {
+    ends_well("grip-demo", &[]);
+}
