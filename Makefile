@@ -92,8 +92,9 @@ lint: lint-tools ## Format, clippy, docs, template, state machines, licences
 	@$(LINT)/ruff check --quiet $(SCRIPTS)
 	@echo "== docs"
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
-	@echo "== template.yml"
+	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
+	@$(LINT)/cfn-lint infra/*.yml
 	@echo "== state machines"
 	@for definition in statemachines/*.asl.json; do \
 	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done
