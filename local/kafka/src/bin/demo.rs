@@ -12,8 +12,8 @@ use postern_kafka_poller::broker::{Broker, Produced, create_topic, produce};
 use postern_kafka_poller::customers::{COLUMNS, Customer, customers};
 use postern_kafka_poller::event::Origin;
 use postern_kafka_poller::reader::Reading;
-use postern_kafka_poller::runtime_api::Runtime;
 use postern_kafka_poller::source::committed;
+use postern_local_lambda::Function;
 use tokio::process::Command;
 
 const TOPIC: &str = "customer";
@@ -64,7 +64,7 @@ async fn main() -> Result<(), postern_runtime::Error> {
         s3.create_bucket().bucket(&options.bucket).send().await?;
     }
 
-    let broker = Broker::start(&options.broker, &run.join("broker"))?;
+    let broker = Broker::start(&options.broker, &run.join("broker")).await?;
     tokio::time::timeout(PATIENCE, async {
         while create_topic(&broker.address, TOPIC, PARTITIONS).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -90,12 +90,14 @@ async fn main() -> Result<(), postern_runtime::Error> {
     say(&format!("{} customers produced: quotes, commas, accents, line breaks", file.len()));
 
     let prefix = format!("{PREFIX}/{}", std::process::id());
-    let log = run.join("function.log");
-    let runtime = Runtime::start(options.function, environment(&options.bucket, &prefix), Some(&log)).await?;
+    let environment = environment(&options.bucket, &prefix);
+    let variables: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let lambda = Function::start(&options.function, 1, &variables).await?;
     let letters = run.join("dead-letters.jsonl");
     let mut poller = Command::new(&options.poller)
         .args(["--bootstrap-servers", &broker.address, "--topic", TOPIC, "--consumer-group-id", GROUP])
-        .args(["--endpoint", &runtime.endpoint, "--batch-size", "500", "--bisect-batch-on-function-error"])
+        .args(["--endpoint", &lambda.endpoint(), "--batch-size", "500", "--bisect-batch-on-function-error"])
         .arg("--dead-letters")
         .arg(&letters)
         .stdin(Stdio::null())
