@@ -1,7 +1,8 @@
 //! A Kafka broker on this machine: noida-db, one binary without a JVM; and what a producer does with it.
 
-use std::net::TcpListener;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,36 +12,52 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// A broker that lives as long as this.
 #[derive(Debug)]
 pub struct Broker {
     _process: Child,
+    // What it says has somewhere to go.
+    _output: Lines<BufReader<ChildStdout>>,
     /// Where it listens, host:port.
     pub address: String,
 }
 
-/// A port that was free a moment ago.
-pub fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// noida-db's binary in the virtual environment of `make kafka-tools`.
+pub fn program(environment: &Path) -> std::io::Result<PathBuf> {
+    let script = "import importlib.resources as r; print(r.files('noida_db') / 'noida-db', end='')";
+    let output = std::process::Command::new(environment.join("bin/python")).args(["-c", script]).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(OsString::from_vec(output.stdout).into()),
+        _ => Err(std::io::Error::other("the Kafka broker is not installed: run `make kafka-tools`")),
+    }
 }
 
 impl Broker {
-    /// Starts `program` (noida-db's binary) with its data in `folder`. It takes connections a moment later: clients
-    /// wait for it.
-    pub fn start(program: &Path, folder: &Path) -> std::io::Result<Self> {
-        let port = free_port()?;
-        let process = Command::new(program)
-            .args(["start", "--only", "kafka", "--host", "127.0.0.1", "--kafka-port", &port.to_string()])
+    /// Starts `program` (noida-db's binary) with its data in `folder`, on a port that it finds free; returns once it
+    /// listens.
+    pub async fn start(program: &Path, folder: &Path) -> std::io::Result<Self> {
+        let mut process = Command::new(program)
+            .args(["start", "--only", "kafka", "--host", "127.0.0.1", "--kafka-port", "0"])
             .arg("--data-dir")
             .arg(folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
-        Ok(Self { _process: process, address: format!("127.0.0.1:{port}") })
+        let ended = || std::io::Error::other("the Kafka broker does not start");
+        let mut output = BufReader::new(process.stdout.take().ok_or_else(ended)?).lines();
+        loop {
+            let line = output.next_line().await?.ok_or_else(ended)?;
+            // "  kafka          127.0.0.1:46001"
+            if let Some(("kafka", address)) = line.trim().split_once(char::is_whitespace) {
+                let address = address.trim().to_owned();
+                return Ok(Self { _process: process, _output: output, address });
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::mapping::{Function, Outcome};
 
-/// A function behind an endpoint: Lambda's, the local stack's, or [`crate::runtime_api`]'s.
+/// A function behind an endpoint: Lambda's, the local stack's, or a test's.
 #[derive(Debug, Clone)]
 pub struct Lambda {
     http: Client<HttpConnector, Full<Bytes>>,

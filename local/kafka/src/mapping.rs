@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use jiff::Timestamp;
 
 use crate::event::{Origin, Record};
+use crate::letters::{Condition, Destination, History, Letter};
 
 /// What came of an invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,28 +27,13 @@ pub trait Function {
     fn invoke(&mut self, event: Vec<u8>) -> impl Future<Output = Outcome>;
 }
 
-/// Where records go that nobody could process.
-pub trait DeadLetters {
-    /// Keeps a letter; it must not be lost once this returns.
-    fn keep(&mut self, letter: &Letter) -> std::io::Result<()>;
-}
-
-/// A batch that was given up: what Lambda tells an on-failure destination, and the records.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Letter {
-    request_context: Value,
-    #[serde(rename = "KafkaBatchInfo")]
-    batch: Value,
-    /// The event that was not processed.
-    pub payload: Value,
-}
-
 /// What the mapping is set to, by the names that it has in CloudFormation.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// `MaximumRetryAttempts`; none is without end.
     pub retries: Option<u32>,
+    /// `MaximumRecordAgeInSeconds`; none is without end.
+    pub age: Option<Duration>,
     /// `BisectBatchOnFunctionError`.
     pub bisect: bool,
     /// `FunctionResponseTypes: [ReportBatchItemFailures]`.
@@ -79,21 +64,24 @@ pub struct Counts {
 pub struct Mapping<F, D> {
     origin: Origin,
     policy: Policy,
+    /// The function's name, for letters.
+    name: String,
     function: F,
-    letters: D,
+    destination: D,
     counts: Counts,
 }
 
-/// A batch or what is left of it, and how often it was retried.
+/// A batch or what is left of it, and how it fared so far.
 struct Work {
     records: Vec<Record>,
     retries: u32,
+    history: History,
 }
 
-impl<F: Function, D: DeadLetters> Mapping<F, D> {
-    /// A mapping.
-    pub fn new(origin: Origin, policy: Policy, function: F, letters: D) -> Self {
-        Self { origin, policy, function, letters, counts: Counts::default() }
+impl<F: Function, D: Destination> Mapping<F, D> {
+    /// A mapping to the function of this name.
+    pub fn new(origin: Origin, policy: Policy, name: &str, function: F, destination: D) -> Self {
+        Self { origin, policy, name: name.to_owned(), function, destination, counts: Counts::default() }
     }
 
     /// How often what happened so far.
@@ -101,102 +89,115 @@ impl<F: Function, D: DeadLetters> Mapping<F, D> {
         self.counts
     }
 
-    /// Sees to it that each record is done or a dead letter. Then, and not before, the batch may be committed. What is
-    /// left of a batch goes before what comes after it, so a partition's records stay in their order.
+    /// Sees to it that each record is done or at the destination for failures. Then, and not before, the batch may be
+    /// committed. What is left of a batch goes before what comes after it, so a partition's records stay in their
+    /// order.
     pub async fn process(&mut self, batch: Vec<Record>) -> std::io::Result<()> {
-        let mut todo = vec![Work { records: batch, retries: 0 }];
+        let mut todo = vec![Work { records: batch, retries: 0, history: History::default() }];
         let mut unreachable = 0;
-        while let Some(work) = todo.pop() {
+        while let Some(mut work) = todo.pop() {
+            self.give_up_old(&mut work).await?;
+            if work.records.is_empty() {
+                continue;
+            }
             let event = self.origin.event(&work.records)?;
             self.counts.invocations += 1;
-            let reason = match self.function.invoke(event).await {
-                Outcome::Done => continue,
-                Outcome::Unreachable(reason) => {
-                    tracing::warn!(reason, "the function could not be invoked");
-                    self.counts.unreachable += 1;
-                    unreachable += 1;
-                    self.pause(unreachable).await;
-                    todo.push(work);
-                    continue;
-                }
-                Outcome::Partial(_) if !self.policy.partial => continue,
-                Outcome::Partial(items) => {
-                    self.counts.partial += 1;
-                    self.retry_items(work, &items, &mut todo).await?;
-                    continue;
-                }
-                Outcome::Failed(reason) => reason,
-            };
+            let outcome = self.function.invoke(event).await;
+            if let Outcome::Unreachable(reason) = outcome {
+                tracing::warn!(reason, "the function could not be invoked");
+                self.counts.unreachable += 1;
+                unreachable += 1;
+                self.pause(unreachable).await;
+                todo.push(work);
+                continue;
+            }
             unreachable = 0;
-            self.counts.errors += 1;
-            tracing::info!(reason, records = work.records.len(), retries = work.retries, "function error");
-            if self.policy.bisect && work.records.len() > 1 {
-                self.counts.halved += 1;
-                let mut first = work.records;
-                let second = first.split_off(first.len() / 2);
-                // As Lambda does with streams: halving is no retry.
-                todo.push(Work { records: second, retries: work.retries });
-                todo.push(Work { records: first, retries: work.retries });
-                self.pause(1).await;
-            } else {
-                self.retry(work, &mut todo).await?;
+            work.history.invocations += 1;
+            match outcome {
+                Outcome::Partial(items) if self.policy.partial => {
+                    self.counts.partial += 1;
+                    work.history.failed = false;
+                    self.keep_failed(&mut work.records, &items);
+                    self.retry(work, &mut todo).await?;
+                }
+                Outcome::Failed(reason) => {
+                    self.counts.errors += 1;
+                    work.history.failed = true;
+                    tracing::info!(
+                        reason,
+                        records = work.records.len(),
+                        retries = work.retries,
+                        "function error"
+                    );
+                    if self.policy.bisect && work.records.len() > 1 {
+                        self.halve(work, &mut todo).await;
+                    } else {
+                        self.retry(work, &mut todo).await?;
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())
     }
 
-    /// Sends the named records again; the whole batch, if it has no such record.
-    async fn retry_items(
-        &mut self,
-        mut work: Work,
-        items: &[(String, i64)],
-        todo: &mut Vec<Work>,
-    ) -> std::io::Result<()> {
+    /// Gives up a record that fits into no event.
+    pub async fn too_large(&mut self, record: Record) -> std::io::Result<()> {
+        self.give_up(&[record], Condition::MaximumPayloadSizeExceeded, History::default()).await
+    }
+
+    /// Gives up what has become too old; what has no time never does.
+    async fn give_up_old(&mut self, work: &mut Work) -> std::io::Result<()> {
+        let Some(age) = self.policy.age else { return Ok(()) };
+        let oldest = Timestamp::now().as_millisecond() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let old: Vec<Record> =
+            work.records.extract_if(.., |record| (0..oldest).contains(&record.timestamp.0)).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.give_up(&old, Condition::RecordAgeExceeded, work.history).await
+    }
+
+    /// Leaves the named records; the whole batch, if a name is none of its records'.
+    fn keep_failed(&self, records: &mut Vec<Record>, items: &[(String, i64)]) {
         let is = |record: &Record, (name, offset): &(String, i64)| {
             record.offset == *offset && self.origin.name(record.partition) == *name
         };
-        if items.iter().all(|item| work.records.iter().any(|record| is(record, item))) {
-            let named = |record: &Record| items.iter().any(|item| is(record, item));
-            work.records.retain(named);
+        if items.iter().all(|item| records.iter().any(|record| is(record, item))) {
+            records.retain(|record| items.iter().any(|item| is(record, item)));
         }
-        if work.records.is_empty() { Ok(()) } else { self.retry(work, todo).await }
+    }
+
+    /// As Lambda does with streams: halving is no retry.
+    async fn halve(&mut self, work: Work, todo: &mut Vec<Work>) {
+        self.counts.halved += 1;
+        let Work { records: mut first, retries, history } = work;
+        let second = first.split_off(first.len() / 2);
+        todo.push(Work { records: second, retries, history });
+        todo.push(Work { records: first, retries, history });
+        self.pause(1).await;
     }
 
     async fn retry(&mut self, work: Work, todo: &mut Vec<Work>) -> std::io::Result<()> {
         let retries = work.retries + 1;
         if self.policy.retries.is_some_and(|most| retries > most) {
-            self.counts.dead += work.records.len() as u64;
-            return self.letters.keep(&self.letter(&work, "RetryAttemptsExhausted")?);
+            return self.give_up(&work.records, Condition::RetryAttemptsExhausted, work.history).await;
         }
         self.pause(retries).await;
-        todo.push(Work { records: work.records, retries });
+        todo.push(Work { retries, ..work });
         Ok(())
     }
 
-    /// Gives up a record that fits into no event.
-    pub fn too_large(&mut self, record: Record) -> std::io::Result<()> {
-        self.counts.dead += 1;
-        let letter =
-            self.letter(&Work { records: vec![record], retries: 0 }, "MaximumPayloadSizeExceeded")?;
-        self.letters.keep(&letter)
-    }
-
-    fn letter(&self, work: &Work, condition: &str) -> std::io::Result<Letter> {
-        let payload: Value = serde_json::from_slice(&self.origin.event(&work.records)?)?;
-        let mut partitions = Map::new();
-        for record in &work.records {
-            let info = partitions.entry(self.origin.name(record.partition)).or_insert_with(
-                || json!({"firstRecordOffset": record.offset, "firstRecordTimestamp": record.timestamp.0}),
-            );
-            info["lastRecordOffset"] = record.offset.into();
-            info["lastRecordTimestamp"] = record.timestamp.0.into();
-        }
-        Ok(Letter {
-            request_context: json!({"condition": condition, "approximateInvokeCount": work.retries + 1}),
-            batch: json!({"batchSize": work.records.len(), "bootstrapServers": self.origin.bootstrap_servers,
-                          "recordsInfo": partitions}),
-            payload,
-        })
+    async fn give_up(
+        &mut self,
+        records: &[Record],
+        condition: Condition,
+        history: History,
+    ) -> std::io::Result<()> {
+        tracing::warn!(records = records.len(), ?condition, "given up");
+        self.counts.dead += records.len() as u64;
+        let letter = Letter::new(&self.origin, &self.name, records, condition, history)?;
+        self.destination.keep(&letter).await
     }
 
     async fn pause(&self, time: u32) {
@@ -206,7 +207,7 @@ impl<F: Function, D: DeadLetters> Mapping<F, D> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use serde_json::Value;
 
     use super::*;
     use crate::event::TimestampType;
@@ -225,8 +226,8 @@ mod tests {
         }
     }
 
-    impl DeadLetters for Vec<Letter> {
-        fn keep(&mut self, letter: &Letter) -> std::io::Result<()> {
+    impl Destination for Vec<Letter> {
+        async fn keep(&mut self, letter: &Letter) -> std::io::Result<()> {
             self.push(letter.clone());
             Ok(())
         }
@@ -240,22 +241,45 @@ mod tests {
     }
 
     fn policy(retries: u32, bisect: bool) -> Policy {
-        Policy { retries: Some(retries), bisect, partial: true, pause: Duration::ZERO }
+        Policy { retries: Some(retries), age: None, bisect, partial: true, pause: Duration::ZERO }
     }
 
-    /// What the function was sent, and the offsets in the dead letters.
+    /// What the letters say: condition, invocations and offsets.
+    fn told(letters: &[Letter]) -> Vec<(String, u64, Vec<i64>)> {
+        let told = |letter: &Letter| {
+            let json = serde_json::to_value(letter).unwrap();
+            let context = &json["requestContext"];
+            let payload: Value = serde_json::from_str(&letter.payload).unwrap();
+            let records = payload["records"]["t-0"].as_array().unwrap();
+            (
+                context["condition"].as_str().unwrap().to_owned(),
+                context["approximateInvokeCount"].as_u64().unwrap(),
+                records.iter().map(|record| record["offset"].as_i64().unwrap()).collect(),
+            )
+        };
+        letters.iter().map(told).collect()
+    }
+
+    /// What the function was sent, and the letters.
+    async fn run_batch(
+        policy: Policy,
+        records: Vec<Record>,
+        answer: impl FnMut(usize, &[i64]) -> Outcome,
+    ) -> (Vec<Vec<i64>>, Vec<Letter>, Counts) {
+        let origin = Origin { topic: "t".into(), bootstrap_servers: "b".into() };
+        let mut mapping = Mapping::new(origin, policy, "f", Fake(Vec::new(), answer), Vec::new());
+        mapping.process(records).await.unwrap();
+        (mapping.function.0, mapping.destination, mapping.counts)
+    }
+
+    /// What the function was sent, and the offsets that were given up.
     async fn run(
         policy: Policy,
         records: i64,
         answer: impl FnMut(usize, &[i64]) -> Outcome,
     ) -> (Vec<Vec<i64>>, Vec<i64>, Counts) {
-        let origin = Origin { topic: "t".into(), bootstrap_servers: "b".into() };
-        let mut mapping = Mapping::new(origin, policy, Fake(Vec::new(), answer), Vec::new());
-        mapping.process(batch(0..records)).await.unwrap();
-        let dead =
-            mapping.letters.iter().flat_map(|letter| letter.payload["records"]["t-0"].as_array().unwrap());
-        let dead = dead.map(|record| record["offset"].as_i64().unwrap()).collect();
-        (mapping.function.0, dead, mapping.counts)
+        let (sent, letters, counts) = run_batch(policy, batch(0..records), answer).await;
+        (sent, told(&letters).into_iter().flat_map(|(_, _, offsets)| offsets).collect(), counts)
     }
 
     fn failed() -> Outcome {
@@ -320,21 +344,41 @@ mod tests {
         assert_eq!((sent.len(), dead), (1, vec![]));
     }
 
-    #[test]
-    fn a_letter_says_what_was_in_the_batch() {
+    #[tokio::test]
+    async fn an_old_record_is_given_up_before_it_is_sent_and_one_without_a_time_is_not() {
+        let policy = Policy { age: Some(Duration::from_hours(1)), ..policy(0, false) };
+        let mut records = batch(0..5);
+        records[1].timestamp.0 = Timestamp::now().as_millisecond();
+        records[3].timestamp.0 = -1;
+        let (sent, letters, counts) = run_batch(policy, records, |_, _| failed()).await;
+        assert_eq!(sent, [[1, 3]]);
+        let told = told(&letters);
+        assert_eq!(told[0], ("RecordAgeExceeded".into(), 0, vec![0, 2, 4]));
+        assert_eq!(told[1], ("RetryAttemptsExhausted".into(), 1, vec![1, 3]));
+        assert_eq!(counts.dead, 5);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_becomes_too_old_is_given_up_even_if_the_function_is_away() {
+        let policy = Policy {
+            age: Some(Duration::from_millis(1)),
+            pause: Duration::from_millis(2),
+            ..policy(0, false)
+        };
+        let mut records = batch(0..1);
+        records[0].timestamp.0 = Timestamp::now().as_millisecond();
+        let away = |_: usize, _: &[i64]| Outcome::Unreachable("refused".into());
+        let (_, letters, counts) = run_batch(policy, records, away).await;
+        assert_eq!(told(&letters), [("RecordAgeExceeded".to_owned(), 0, vec![0])]);
+        assert_eq!(counts.errors, 0);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_fits_into_no_event_is_told_as_such() {
         let origin = Origin { topic: "t".into(), bootstrap_servers: "b".into() };
-        let mapping = Mapping::new(
-            origin,
-            policy(1, false),
-            Fake(Vec::new(), |_: usize, _: &[i64]| Outcome::Done),
-            Vec::new(),
-        );
-        let letter =
-            mapping.letter(&Work { records: batch(4..7), retries: 1 }, "RetryAttemptsExhausted").unwrap();
-        let letter: BTreeMap<String, Value> =
-            serde_json::from_value(serde_json::to_value(letter).unwrap()).unwrap();
-        assert_eq!(letter["requestContext"]["approximateInvokeCount"], 2);
-        assert_eq!(letter["KafkaBatchInfo"]["recordsInfo"]["t-0"]["lastRecordOffset"], 6);
-        assert_eq!(letter["payload"]["records"]["t-0"].as_array().unwrap().len(), 3);
+        let function = Fake(Vec::new(), |_: usize, _: &[i64]| Outcome::Done);
+        let mut mapping = Mapping::new(origin, policy(0, false), "f", function, Vec::new());
+        mapping.too_large(batch(7..8).remove(0)).await.unwrap();
+        assert_eq!(told(&mapping.destination), [("MaximumPayloadSizeExceeded".to_owned(), 0, vec![7])]);
     }
 }

@@ -8,6 +8,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 use tokio::time::{Instant, timeout_at};
 
@@ -74,6 +75,9 @@ impl Source {
         let mut partitions = TopicPartitionList::new();
         for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
             partitions.add_partition(&origin.topic, partition.id());
+        }
+        if partitions.count() == 0 {
+            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
         }
         let mut begin = consumer.committed_offsets(partitions, BROKER_TIMEOUT)?;
         let first = if start == Start::Latest { Offset::End } else { Offset::Beginning };

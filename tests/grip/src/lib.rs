@@ -2,17 +2,14 @@
 //!
 //! [`serve`] puts a handler on a loopback port. [`Function`] is such a server whose handler is a Lambda
 //! function: it starts the function's `bootstrap`, hands it every HTTP request as a function URL would, and
-//! knows nothing of GRIP. [`Pushpin`] starts the proxy and routes it to a server. Everything ends when dropped.
+//! knows nothing of GRIP: it is the one that all local Lambda functions run on. [`Pushpin`] starts the proxy and routes it to a server. Everything ends when dropped.
 
 mod client;
-mod function;
 mod pushpin;
-mod server;
 
 pub use client::{Answer, get, post};
-pub use function::{Function, FunctionError};
+pub use postern_local_lambda::{Function, Server, serve};
 pub use pushpin::{Ports, Pushpin, PushpinError, Route};
-pub use server::{Server, serve};
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser;
-use postern_kafka_poller::broker::{Broker, Produced, create_topic, produce};
+use postern_kafka_poller::broker::{self, Broker, Produced, create_topic, produce};
 use postern_kafka_poller::customers::{COLUMNS, Customer, customers};
 use postern_kafka_poller::event::Origin;
 use postern_kafka_poller::reader::Reading;
@@ -62,7 +62,8 @@ async fn demo(options: &Options) -> Result<bool, Failure> {
     let mappings = cloud.mappings(outputs.get("MskToS3FunctionName")).await?;
     let mapping = mappings.first().ok_or("the stack has no event source mapping")?;
 
-    let broker = Broker::start(&noida_db(&project)?, &folder.join("broker"))?;
+    let broker = broker::program(&project.file(".postern/kafka-venv"))?;
+    let broker = Broker::start(&broker, &folder.join("broker")).await?;
     tokio::time::timeout(PATIENCE, async {
         while create_topic(&broker.address, TOPIC, PARTITIONS).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -166,7 +167,8 @@ impl Stack {
             .args(["--batch-size", &mapping.batch_size.to_string()])
             .args(["--batching-window-ms", &(mapping.maximum_batching_window_in_seconds * 1_000).to_string()])
             .args(["--maximum-retry-attempts", &mapping.maximum_retry_attempts.to_string()])
-            .args(["--dead-letters", "/tmp/dead-letters.jsonl"]);
+            .args(["--on-failure", &format!("s3://{}", self.outputs.get("MskDeadLetterBucketName"))])
+            .args(["--uuid", self.outputs.get("MskToS3SourceId")]);
         if mapping.bisect_batch_on_function_error {
             poller.arg("--bisect-batch-on-function-error");
         }
@@ -225,14 +227,4 @@ impl Stack {
         let bucket = self.outputs.get("MskDeadLetterBucketName");
         Ok(s3.list_objects_v2().bucket(bucket).send().await?.contents().len())
     }
-}
-
-/// The broker's program, in the Python package that brings it.
-fn noida_db(project: &Project) -> Result<PathBuf, Failure> {
-    let libraries = std::fs::read_dir(project.file(".postern/kafka-venv/lib"))?;
-    let mut programs =
-        libraries.flatten().map(|python| python.path().join("site-packages/noida_db/noida-db"));
-    Ok(programs
-        .find(|program| program.exists())
-        .ok_or("the broker is not installed; `make kafka-tools` does it")?)
 }

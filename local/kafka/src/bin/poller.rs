@@ -1,7 +1,6 @@
 //! Polls a topic and invokes a function, until it is told to stop.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,8 +8,12 @@ use aws_credential_types::Credentials;
 use clap::Parser;
 use postern_kafka_poller::event::Origin;
 use postern_kafka_poller::invoke::{Caller, Lambda};
-use postern_kafka_poller::mapping::{DeadLetters, Letter, Mapping, Policy};
+use postern_kafka_poller::letters::{Bucket, Letters};
+use postern_kafka_poller::mapping::{Mapping, Policy};
 use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start};
+
+/// Lambda's own bound on retries of a mapping that has an on-failure destination and no bound of its own.
+const RETRIES: u32 = 10;
 
 /// A Kafka event source mapping: options are named as its properties in CloudFormation.
 #[derive(Debug, Parser)]
@@ -51,6 +54,9 @@ struct Options {
     /// Retries of a failed batch; -1 is without end.
     #[arg(long, default_value_t = 10, allow_hyphen_values = true)]
     maximum_retry_attempts: i64,
+    /// Seconds after which a record is given up; -1 is never.
+    #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
+    maximum_record_age_in_seconds: i64,
     /// Halve a batch that fails.
     #[arg(long)]
     bisect_batch_on_function_error: bool,
@@ -63,9 +69,15 @@ struct Options {
     /// Begin with new records where the group has no offset yet.
     #[arg(long)]
     latest: bool,
-    /// Where records go that could not be processed, one JSON line a batch. They hold the records' content.
+    /// Where records go that are given up: <s3://bucket> or <s3://bucket/prefix>. S3's endpoint and credentials are the environment's.
+    #[arg(long, conflicts_with = "dead_letters")]
+    on_failure: Option<String>,
+    /// In the place of a bucket, a file: one JSON line a batch. It holds the records' content.
     #[arg(long, default_value = "dead-letters.jsonl")]
     dead_letters: PathBuf,
+    /// The mapping's id, for the names of objects at the on-failure destination.
+    #[arg(long, default_value = "00000000-0000-4000-8000-000000000000")]
+    uuid: String,
 }
 
 fn caller(options: &Options) -> Option<Caller> {
@@ -74,32 +86,13 @@ fn caller(options: &Options) -> Option<Caller> {
     Some(Caller { credentials, region: options.region.clone() })
 }
 
-/// A file of JSON lines, written through before the batch is committed.
-struct Lines(File);
-
-impl DeadLetters for Lines {
-    fn keep(&mut self, letter: &Letter) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(letter)?;
-        line.push(b'\n');
-        self.0.write_all(&line)?;
-        self.0.sync_data()
-    }
-}
-
+// Signals are left to what they do: they end it. What is not committed comes again, so nothing is to be saved.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init();
     let options = Options::parse();
-    let stop = tokio::signal::ctrl_c();
-    tokio::select! {
-        outcome = poll(options) => outcome,
-        // What is not committed comes again: nothing is to be saved here.
-        _ = stop => Ok(()),
-    }
-}
-
-async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
     let caller = caller(&options);
+    let letters = letters(&options).await?;
     let origin = Origin { topic: options.topic, bootstrap_servers: options.bootstrap_servers };
     let limits = Limits {
         records: options.batch_size.clamp(1, 10_000),
@@ -107,21 +100,22 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
         window: Duration::from_millis(options.batching_window_ms),
     };
     let start = if options.latest { Start::Latest } else { Start::TrimHorizon };
+    let bounded = options.on_failure.map(|_| RETRIES);
     let policy = Policy {
-        retries: u32::try_from(options.maximum_retry_attempts).ok(),
+        retries: u32::try_from(options.maximum_retry_attempts).ok().or(bounded),
+        age: u64::try_from(options.maximum_record_age_in_seconds).ok().map(Duration::from_secs),
         bisect: options.bisect_batch_on_function_error,
         partial: !options.no_report_batch_item_failures,
         pause: Duration::from_millis(options.retry_pause_ms),
     };
-    let letters = Lines(OpenOptions::new().append(true).create(true).open(&options.dead_letters)?);
     let function = Lambda::new(&options.endpoint, &options.function, caller)?;
     let mut source = Source::open(&origin, &options.consumer_group_id, start, limits)?;
-    let mut mapping = Mapping::new(origin, policy, function, letters);
+    let mut mapping = Mapping::new(origin, policy, &options.function, function, letters);
     loop {
         let mut batch = source.batch().await?;
         let next = batch.next();
         for record in batch.too_large.drain(..) {
-            mapping.too_large(record)?;
+            mapping.too_large(record).await?;
         }
         let records = batch.records.len();
         if records > 0 {
@@ -130,4 +124,14 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
         source.commit(&next)?;
         tracing::info!(records, counts = ?mapping.counts(), "batch committed");
     }
+}
+
+async fn letters(options: &Options) -> Result<Letters, postern_runtime::Error> {
+    Ok(match &options.on_failure {
+        Some(url) => {
+            let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config().await);
+            Letters::S3(Bucket::open(s3, url, &options.uuid).await?)
+        }
+        None => Letters::File(OpenOptions::new().append(true).create(true).open(&options.dead_letters)?),
+    })
 }

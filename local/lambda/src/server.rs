@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -45,7 +45,9 @@ where
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                Ok((socket, _)) = listener.accept() => {
+                accepted = listener.accept() => {
+                    // Out of sockets is no reason to stop: others end.
+                    let Ok((socket, _)) = accepted else { continue };
                     let handler = Arc::clone(&handler);
                     connections.spawn(async move {
                         let service = service_fn(|request| answer(&*handler, request));
@@ -87,13 +89,14 @@ async fn answer<H: AsyncHandler>(
     let (parts, body) = request.into_parts();
     let response = match body.collect().await {
         Ok(body) => handler.handle(Request::from_parts(parts, body.to_bytes().to_vec())).await,
-        Err(_) => bad_request(),
+        Err(_) => status(StatusCode::BAD_REQUEST),
     };
     Ok(response.map(|body| Full::new(body.into())))
 }
 
-fn bad_request() -> Response<Vec<u8>> {
+/// An answer that is nothing but its status.
+pub(crate) fn status(status: StatusCode) -> Response<Vec<u8>> {
     let mut response = Response::default();
-    *response.status_mut() = http::StatusCode::BAD_REQUEST;
+    *response.status_mut() = status;
     response
 }

@@ -1,0 +1,273 @@
+//! Where batches go that were given up: `DestinationConfig.OnFailure`.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::event::{Origin, Record};
+
+/// The pause before a letter is sent to S3 again, after the client's own attempts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why records were given up, as Lambda says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Condition {
+    /// `MaximumRetryAttempts`.
+    RetryAttemptsExhausted,
+    /// `MaximumRecordAgeInSeconds`.
+    RecordAgeExceeded,
+    /// A record that fits into no event.
+    MaximumPayloadSizeExceeded,
+}
+
+/// How a batch fared until it was given up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct History {
+    /// Of these records, if together with others as well.
+    pub invocations: u32,
+    /// The last one was a function error.
+    pub failed: bool,
+}
+
+/// A batch that was given up, as Lambda tells an S3 destination. Only a request id is not in it: not everything
+/// that answers invocations on a laptop gives one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Letter {
+    request_context: Value,
+    response_context: Value,
+    version: &'static str,
+    timestamp: String,
+    #[serde(rename = "KafkaBatchInfo")]
+    batch: Value,
+    /// The event that was not processed, JSON in a text.
+    pub payload: String,
+    #[serde(skip)]
+    place: Place,
+}
+
+/// What an object's key is made of.
+#[derive(Debug, Clone, PartialEq)]
+struct Place {
+    topic: String,
+    time: Timestamp,
+}
+
+impl Letter {
+    /// The letter about these records.
+    pub fn new(
+        origin: &Origin,
+        function: &str,
+        records: &[Record],
+        condition: Condition,
+        history: History,
+    ) -> serde_json::Result<Self> {
+        let payload = origin.event(records)?;
+        let mut partitions = Map::new();
+        for record in records {
+            let (offset, time) = (record.offset.to_string(), iso(record.timestamp.0));
+            let info = partitions
+                .entry(origin.name(record.partition))
+                .or_insert_with(|| json!({"firstRecordOffset": offset, "firstRecordTimestamp": time}));
+            info["lastRecordOffset"] = offset.into();
+            info["lastRecordTimestamp"] = time.into();
+        }
+        let response = match history {
+            History { invocations: 0, .. } => Value::Null,
+            History { failed: true, .. } => {
+                json!({"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"})
+            }
+            History { .. } => json!({"statusCode": 200, "executedVersion": "$LATEST"}),
+        };
+        let now = Timestamp::now();
+        Ok(Self {
+            request_context: json!({"functionArn": function, "condition": condition,
+                "approximateInvokeCount": history.invocations}),
+            response_context: response,
+            version: "1.0",
+            timestamp: iso(now.as_millisecond()),
+            batch: json!({"batchSize": records.len(), "bootstrapServers": origin.bootstrap_servers,
+                "payloadSize": payload.len(), "recordsInfo": partitions}),
+            payload: String::from_utf8(payload).unwrap_or_default(),
+            place: Place { topic: origin.topic.clone(), time: now },
+        })
+    }
+}
+
+/// A time of Kafka's, as Lambda writes it; empty where there is none.
+fn iso(milliseconds: i64) -> String {
+    let time = Timestamp::from_millisecond(milliseconds).ok().filter(|_| milliseconds >= 0);
+    time.map_or_else(String::new, |time| time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+}
+
+/// Where letters go.
+pub trait Destination {
+    /// Keeps a letter; it must not be lost once this returns.
+    fn keep(&mut self, letter: &Letter) -> impl Future<Output = io::Result<()>>;
+}
+
+/// One of the two that there are.
+#[derive(Debug)]
+pub enum Letters {
+    /// A file of JSON lines.
+    File(File),
+    /// A bucket.
+    S3(Bucket),
+}
+
+/// A bucket, and where in it.
+#[derive(Debug)]
+pub struct Bucket {
+    s3: Client,
+    name: String,
+    prefix: String,
+    mapping: String,
+}
+
+impl Bucket {
+    /// The place of `s3://bucket[/prefix]` for letters of the mapping of this UUID. It must be there: a bucket that
+    /// is not would be found out with the first letter.
+    pub async fn open(s3: Client, url: &str, mapping: &str) -> io::Result<Self> {
+        let path = url.strip_prefix("s3://").filter(|path| !path.is_empty());
+        let path =
+            path.ok_or_else(|| io::Error::other(format!("{url} is not s3://bucket or s3://bucket/prefix")))?;
+        let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+        let prefix = prefix.trim_end_matches('/');
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        s3.head_bucket().bucket(bucket).send().await.map_err(|error| {
+            io::Error::other(format!("bucket {bucket}: {}", postern_runtime::aws::failure(&error).1))
+        })?;
+        Ok(Self { s3, name: bucket.to_owned(), prefix, mapping: mapping.to_owned() })
+    }
+
+    /// As AWS names them for streams, with the topic where a stream has its shard.
+    fn key(&self, Place { topic, time }: &Place) -> String {
+        let (day, second) = (time.strftime("%Y/%m/%d"), time.strftime("%Y-%m-%dT%H.%M.%S"));
+        format!("{}aws/lambda/{}/{topic}/{day}/{second}-{}", self.prefix, self.mapping, random_uuid())
+    }
+
+    /// Tries as long as it takes: without the letter nothing may be committed.
+    async fn put(&self, letter: &Letter) -> io::Result<()> {
+        let body = serde_json::to_vec(letter)?;
+        let key = self.key(&letter.place);
+        loop {
+            let put = self.s3.put_object().bucket(&self.name).key(&key).content_type("application/json");
+            match put.body(ByteStream::from(body.clone())).send().await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    let (_, reason) = postern_runtime::aws::failure(&error);
+                    tracing::warn!(bucket = self.name, reason, "a dead letter could not be written");
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Version 4: random but for the six bits that say so.
+fn random_uuid() -> String {
+    let bits = fastrand::u128(..) & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+impl Destination for Letters {
+    async fn keep(&mut self, letter: &Letter) -> io::Result<()> {
+        match self {
+            Self::File(file) => {
+                let mut line = serde_json::to_vec(letter)?;
+                line.push(b'\n');
+                file.write_all(&line)?;
+                file.sync_data()
+            }
+            Self::S3(bucket) => bucket.put(letter).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::TimestampType;
+
+    fn letter(condition: Condition, history: History) -> (Letter, Value) {
+        let origin = Origin { topic: "t".into(), bootstrap_servers: "b".into() };
+        let record = |(partition, offset, time)| Record {
+            partition,
+            offset,
+            timestamp: (time, TimestampType::CreateTime),
+            key: None,
+            value: Some("v".into()),
+            headers: vec![],
+        };
+        let records = [(0, 4, 1_573_691_884_835), (0, 6, 1_573_691_885_000), (1, 9, -1)].map(record);
+        let letter = Letter::new(&origin, "f", &records, condition, history).unwrap();
+        let json = serde_json::to_value(&letter).unwrap();
+        (letter, json)
+    }
+
+    #[test]
+    fn a_letter_has_the_members_that_lambda_documents() {
+        let history = History { invocations: 3, failed: true };
+        let (letter, mut json) = letter(Condition::RetryAttemptsExhausted, history);
+        let payload: Value = serde_json::from_str(&letter.payload).unwrap();
+        assert_eq!(payload["records"]["t-0"].as_array().unwrap().len(), 2);
+        let time: Timestamp = json["timestamp"].as_str().unwrap().parse().unwrap();
+        assert_eq!(time.as_millisecond(), letter.place.time.as_millisecond());
+        json["timestamp"].take();
+        assert_eq!(
+            json,
+            json!({
+                "requestContext": {"functionArn": "f", "condition": "RetryAttemptsExhausted",
+                    "approximateInvokeCount": 3},
+                "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+                "version": "1.0",
+                "timestamp": null,
+                "KafkaBatchInfo": {"batchSize": 3, "bootstrapServers": "b", "payloadSize": letter.payload.len(),
+                    "recordsInfo": {
+                        "t-0": {"firstRecordOffset": "4", "lastRecordOffset": "6",
+                            "firstRecordTimestamp": "2019-11-14T00:38:04.835Z",
+                            "lastRecordTimestamp": "2019-11-14T00:38:05.000Z"},
+                        "t-1": {"firstRecordOffset": "9", "lastRecordOffset": "9",
+                            "firstRecordTimestamp": "", "lastRecordTimestamp": ""}}},
+                "payload": letter.payload,
+            })
+        );
+    }
+
+    #[test]
+    fn a_response_is_told_only_where_there_was_one() {
+        let response = |history| letter(Condition::RecordAgeExceeded, history).1["responseContext"].take();
+        assert_eq!(response(History::default()), Value::Null);
+        let partial = response(History { invocations: 1, failed: false });
+        assert_eq!(partial, json!({"statusCode": 200, "executedVersion": "$LATEST"}));
+    }
+
+    #[tokio::test]
+    async fn a_file_has_a_letter_a_line() {
+        let mut letters = Letters::File(tempfile::tempfile().unwrap());
+        let letter = letter(Condition::RecordAgeExceeded, History::default()).0;
+        letters.keep(&letter).await.unwrap();
+        letters.keep(&letter).await.unwrap();
+        let Letters::File(mut file) = letters else { panic!("it was a file") };
+        io::Seek::rewind(&mut file).unwrap();
+        let text = io::read_to_string(file).unwrap();
+        assert_eq!(text, format!("{0}\n{0}\n", serde_json::to_string(&letter).unwrap()));
+    }
+
+    #[test]
+    fn random_uuids_are_uuids() {
+        let uuid = random_uuid();
+        assert_ne!(uuid, random_uuid());
+        let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+        assert_eq!(&uuid[14..15], "4");
+        assert!("89ab".contains(&uuid[19..20]), "{uuid}");
+    }
+}

@@ -1,0 +1,283 @@
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::front;
+use crate::runtime_api::{RuntimeApi, work};
+use crate::server::Server;
+
+/// A Lambda function: so many processes of its `bootstrap`, each at one event at a time. A process that dies fails
+/// its event, and another takes its place.
+#[derive(Debug)]
+pub struct Function {
+    events: Events,
+    front: Server,
+    empty_posts: watch::Receiver<usize>,
+    processes: Processes,
+    kill: watch::Sender<()>,
+    _instances: JoinSet<()>,
+}
+
+/// What stands in the place of an answer: the JSON of the error that the function reported, or of its end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FunctionError(pub Vec<u8>);
+
+/// An event on its way, and where the answer goes. Dropped without one, the function has failed.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) body: Vec<u8>,
+    pub(crate) answer: oneshot::Sender<Result<Vec<u8>, FunctionError>>,
+}
+
+/// Where events are handed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Events(mpsc::UnboundedSender<Event>);
+
+/// The events that no process has yet: whichever is free takes the next.
+pub(crate) type Queue = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>>;
+
+/// What is started, again and again.
+#[derive(Clone)]
+pub(crate) struct Program {
+    pub(crate) bootstrap: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+impl Function {
+    /// Starts `instances` processes of the `bootstrap`, each with the variables given and no others of ours.
+    pub async fn start(bootstrap: &Path, instances: usize, variables: &[(&str, &str)]) -> io::Result<Self> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let variables = variables.iter().map(owned).collect();
+        Self::run(&Program { bootstrap: bootstrap.to_owned(), arguments: Vec::new(), variables }, instances)
+            .await
+    }
+
+    pub(crate) async fn run(program: &Program, instances: usize) -> io::Result<Self> {
+        let (events, queue) = mpsc::unbounded_channel();
+        let (events, queue) = (Events(events), Arc::new(tokio::sync::Mutex::new(queue)));
+        let (front, empty_posts) = front::open(events.clone()).await?;
+        let (processes, kill) = (Processes::default(), watch::Sender::new(()));
+        let mut tasks = JoinSet::new();
+        for _ in 0..instances {
+            // Not needed once the first process is there; failing now is failing where it is seen.
+            let first = Process::start(program, &processes).await?;
+            let queue = Arc::clone(&queue);
+            tasks.spawn(keep_running(first, program.clone(), queue, processes.clone(), kill.subscribe()));
+        }
+        Ok(Self { events, front, empty_posts, processes, kill, _instances: tasks })
+    }
+
+    /// Hands an event to the next process that is free, and waits for the answer.
+    pub async fn invoke(&self, event: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
+        self.events.invoke(event).await
+    }
+
+    /// Where its URL is: every HTTP request there is an event.
+    pub fn address(&self) -> SocketAddr {
+        self.front.address()
+    }
+
+    /// Where Lambda's Invoke API is, `http://host:port`. The function has every name there.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// How many `POST` requests without a body there were to its URL: a proxy's keep-alives.
+    pub fn empty_posts(&self) -> watch::Receiver<usize> {
+        self.empty_posts.clone()
+    }
+
+    /// The processes that run now.
+    pub fn pids(&self) -> Vec<u32> {
+        self.processes.lock().clone()
+    }
+
+    /// Kills every process, whatever it is at. Others take their places.
+    pub fn kill(&self) {
+        self.kill.send_replace(());
+    }
+}
+
+impl Events {
+    pub(crate) async fn invoke(&self, event: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
+        let (answer, answered) = oneshot::channel();
+        // Without a receiver there is no process any more, and the answer is dropped with the event.
+        let _ = self.0.send(Event { body: event, answer });
+        let exited = r#"{"errorType":"Runtime.ExitError","errorMessage":"the function's process ended"}"#;
+        answered.await.unwrap_or_else(|_| Err(FunctionError(exited.into())))
+    }
+}
+
+/// The ids of the processes that run.
+#[derive(Debug, Clone, Default)]
+struct Processes(Arc<Mutex<Vec<u32>>>);
+
+impl Processes {
+    fn lock(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running `bootstrap` and the Runtime API that it alone speaks to.
+struct Process {
+    child: Child,
+    api: RuntimeApi,
+    id: u32,
+    processes: Processes,
+}
+
+impl Process {
+    async fn start(program: &Program, processes: &Processes) -> io::Result<Self> {
+        let api = RuntimeApi::start().await?;
+        let name = program.bootstrap.file_name().unwrap_or_default();
+        let child = Command::new(&program.bootstrap)
+            .args(&program.arguments)
+            .env_clear()
+            .env("AWS_LAMBDA_FUNCTION_NAME", name)
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "local")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
+            .envs(program.variables.iter().map(|(name, value)| (name, value)))
+            .env("AWS_LAMBDA_RUNTIME_API", api.address().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", program.bootstrap.display()))
+            })?;
+        let id = child.id().unwrap_or_default();
+        processes.lock().push(id);
+        Ok(Self { child, api, id, processes: processes.clone() })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.processes.lock().retain(|id| *id != self.id);
+    }
+}
+
+/// One place for a process: as one ends, the next is started.
+async fn keep_running(
+    mut process: Process,
+    program: Program,
+    queue: Queue,
+    processes: Processes,
+    mut kill: watch::Receiver<()>,
+) {
+    loop {
+        let Process { child, api, .. } = &mut process;
+        let killed = tokio::select! {
+            // An answer that is there already counts, whatever became of the process since.
+            biased;
+            () = work(api, &queue) => false,
+            _ = child.wait() => false,
+            // The sender is there as long as the function is, and this ends with it.
+            _ = kill.changed() => true,
+        };
+        if killed {
+            // One that has ended already cannot be killed, and is what was wanted.
+            let _ = child.kill().await;
+        } else if !api.asked() {
+            // It ended before it asked for work. As on Lambda, that fails an event; and one that always ends so
+            // is not started over and over for nobody.
+            drop(queue.lock().await.recv().await);
+        }
+        drop(process);
+        // Whoever killed meant a process that was there.
+        kill.mark_unchanged();
+        process = match Process::start(&program, &processes).await {
+            Ok(process) => process,
+            Err(error) => return tracing::error!(%error, "there is one process less"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::function;
+
+    async fn invoke(function: &Function, event: Value) -> Result<Value, String> {
+        let outcome = function.invoke(event.to_string().into_bytes()).await;
+        let json = |body: Vec<u8>| serde_json::from_slice::<Value>(&body).unwrap();
+        outcome
+            .map(json)
+            .map_err(|FunctionError(error)| json(error)["errorType"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn an_event_is_answered_and_an_error_is_told_from_an_answer() {
+        let function = function(1).await;
+        for _ in 0..3 {
+            assert_eq!(invoke(&function, json!({"a": 1})).await, Ok(json!({"a": 1})));
+            assert_eq!(invoke(&function, json!({"fail": true})).await, Err("Test.Failed".into()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_dies_fails_its_event_and_another_takes_its_place() {
+        let function = function(1).await;
+        let first = function.pids();
+        assert_eq!(first.len(), 1);
+        assert_eq!(invoke(&function, json!({"exit": true})).await, Err("Runtime.ExitError".into()));
+        assert_eq!(invoke(&function, json!(2)).await, Ok(json!(2)));
+        assert_eq!(function.pids().len(), 1);
+        assert_ne!(function.pids(), first);
+    }
+
+    #[tokio::test]
+    async fn a_slow_event_blocks_no_other_and_a_kill_ends_it() {
+        let function = function(2).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let held = json!({"hold": listener.local_addr().unwrap().to_string()});
+        let slow = invoke(&function, held.clone());
+        let others = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            for number in 0..3 {
+                assert_eq!(invoke(&function, json!(number)).await, Ok(json!(number)));
+            }
+            drop(socket);
+        };
+        assert_eq!(tokio::join!(slow, others).0, Ok(held.clone()));
+
+        let slow = invoke(&function, held);
+        let killed = async {
+            let socket = listener.accept().await.unwrap();
+            function.kill();
+            socket
+        };
+        assert_eq!(tokio::join!(slow, killed).0, Err("Runtime.ExitError".into()));
+        assert_eq!(invoke(&function, json!(4)).await, Ok(json!(4)));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_never_asks_fails_every_event() {
+        let program = Program {
+            bootstrap: "/bin/sh".into(),
+            arguments: vec!["-c".into(), "exit 1".into()],
+            variables: Vec::new(),
+        };
+        let function = Function::run(&program, 1).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(invoke(&function, json!(1)).await, Err("Runtime.ExitError".into()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bootstrap_that_is_not_there_is_an_error_at_the_start() {
+        let error = Function::start(Path::new("/nowhere"), 1, &[]).await.unwrap_err();
+        assert!(error.to_string().starts_with("/nowhere: "), "{error}");
+    }
+}
