@@ -29,7 +29,7 @@ from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse
 
 BUCKET = "postern-artifacts"
-NO_CODE = {"Bucket": BUCKET, "Key": "not-built"}
+NO_CODE = {"Bucket": BUCKET, "Key": "none"}
 
 
 def deploy(
@@ -41,15 +41,34 @@ def deploy(
     for resource in document["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
+            # What will not be there needs no code: a demo builds what it deploys.
+            wanted = "Condition" not in resource or holds(
+                {"Condition": resource["Condition"]}, document, parameters
+            )
             binary = binaries / resource["Metadata"]["BuildProperties"]["Binary"]
-            # A demo builds what it deploys; what is under a condition that is not met needs no code.
-            unused = "Condition" in resource and not binary.exists()
-            code = NO_CODE if unused else upload(s3, zipped(binary))
-            properties["CodeUri"] = code
+            properties["CodeUri"] = upload(s3, zipped(binary)) if wanted else NO_CODE
         elif resource["Type"] == "AWS::Serverless::StateMachine":
             definition = template.parent / properties["DefinitionUri"]
             properties["DefinitionUri"] = upload(s3, definition.read_bytes())
     return apply(name, json.dumps(document), parameters)
+
+
+def holds(condition: dict, document: dict, parameters: dict[str, str]) -> bool:
+    """Whether a template's condition is met."""
+
+    def value(term) -> str:
+        if not isinstance(term, dict):
+            return str(term)
+        name = term["Ref"]
+        return parameters.get(name, str(document["Parameters"][name].get("Default", "")))
+
+    [(function, terms)] = condition.items()
+    if function == "Condition":
+        return holds(document["Conditions"][terms], document, parameters)
+    if function == "Fn::Equals":
+        return value(terms[0]) == value(terms[1])
+    met = [holds(term, document, parameters) for term in terms]
+    return {"Fn::Not": not met[0], "Fn::And": all(met), "Fn::Or": any(met)}[function]
 
 
 def zipped(binary: pathlib.Path) -> bytes:
