@@ -74,9 +74,9 @@ test-grip: pushpin ## The GRIP library and grip-echo behind a real Pushpin
 	@echo "OK: all tests behind Pushpin passed"
 
 .PHONY: test-kafka
-test-kafka: ## Broker, poller, msk-to-s3 and S3 end to end, with kills and refusals
-	@cargo build --locked --workspace --all-targets --features postern-kafka-poller/end-to-end
-	@cargo test --locked --workspace --features postern-kafka-poller/end-to-end --test it
+test-kafka: kafka-tools ## Broker, poller, msk-to-s3 and S3 end to end, with kills and refusals
+	@cargo build --locked --workspace --all-targets
+	@cargo test --locked --workspace --test it
 	@echo "OK: all tests from Kafka to S3 passed"
 
 .PHONY: lint
@@ -131,6 +131,13 @@ tools: $(TOOLS)/venv/.done
 
 $(TOOLS)/venv/.done: local/ministack/requirements.txt
 	@echo "== installing the emulator into $(TOOLS)/venv (pinned, hashes checked)"
+	@$(call python_packages)
+
+.PHONY: kafka-tools
+kafka-tools: $(TOOLS)/kafka-venv/.done ## The Kafka broker of the tests, and DuckDB
+
+$(TOOLS)/kafka-venv/.done: local/kafka/requirements.txt
+	@echo "== installing noida-db and DuckDB into $(@D) (pinned, hashes checked)"
 	@$(call python_packages)
 
 .PHONY: lint-tools
