@@ -1,9 +1,11 @@
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -20,7 +22,6 @@ pub struct Function {
     front: Server,
     empty_posts: watch::Receiver<usize>,
     processes: Processes,
-    kill: watch::Sender<()>,
     _instances: JoinSet<()>,
 }
 
@@ -63,15 +64,15 @@ impl Function {
         let (events, queue) = mpsc::unbounded_channel();
         let (events, queue) = (Events(events), Arc::new(tokio::sync::Mutex::new(queue)));
         let (front, empty_posts) = front::open(events.clone()).await?;
-        let (processes, kill) = (Processes::default(), watch::Sender::new(()));
+        let processes = Processes::default();
         let mut tasks = JoinSet::new();
         for _ in 0..instances {
             // Not needed once the first process is there; failing now is failing where it is seen.
             let first = Process::start(program, &processes).await?;
             let queue = Arc::clone(&queue);
-            tasks.spawn(keep_running(first, program.clone(), queue, processes.clone(), kill.subscribe()));
+            tasks.spawn(keep_running(first, program.clone(), queue, processes.clone()));
         }
-        Ok(Self { events, front, empty_posts, processes, kill, _instances: tasks })
+        Ok(Self { events, front, empty_posts, processes, _instances: tasks })
     }
 
     /// Hands an event to the next process that is free, and waits for the answer.
@@ -101,7 +102,17 @@ impl Function {
 
     /// Kills every process, whatever it is at. Others take their places.
     pub fn kill(&self) {
-        self.kill.send_replace(());
+        for id in self.processes.lock().iter().filter_map(|id| Pid::from_raw(i32::try_from(*id).ok()?)) {
+            // One that has ended already is what was wanted.
+            let _ = kill_process(id, Signal::KILL);
+        }
+    }
+}
+
+// At once: a process that outlived its Runtime API by a moment would complain.
+impl Drop for Function {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -167,34 +178,22 @@ impl Drop for Process {
 }
 
 /// One place for a process: as one ends, the next is started.
-async fn keep_running(
-    mut process: Process,
-    program: Program,
-    queue: Queue,
-    processes: Processes,
-    mut kill: watch::Receiver<()>,
-) {
+async fn keep_running(mut process: Process, program: Program, queue: Queue, processes: Processes) {
     loop {
         let Process { child, api, .. } = &mut process;
         let killed = tokio::select! {
             // An answer that is there already counts, whatever became of the process since.
             biased;
             () = work(api, &queue) => false,
-            _ = child.wait() => false,
-            // The sender is there as long as the function is, and this ends with it.
-            _ = kill.changed() => true,
+            end = child.wait() => end.is_ok_and(|end| end.signal().is_some()),
         };
-        if killed {
-            // One that has ended already cannot be killed, and is what was wanted.
-            let _ = child.kill().await;
-        } else if !api.asked() {
-            // It ended before it asked for work. As on Lambda, that fails an event; and one that always ends so
-            // is not started over and over for nobody.
+        let asked = api.asked();
+        drop(process);
+        if !asked && !killed {
+            // It ended by itself before it asked for work. As on Lambda, that fails an event; and one that always
+            // ends so is not started over and over for nobody.
             drop(queue.lock().await.recv().await);
         }
-        drop(process);
-        // Whoever killed meant a process that was there.
-        kill.mark_unchanged();
         process = match Process::start(&program, &processes).await {
             Ok(process) => process,
             Err(error) => return tracing::error!(%error, "there is one process less"),

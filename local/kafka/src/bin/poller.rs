@@ -15,7 +15,7 @@ use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start};
 /// Lambda's own bound on retries of a mapping that has an on-failure destination and no bound of its own.
 const RETRIES: u32 = 10;
 
-/// A Kafka event source mapping: options are named as its properties in CloudFormation.
+/// A Kafka event source mapping: its options say what its properties say in `CloudFormation`.
 #[derive(Debug, Parser)]
 struct Options {
     /// The broker, host:port.

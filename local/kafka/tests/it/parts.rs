@@ -8,12 +8,10 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
-use postern_kafka_poller::broker::{Broker, create_topic};
+use postern_kafka_poller::broker::{Broker, create_topic, program};
 use postern_kafka_poller::event::Origin;
-use postern_kafka_poller::runtime_api::Runtime;
 use postern_kafka_poller::source::committed;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use postern_local_lambda::Function;
 use tokio::process::{Child, Command};
 
 pub(crate) const TOPIC: &str = "customer";
@@ -24,42 +22,28 @@ pub(crate) const BUCKET: &str = "customers";
 /// How long a condition may take to come true, on a machine that has other work.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// A program named by an environment variable.
-pub(crate) fn program(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
+/// What `make kafka-tools` installed.
+fn tools() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.postern/kafka-venv")
 }
 
-/// A broker: noida-db where `POSTERN_NOIDA_DB` names its binary, else librdkafka's mock, which forgets what is
-/// beyond some megabytes.
-pub(crate) enum Kafka {
-    Noida(Broker),
-    Mock(MockCluster<'static, DefaultProducerContext>),
+/// A Python that has `DuckDB`.
+pub(crate) fn python() -> PathBuf {
+    tools().join("bin/python")
+}
+
+/// A broker with the topic.
+pub(crate) struct Kafka {
+    pub(crate) origin: Origin,
+    _broker: Broker,
 }
 
 impl Kafka {
-    pub(crate) async fn start(folder: &Path) -> (Self, Origin) {
-        let kafka = if let Some(program) = program("POSTERN_NOIDA_DB") {
-            let broker = Broker::start(&program, folder).unwrap();
-            let made = || async { create_topic(&broker.address, TOPIC, PARTITIONS).await.is_ok() };
-            until("the broker makes a topic", made).await;
-            Self::Noida(broker)
-        } else {
-            let mock = MockCluster::new(1).unwrap();
-            mock.create_topic(TOPIC, PARTITIONS, 1).unwrap();
-            Self::Mock(mock)
-        };
-        let bootstrap_servers = match &kafka {
-            Self::Noida(broker) => broker.address.clone(),
-            Self::Mock(mock) => mock.bootstrap_servers(),
-        };
-        (kafka, Origin { topic: TOPIC.into(), bootstrap_servers })
-    }
-
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Noida(_) => "noida-db",
-            Self::Mock(_) => "librdkafka's mock cluster",
-        }
+    pub(crate) async fn start(folder: &Path) -> Self {
+        let broker = Broker::start(&program(&tools()).unwrap(), folder).await.unwrap();
+        create_topic(&broker.address, TOPIC, PARTITIONS).await.unwrap();
+        let origin = Origin { topic: TOPIC.into(), bootstrap_servers: broker.address.clone() };
+        Self { origin, _broker: broker }
     }
 }
 
@@ -89,56 +73,41 @@ pub(crate) async fn bucket(endpoint: &str) -> Client {
     s3
 }
 
-/// The function's binary, built if it is not.
-fn function() -> PathBuf {
-    program("POSTERN_MSK_TO_S3").unwrap_or_else(|| {
-        let built =
-            std::process::Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "msk-to-s3"]).status();
-        assert!(built.unwrap().success());
-        let poller = Path::new(env!("CARGO_BIN_EXE_kafka-poller"));
-        poller.with_file_name("msk-to-s3")
-    })
+/// A release build of the function, if there is one.
+pub(crate) fn release_build() -> Option<PathBuf> {
+    std::env::var_os("POSTERN_MSK_TO_S3").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// The function, writing to S3 at this endpoint with these settings.
-pub(crate) async fn lambda(s3: &str, settings: &[(&str, &str)]) -> Runtime {
-    let mut environment: BTreeMap<String, String> =
-        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    for (name, value) in [
-        ("AWS_ENDPOINT_URL", s3),
+pub(crate) async fn lambda(s3: &str, settings: &[(&str, &str)]) -> Function {
+    let built = || Path::new(env!("CARGO_BIN_EXE_kafka-poller")).with_file_name("msk-to-s3");
+    let bootstrap = release_build().unwrap_or_else(built);
+    assert!(bootstrap.exists(), "{} is not built: run `cargo build --workspace`", bootstrap.display());
+    let mut variables = vec![("AWS_LAMBDA_LOG_LEVEL", "OFF"), ("S3_BUCKET_NAME", BUCKET)];
+    variables.extend(aws(s3));
+    variables.extend(settings);
+    Function::start(&bootstrap, 1, &variables).await.unwrap()
+}
+
+/// Where AWS is, and somebody's key.
+fn aws(endpoint: &str) -> [(&str, &str); 4] {
+    [
+        ("AWS_ENDPOINT_URL", endpoint),
         ("AWS_REGION", "us-east-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_LAMBDA_LOG_LEVEL", "OFF"),
-        ("S3_BUCKET_NAME", BUCKET),
-    ] {
-        environment.insert(name.to_owned(), value.to_owned());
-    }
-    Runtime::start(function(), environment, None).await.unwrap()
+    ]
 }
 
-/// Starts the poller.
-pub(crate) fn poller(origin: &Origin, endpoint: &str, letters: &Path, options: &[&str]) -> Child {
+/// Starts the poller, with nothing of our environment.
+pub(crate) fn poller(origin: &Origin, lambda: &str, s3: &str, options: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_kafka-poller"))
-        .args([
-            "--bootstrap-servers",
-            &origin.bootstrap_servers,
-            "--topic",
-            TOPIC,
-            "--consumer-group-id",
-            GROUP,
-        ])
-        .args([
-            "--endpoint",
-            endpoint,
-            "--batching-window-ms",
-            "20",
-            "--retry-pause-ms",
-            "1",
-            "--dead-letters",
-        ])
-        .arg(letters)
+        .args(["--bootstrap-servers", &origin.bootstrap_servers])
+        .args(["--topic", TOPIC, "--consumer-group-id", GROUP, "--endpoint", lambda])
+        .args(["--batching-window-ms", "20", "--retry-pause-ms", "1"])
         .args(options)
+        .env_clear()
+        .envs(aws(s3))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)
@@ -155,4 +124,16 @@ pub(crate) async fn until_committed(origin: &Origin, produced: &BTreeMap<i32, i6
         offsets.is_ok_and(|offsets| offsets == *produced)
     })
     .await;
+}
+
+/// A record's place, by its number: partitions in turn.
+pub(crate) fn place(number: usize) -> (i32, i64) {
+    let partitions = usize::try_from(PARTITIONS).unwrap();
+    (i32::try_from(number % partitions).unwrap(), i64::try_from(number / partitions).unwrap())
+}
+
+/// What is committed when so many records are done, by partition.
+pub(crate) fn offsets(records: usize) -> BTreeMap<i32, i64> {
+    let nothing = (0..PARTITIONS).map(|partition| (partition, 0));
+    nothing.chain((0..records).map(place).map(|(partition, offset)| (partition, offset + 1))).collect()
 }
