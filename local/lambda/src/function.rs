@@ -1,6 +1,5 @@
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +21,9 @@ pub struct Function {
     front: Server,
     empty_posts: watch::Receiver<usize>,
     processes: Processes,
+    // They end before the sender that they watch.
     _instances: JoinSet<()>,
+    killed: watch::Sender<()>,
 }
 
 /// What stands in the place of an answer: the JSON of the error that the function reported, or of its end.
@@ -64,15 +65,15 @@ impl Function {
         let (events, queue) = mpsc::unbounded_channel();
         let (events, queue) = (Events(events), Arc::new(tokio::sync::Mutex::new(queue)));
         let (front, empty_posts) = front::open(events.clone()).await?;
-        let processes = Processes::default();
+        let (processes, killed) = (Processes::default(), watch::Sender::new(()));
         let mut tasks = JoinSet::new();
         for _ in 0..instances {
             // Not needed once the first process is there; failing now is failing where it is seen.
             let first = Process::start(program, &processes).await?;
             let queue = Arc::clone(&queue);
-            tasks.spawn(keep_running(first, program.clone(), queue, processes.clone()));
+            tasks.spawn(keep_running(first, program.clone(), queue, processes.clone(), killed.subscribe()));
         }
-        Ok(Self { events, front, empty_posts, processes, _instances: tasks })
+        Ok(Self { events, front, empty_posts, processes, _instances: tasks, killed })
     }
 
     /// Hands an event to the next process that is free, and waits for the answer.
@@ -100,8 +101,9 @@ impl Function {
         self.processes.lock().clone()
     }
 
-    /// Kills every process, whatever it is at. Others take their places.
+    /// Kills every process, whatever it is at. Others take their places, and the events that come after this.
     pub fn kill(&self) {
+        self.killed.send_replace(());
         for id in self.processes.lock().iter().filter_map(|id| Pid::from_raw(i32::try_from(*id).ok()?)) {
             // One that has ended already is what was wanted.
             let _ = kill_process(id, Signal::KILL);
@@ -178,20 +180,28 @@ impl Drop for Process {
 }
 
 /// One place for a process: as one ends, the next is started.
-async fn keep_running(mut process: Process, program: Program, queue: Queue, processes: Processes) {
+async fn keep_running(
+    mut process: Process,
+    program: Program,
+    queue: Queue,
+    processes: Processes,
+    mut killed: watch::Receiver<()>,
+) {
     loop {
         let Process { child, api, .. } = &mut process;
-        let killed = tokio::select! {
-            // An answer that is there already counts, whatever became of the process since.
+        let ended_by_itself = tokio::select! {
             biased;
-            () = work(api, &queue) => false,
-            end = child.wait() => end.is_ok_and(|end| end.signal().is_some()),
+            // Before work: no event is for a process that was killed before it came.
+            _ = killed.changed() => false,
+            // Before the end: an answer that is there counts, whatever became of the process since.
+            () = work(api, &queue) => true,
+            _ = child.wait() => true,
         };
         let asked = api.asked();
         drop(process);
-        if !asked && !killed {
-            // It ended by itself before it asked for work. As on Lambda, that fails an event; and one that always
-            // ends so is not started over and over for nobody.
+        if ended_by_itself && !asked {
+            // As on Lambda, that fails an event; and a process that always ends before it asks for work is not
+            // started over and over for nobody.
             drop(queue.lock().await.recv().await);
         }
         process = match Process::start(&program, &processes).await {

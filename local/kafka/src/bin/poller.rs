@@ -92,7 +92,7 @@ async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init();
     let options = Options::parse();
     let caller = caller(&options);
-    let letters = letters(&options).await?;
+    let (policy, letters) = (policy(&options), letters(&options).await?);
     let origin = Origin { topic: options.topic, bootstrap_servers: options.bootstrap_servers };
     let limits = Limits {
         records: options.batch_size.clamp(1, 10_000),
@@ -100,14 +100,6 @@ async fn main() -> Result<(), postern_runtime::Error> {
         window: Duration::from_millis(options.batching_window_ms),
     };
     let start = if options.latest { Start::Latest } else { Start::TrimHorizon };
-    let bounded = options.on_failure.map(|_| RETRIES);
-    let policy = Policy {
-        retries: u32::try_from(options.maximum_retry_attempts).ok().or(bounded),
-        age: u64::try_from(options.maximum_record_age_in_seconds).ok().map(Duration::from_secs),
-        bisect: options.bisect_batch_on_function_error,
-        partial: !options.no_report_batch_item_failures,
-        pause: Duration::from_millis(options.retry_pause_ms),
-    };
     let function = Lambda::new(&options.endpoint, &options.function, caller)?;
     let mut source = Source::open(&origin, &options.consumer_group_id, start, limits)?;
     let mut mapping = Mapping::new(origin, policy, &options.function, function, letters);
@@ -126,6 +118,17 @@ async fn main() -> Result<(), postern_runtime::Error> {
     }
 }
 
+fn policy(options: &Options) -> Policy {
+    let bounded = options.on_failure.as_ref().map(|_| RETRIES);
+    Policy {
+        retries: u32::try_from(options.maximum_retry_attempts).ok().or(bounded),
+        age: u64::try_from(options.maximum_record_age_in_seconds).ok().map(Duration::from_secs),
+        bisect: options.bisect_batch_on_function_error,
+        partial: !options.no_report_batch_item_failures,
+        pause: Duration::from_millis(options.retry_pause_ms),
+    }
+}
+
 async fn letters(options: &Options) -> Result<Letters, postern_runtime::Error> {
     Ok(match &options.on_failure {
         Some(url) => {
@@ -134,4 +137,20 @@ async fn letters(options: &Options) -> Result<Letters, postern_runtime::Error> {
         }
         None => Letters::File(OpenOptions::new().append(true).create(true).open(&options.dead_letters)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minus_one_is_without_end_unless_lambda_has_a_bound() {
+        let read = |options: &[&str]| policy(&Options::parse_from([&["kafka-poller"], options].concat()));
+        let forever = ["--maximum-retry-attempts", "-1", "--maximum-record-age-in-seconds", "-1"];
+        assert_eq!((read(&forever).retries, read(&forever).age), (None, None));
+        assert_eq!(read(&[&forever[..], &["--on-failure", "s3://b"]].concat()).retries, Some(10));
+        let bounded = read(&["--maximum-retry-attempts", "0", "--maximum-record-age-in-seconds", "60"]);
+        assert_eq!((bounded.retries, bounded.age), (Some(0), Some(Duration::from_mins(1))));
+        assert_eq!((read(&[]).retries, read(&[]).age), (Some(10), None));
+    }
 }

@@ -11,7 +11,7 @@ use postern_kafka_poller::invoke::Lambda;
 use postern_kafka_poller::letters::{Bucket, Condition, Destination as _, History, Letter, Letters};
 use postern_kafka_poller::mapping::{Function as _, Outcome};
 use postern_kafka_poller::reader::Reading;
-use postern_kafka_poller::source::{EVENT_BYTES, committed};
+use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start, committed};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use serde_json::Value;
@@ -183,6 +183,17 @@ async fn a_poller_that_is_told_to_end_ends_and_has_committed_nothing() {
         assert_eq!(process.wait().await.unwrap().signal(), Some(signal));
     }
     assert_eq!(committed(&kafka.origin, GROUP, PARTITIONS).unwrap(), offsets(0));
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_there_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&folder.path().join("broker")).await;
+    let limits = Limits { records: 1, bytes: EVENT_BYTES, window: std::time::Duration::ZERO };
+    assert!(Source::open(&kafka.origin, GROUP, Start::TrimHorizon, limits).is_ok());
+    let absent = Origin { topic: "absent".into(), ..kafka.origin.clone() };
+    let error = Source::open(&absent, GROUP, Start::TrimHorizon, limits).err().unwrap();
+    assert!(error.to_string().contains("UnknownTopicOrPartition"), "{error}");
 }
 
 /// The most that the function's process ever had in memory, in bytes.
