@@ -29,10 +29,7 @@ struct Stack {
 
 async fn stack(handler: fn(&Request<Vec<u8>>) -> Response<Vec<u8>>) -> Stack {
     let ports = Ports::free().unwrap();
-    let server = serve(move |request: Request<Vec<u8>>| async move {
-        if request.uri().path() == "/ready" { Response::default() } else { handler(&request) }
-    });
-    let server = server.await.unwrap();
+    let server = serve(move |request: Request<Vec<u8>>| async move { handler(&request) }).await.unwrap();
     let pushpin = Pushpin::start(ports, &[Route::all(server.address())]).await;
     let pushpin = pushpin.unwrap_or_else(|error| panic!("{error}"));
     let publisher = Publisher::new(&GripUrl::parse(&ports.control()).unwrap()).unwrap();
