@@ -17,12 +17,11 @@ async fn a_detached_client_lives_on_publications() {
     let seen = Arc::clone(&asked);
     let stack = Stack::start(answering(move |ws, said| {
         seen.lock().unwrap().push(said.to_owned());
-        match said {
-            "open" => ws.subscribe("news").unwrap(),
-            _ => {
-                ws.control(&Control::Detach).unwrap();
-                ws.send("detached");
-            }
+        if said == "open" {
+            ws.subscribe("news").unwrap();
+        } else {
+            ws.control(&Control::Detach).unwrap();
+            ws.send("detached");
         }
     }))
     .await;
@@ -49,9 +48,8 @@ async fn filters_look_at_what_was_noted() {
     let mut client = stack.connect().await;
     let items = [news("hers").meta("sender", "Zoë"), news("his").meta("sender", "Al")];
     assert_eq!(stack.heard(&mut client, &items).await, Message::text("his"));
-    let named = WsMessage::text("for %(user)s").content_filters(&["var-subst"]);
-    let names = [Item::new("names").websocket(named)];
-    let mut heard = stack.heard(&mut client, &names).await;
+    let message = WsMessage::text("for %(user)s").content_filters(&["var-subst"]);
+    let mut heard = stack.heard(&mut client, &[Item::new("names").websocket(message)]).await;
     while heard == Message::text("his") {
         heard = client.next().await;
     }

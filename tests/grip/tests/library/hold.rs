@@ -47,10 +47,7 @@ async fn a_poll_without_news_ends_with_the_given_status() {
     })
     .await;
     for answer in [soon(stack.get("/json")).await, soon(stack.get("/")).await] {
-        assert_eq!(
-            (answer.status, &*answer.headers["x-kept"].to_str().unwrap()),
-            (StatusCode::ACCEPTED, "1")
-        );
+        assert_eq!((answer.status, answer.headers["x-kept"].to_str().unwrap()), (StatusCode::ACCEPTED, "1"));
         assert_eq!(soon(answer.text()).await.unwrap(), "first\n");
     }
 }
