@@ -23,16 +23,19 @@ async fn keep_alives_of_every_format_arrive() {
         if request.uri().path() == "/json" { hold.instruct(&first()) } else { hold.apply(first()) }.unwrap()
     })
     .await;
+    let mut held = Vec::new();
     for (path, data) in [
         ("/raw", "tick tock"),
         ("/cstring?interval", "\\ tick\r\n"),
         ("/base64", "a,b;\"c\"\n"),
         ("/json?interval", "a,b;\"c\"\n"),
     ] {
-        let mut answer = stack.get(path).await;
+        held.push((path, data, stack.get(path).await));
+    }
+    for (path, data, mut answer) in held {
         assert_eq!(answer.headers["x-kept"], "1");
         let expected = format!("first\n{data}{data}");
-        assert_eq!(soon(answer.until(&format!("{data}{data}"))).await.unwrap(), expected, "{path}");
+        assert!(soon(answer.until(&format!("{data}{data}"))).await.unwrap().starts_with(&expected), "{path}");
     }
 }
 
@@ -46,7 +49,8 @@ async fn a_poll_without_news_ends_with_the_given_status() {
         }
     })
     .await;
-    for answer in [soon(stack.get("/json")).await, soon(stack.get("/")).await] {
+    let (json, headers) = tokio::join!(stack.get("/json"), stack.get("/"));
+    for answer in [json, headers] {
         assert_eq!((answer.status, answer.headers["x-kept"].to_str().unwrap()), (StatusCode::ACCEPTED, "1"));
         assert_eq!(soon(answer.text()).await.unwrap(), "first\n");
     }
