@@ -60,7 +60,8 @@ pub enum Control<'a> {
     },
     /// The proxy stops asking the function about this connection; it lives on published messages.
     Detach,
-    /// Names the session that this connection belongs to.
+    /// Names the session that this connection belongs to. A client sees nothing of it: it is for what counts
+    /// sessions.
     Session {
         /// The session's name.
         id: &'a str,
@@ -81,7 +82,7 @@ pub enum Control<'a> {
         /// When it is due.
         mode: Mode,
     },
-    /// Sends a message later, unless it is replaced or flushed before.
+    /// Sends a message later, or when the next one of these comes, or when it is flushed.
     SendDelayed {
         /// What is sent.
         message: Automatic<'a>,

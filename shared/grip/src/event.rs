@@ -75,17 +75,19 @@ impl Event<'_> {
     }
 }
 
-/// Appends an event whose content is `prefix` and `content`.
+/// Appends an event whose content is `prefix` and `content`. It takes the room that it needs and no more: what
+/// was given room for a whole body is not moved for the last event of it.
 pub(crate) fn put(out: &mut Vec<u8>, name: &[u8], prefix: &[u8], content: &[u8]) {
     let size = prefix.len() + content.len();
-    out.reserve(name.len() + SIZE_DIGITS + 5 + size);
-    out.extend_from_slice(name);
     if size == 0 {
+        out.extend_from_slice(name);
         out.extend_from_slice(b"\r\n");
         return;
     }
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4) as usize;
+    out.reserve(name.len() + 1 + digits + 2 + size + 2);
+    out.extend_from_slice(name);
     out.push(b' ');
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4);
     for digit in (0..digits).rev() {
         out.push(b"0123456789abcdef"[(size >> (digit * 4)) & 0xf]);
     }
@@ -218,6 +220,19 @@ mod tests {
         assert_eq!(all(b""), []);
         assert_eq!(all(b"OPEN 0\r\n\r\nTEXT\r\n"), [Event::Open, Event::Text(b"")]);
         assert_eq!(all(b"OPEN 2\r\nno\r\nDISCONNECT 2\r\nno\r\n"), [Event::Open, Event::Disconnect]);
+    }
+
+    #[test]
+    fn an_event_takes_no_more_room_than_it_has_bytes() {
+        for size in [0, 1, 15, 16, 100, 70_000] {
+            let content = vec![0; size];
+            let mut body = Vec::new();
+            Event::Text(&content).encode(&mut body);
+            let mut out = Vec::with_capacity(body.len());
+            let room = out.capacity();
+            Event::Text(&content).encode(&mut out);
+            assert_eq!(out.capacity(), room, "{size} bytes");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -64,8 +64,10 @@ pub enum InvalidHold {
     /// A prev-id, a filter, a meta value, a reason or a link.
     #[error("a {0} has a character that cannot stand in a header")]
     Value(&'static str),
-    /// Data that the chosen format cannot hold.
-    #[error("the keep-alive's data cannot be written in this format; Format::Base64 takes anything")]
+    /// No data, or data that the chosen format cannot hold.
+    #[error(
+        "the keep-alive's data is empty or cannot be written in this format; Format::Base64 takes any other"
+    )]
     KeepAlive,
 }
 
@@ -103,7 +105,6 @@ pub struct Hold {
     links: Vec<(String, &'static str, Option<u32>)>,
     meta: Vec<(String, String)>,
     status: Option<(StatusCode, String)>,
-    expose: Vec<HeaderName>,
 }
 
 impl Hold {
@@ -117,7 +118,6 @@ impl Hold {
             links: Vec::new(),
             meta: Vec::new(),
             status: None,
-            expose: Vec::new(),
         }
     }
 
@@ -182,13 +182,6 @@ impl Hold {
         self
     }
 
-    /// Names headers that scripts of other origins may read (`Access-Control-Expose-Headers`).
-    #[must_use]
-    pub fn expose(mut self, header: HeaderName) -> Self {
-        self.expose.push(header);
-        self
-    }
-
     /// The response with the instruction in its headers.
     pub fn apply<B>(&self, mut response: Response<B>) -> Result<Response<B>, InvalidHold> {
         let headers = response.headers_mut();
@@ -209,7 +202,7 @@ impl Hold {
             let meta = format!("{}={}", token(name, "meta name")?, quoted(meta, "meta value")?);
             headers.append("grip-set-meta", value(&meta, "meta value")?);
         }
-        self.links_and_exposed(headers)?;
+        self.write_links(headers)?;
         if let Some((status, reason)) = &self.status {
             let status = format!("{} {reason}", status.as_u16());
             headers.insert("grip-status", value(status.trim_end(), "status")?);
@@ -262,7 +255,7 @@ impl Hold {
         let body = json!({ "hold": hold, "response": answer }).to_string();
         let mut instruct = Response::new(body.into_bytes());
         instruct.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(INSTRUCT_TYPE));
-        self.links_and_exposed(instruct.headers_mut())?;
+        self.write_links(instruct.headers_mut())?;
         Ok(instruct)
     }
 
@@ -293,7 +286,7 @@ impl Hold {
         json
     }
 
-    fn links_and_exposed(&self, headers: &mut HeaderMap) -> Result<(), InvalidHold> {
+    fn write_links(&self, headers: &mut HeaderMap) -> Result<(), InvalidHold> {
         for (uri, rel, timeout) in &self.links {
             if uri.is_empty() || !uri.chars().all(|c| c.is_ascii_graphic() && !"<>,;\"".contains(c)) {
                 return Err(InvalidHold::Value("link"));
@@ -303,9 +296,6 @@ impl Hold {
                 let _ = write!(link, "; timeout={timeout}");
             }
             headers.append("grip-link", value(&link, "link")?);
-        }
-        for name in &self.expose {
-            headers.append("grip-expose-headers", HeaderValue::from(name.clone()));
         }
         Ok(())
     }

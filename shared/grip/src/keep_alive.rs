@@ -49,6 +49,10 @@ impl KeepAlive {
     }
 
     pub(crate) fn header(&self) -> Result<String, InvalidHold> {
+        if self.data.is_empty() {
+            // The proxy would refuse the whole answer.
+            return Err(InvalidHold::KeepAlive);
+        }
         let (name, data) = match self.format {
             Some(Format::Base64) => ("base64", BASE64.encode(&self.data)),
             Some(Format::Raw) => ("raw", self.raw().ok_or(InvalidHold::KeepAlive)?),
@@ -65,7 +69,7 @@ impl KeepAlive {
     fn raw(&self) -> Option<String> {
         let text = std::str::from_utf8(&self.data).ok()?;
         let plain = |c: char| (c.is_ascii_graphic() || c == ' ') && !",;\"".contains(c);
-        (!text.is_empty() && text.trim() == text && text.chars().all(plain)).then(|| text.to_owned())
+        (text.trim() == text && text.chars().all(plain)).then(|| text.to_owned())
     }
 
     fn cstring(&self) -> Option<String> {
@@ -78,7 +82,7 @@ impl KeepAlive {
             _ => None,
         });
         let text: String = escaped.collect::<Option<_>>()?;
-        (!text.is_empty() && text.trim() == text).then_some(text)
+        (text.trim() == text).then_some(text)
     }
 
     pub(crate) fn json(&self) -> Value {

@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+#[cfg(feature = "aws")]
 pub mod aws;
 pub mod env;
 pub mod log;

@@ -6,11 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use http::{HeaderValue, Response};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::PATIENCE;
-use crate::client::get;
+use crate::client::{get, post};
+use postern_local_lambda::serve;
 
 /// A running Pushpin with ports and files of its own, on loopback only. It and its children end when dropped.
 #[derive(Debug)]
@@ -91,10 +93,12 @@ pub enum PushpinError {
 }
 
 impl Pushpin {
-    /// Starts one and waits until it passes requests on.
+    /// Starts one and waits until it passes requests on, holds answers and takes publications.
     pub async fn start(ports: Ports, routes: &[Route]) -> Result<Self, PushpinError> {
         let pushpin = installed("pushpin").ok_or(PushpinError::NotInstalled("pushpin"))?;
-        let mut running = Self::launch(&pushpin, ports, routes)?;
+        let trial = serve(async |_| held()).await?;
+        let routes = [routes, &[Route::path(TRIAL, trial.address())]].concat();
+        let mut running = Self::launch(&pushpin, ports, &routes)?;
         match running.ready().await {
             Ok(()) => Ok(running),
             Err(log) => Err(PushpinError::NotReady(log)),
@@ -132,18 +136,35 @@ impl Pushpin {
         Ok(Self { ports, process, directory })
     }
 
-    /// A port is open long before anything behind it is: only a passed-on request tells.
+    /// A port is open long before anything behind it is, and what holds and publishes is another process than
+    /// what passes requests on: only a publication that comes out of a held answer tells.
     async fn ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && matches!(self.process.try_wait(), Ok(None)) {
-            let answer =
-                tokio::time::timeout(Duration::from_secs(5), get(self.ports.clients, "/ready")).await;
-            if matches!(answer, Ok(Ok(answer)) if !answer.status.is_server_error()) {
+            if let Ok(Ok(true)) = timeout(Duration::from_secs(5), self.try_out()).await {
                 return Ok(());
             }
             sleep(Duration::from_millis(20)).await;
         }
         Err(self.log())
+    }
+
+    async fn try_out(&self) -> io::Result<bool> {
+        let mut answer = get(self.ports.clients, TRIAL).await?;
+        if !answer.status.is_success() {
+            return Ok(false);
+        }
+        answer.until("held").await?;
+        let item = format!(r#"{{"items":[{{"channel":"{TRIAL}","http-stream":{{"content":"heard"}}}}]}}"#);
+        loop {
+            if !post(self.ports.control, "/publish/", None, item.as_bytes()).await?.status.is_success() {
+                return Ok(false);
+            }
+            // It listens some time after it is held.
+            if let Ok(heard) = timeout(Duration::from_millis(20), answer.until("heard")).await {
+                return heard.map(|_| true);
+            }
+        }
     }
 
     /// The last lines of every log.
@@ -172,6 +193,17 @@ impl Drop for Pushpin {
             let _ = writeln!(io::stderr(), "Pushpin's log ends:\n{}", self.log());
         }
     }
+}
+
+/// Where the trial server is, and the channel that it listens to.
+const TRIAL: &str = "/pushpin-is-ready";
+
+/// A stream of the trial channel.
+fn held() -> Response<Vec<u8>> {
+    let mut response = Response::new(b"held".to_vec());
+    response.headers_mut().insert("grip-hold", HeaderValue::from_static("stream"));
+    response.headers_mut().insert("grip-channel", HeaderValue::from_static(TRIAL));
+    response
 }
 
 /// The configuration; `docs/grip.md` explains each line.
@@ -222,10 +254,11 @@ fn installed(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// A port that is free now, from below those that the system gives to outgoing connections.
+/// A port that is free now, from below those that the system gives to outgoing connections. Processes that
+/// were started one after another are a hundred ports apart, so that they do not find the same ones free.
 fn free_port() -> io::Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = u16::try_from(std::process::id() % 1_000).unwrap_or_default() * 10;
+    let own = u16::try_from(std::process::id() % 100).unwrap_or_default() * 100;
     for _ in 0..1_000 {
         let port = 20_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

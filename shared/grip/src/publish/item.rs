@@ -148,9 +148,10 @@ impl WsMessage {
         Ok(Self(json.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
     }
 
-    /// Has the proxy ask the function again.
-    pub fn hint() -> Self {
-        Self(Map::from_iter([("action".to_owned(), json!("hint"))]))
+    /// Has the proxy ask the function, with a request that holds no event. Pushpin knows this from 1.38 on, and
+    /// earlier ones refuse the publication; a hint, which streams and long-polls have, none obeys here.
+    pub fn refresh() -> Self {
+        Self(Map::from_iter([("action".to_owned(), json!("refresh"))]))
     }
 
     /// Applies filters to the content on its way, such as `var-subst`.
@@ -244,7 +245,7 @@ mod tests {
                 WsMessage::close(4002, "enough").unwrap(),
                 json!({"action": "close", "code": 4002, "reason": "enough"}),
             ),
-            (WsMessage::hint(), json!({"action": "hint"})),
+            (WsMessage::refresh(), json!({"action": "refresh"})),
         ] {
             assert_eq!(Value::Object(message.0), expected);
         }
