@@ -21,8 +21,7 @@ pub struct Function {
     front: Server,
     empty_posts: watch::Receiver<usize>,
     processes: Processes,
-    // They end before the sender that they watch.
-    _instances: JoinSet<()>,
+    places: JoinSet<()>,
     killed: watch::Sender<()>,
 }
 
@@ -66,14 +65,14 @@ impl Function {
         let (events, queue) = (Events(events), Arc::new(tokio::sync::Mutex::new(queue)));
         let (front, empty_posts) = front::open(events.clone()).await?;
         let (processes, killed) = (Processes::default(), watch::Sender::new(()));
-        let mut tasks = JoinSet::new();
+        let mut places = JoinSet::new();
         for _ in 0..instances {
             // Not needed once the first process is there; failing now is failing where it is seen.
             let first = Process::start(program, &processes).await?;
             let queue = Arc::clone(&queue);
-            tasks.spawn(keep_running(first, program.clone(), queue, processes.clone(), killed.subscribe()));
+            places.spawn(keep_running(first, program.clone(), queue, processes.clone(), killed.subscribe()));
         }
-        Ok(Self { events, front, empty_posts, processes, _instances: tasks, killed })
+        Ok(Self { events, front, empty_posts, processes, places, killed })
     }
 
     /// Hands an event to the next process that is free, and waits for the answer.
@@ -114,6 +113,8 @@ impl Function {
 // At once: a process that outlived its Runtime API by a moment would complain.
 impl Drop for Function {
     fn drop(&mut self) {
+        // First, or they would start others.
+        self.places.abort_all();
         self.kill();
     }
 }
