@@ -39,23 +39,24 @@ impl NamedError for Never {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     if std::env::var_os("FLOOR").is_some() {
-        return postern_runtime::serve(async |event, _context| Ok::<_, Never>(floor(event.get()))).await;
+        return postern_runtime::serve_bytes(async |event, _context| Ok::<_, Never>(floor(&event))).await;
     }
     let settings = Settings::read(&Environment::process())?;
     let store = Nowhere(std::env::var_os("DUMP").map(PathBuf::from));
-    postern_runtime::serve(async |batch, _context| write_batch(&store, &settings, &batch).await).await
+    postern_runtime::serve_bytes(async |batch, _context| write_batch(&store, &settings, &batch).await).await
 }
 
 /// Copies and decodes every `"value":"..."` of an event made as the bench makes it; answers the bytes.
-fn floor(event: &str) -> usize {
+fn floor(event: &[u8]) -> usize {
+    const NAME: &[u8] = b"\"value\":\"";
     let mut out = Vec::with_capacity(event.len());
     let mut rest = event;
-    while let Some((_, after)) = rest.split_once("\"value\":\"") {
-        let Some((value, after)) = after.split_once('"') else { break };
-        if base64_simd::STANDARD.decode_append(value.as_bytes(), &mut out).is_err() {
+    while let Some(at) = memchr::memmem::find(rest, NAME) {
+        rest = &rest[at + NAME.len()..];
+        let Some(end) = memchr::memchr(b'"', rest) else { break };
+        if base64_simd::STANDARD.decode_append(&rest[..end], &mut out).is_err() {
             break;
         }
-        rest = after;
     }
     out.len()
 }

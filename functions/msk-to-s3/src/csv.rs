@@ -122,11 +122,12 @@ fn split(line: &str) -> impl Iterator<Item = Result<&str, Bad>> {
     std::iter::from_fn(move || {
         let text = rest.take()?;
         let end = match text.strip_prefix('"') {
-            None => text.find(',').unwrap_or(text.len()),
             Some(quoted) => match end_of_quoted(quoted) {
                 Some(end) => end + 1,
                 None => return Some(Err(Bad::Quotes)),
             },
+            // A quote within a field that does not begin with one is found below.
+            None => memchr::memchr2(b',', b'"', text.as_bytes()).unwrap_or(text.len()),
         };
         let (field, after) = text.split_at(end);
         rest = match after.strip_prefix(',') {
@@ -134,8 +135,7 @@ fn split(line: &str) -> impl Iterator<Item = Result<&str, Bad>> {
             None => return Some(Err(Bad::Quotes)),
             after => after,
         };
-        let inner_quote = !field.starts_with('"') && field.contains('"');
-        Some(if inner_quote { Err(Bad::Quotes) } else { Ok(field) })
+        Some(Ok(field))
     })
 }
 
@@ -143,7 +143,7 @@ fn split(line: &str) -> impl Iterator<Item = Result<&str, Bad>> {
 fn end_of_quoted(text: &str) -> Option<usize> {
     let mut at = 0;
     loop {
-        at += text[at..].find('"')? + 1;
+        at += memchr::memchr(b'"', text[at..].as_bytes())? + 1;
         if !text[at..].starts_with('"') {
             return Some(at);
         }

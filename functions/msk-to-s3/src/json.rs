@@ -5,9 +5,11 @@
 //! makes numbers of number tokens. What it accepts, this accepts, and no more, deep nesting apart: a
 //! property test holds both together.
 
-use std::borrow::Cow;
+mod text;
 
 use crate::scan::end_of_plain;
+
+pub(crate) use text::Text;
 
 /// Nesting beyond which text is refused, as `serde_json` does: the reader recurses.
 const DEPTH: u8 = 127;
@@ -29,35 +31,6 @@ pub(crate) enum Kind {
     Number,
     Literal,
     Null,
-}
-
-/// A string's text between its quotes, as it stands in the JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Text<'t> {
-    raw: &'t str,
-    escaped: bool,
-}
-
-impl<'t> Text<'t> {
-    /// What a reader found at this place before.
-    pub(crate) fn again(raw: &'t str, escaped: bool) -> Self {
-        Self { raw, escaped }
-    }
-
-    /// Whether there is a backslash in it.
-    pub(crate) fn escaped(self) -> bool {
-        self.escaped
-    }
-
-    /// The text without escapes; `None` if it is not Unicode (half of a surrogate pair).
-    pub(crate) fn unescape(self) -> Option<Cow<'t, str>> {
-        if !self.escaped {
-            return Some(Cow::Borrowed(self.raw));
-        }
-        let mut text = String::with_capacity(self.raw.len());
-        unescape_into(self.raw, &mut text)?;
-        Some(Cow::Owned(text))
-    }
 }
 
 /// Reads JSON from its beginning to its end.
@@ -88,6 +61,21 @@ impl<'t> Reader<'t> {
     /// Enters an object: call [`Self::key`] until it is out of keys, and read the value after each.
     pub(crate) fn object(&mut self) -> Result<Members, Invalid> {
         self.open(b'{', "an object")
+    }
+
+    /// Whether the object's next member is of this key, with its quotes and its colon: then it is the value that comes
+    /// next. Otherwise nothing is read, and [`Self::key`] says what there is. Quicker than that where one key is to
+    /// be expected: there is nothing to find out about it.
+    pub(crate) fn is_key(&mut self, members: &mut Members, token: &str) -> bool {
+        let comma = usize::from(!members.first);
+        let rest = self.rest();
+        let found =
+            (members.first || rest.first() == Some(&b',')) && rest[comma..].starts_with(token.as_bytes());
+        if found {
+            self.at += comma + token.len();
+            members.first = false;
+        }
+        found
     }
 
     /// The next key of the object.
@@ -248,13 +236,12 @@ impl<'t> Reader<'t> {
 
     /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
-        while let Some(byte) = self.rest().first() {
-            match byte {
+        loop {
+            match self.text.as_bytes().get(self.at)? {
                 b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
                 byte => return Some(*byte),
             }
         }
-        None
     }
 
     fn rest(&self) -> &'t [u8] {
@@ -271,44 +258,10 @@ pub(crate) struct Members {
     first: bool,
 }
 
-fn unescape_into(raw: &str, text: &mut String) -> Option<()> {
-    let mut rest = raw;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let escape = *rest.as_bytes().get(at + 1)?;
-        rest = rest.get(at + 2..)?;
-        text.push(match escape {
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let (high, after) = unit(rest)?;
-                let (character, after) = match high {
-                    0xd800..0xdc00 => {
-                        let (low, after) = unit(after.strip_prefix("\\u")?)?;
-                        (char::decode_utf16([high, low]).next()?.ok()?, after)
-                    }
-                    unit => (char::from_u32(u32::from(unit))?, after),
-                };
-                rest = after;
-                character
-            }
-            other => char::from(other),
-        });
-    }
-    text.push_str(rest);
-    Some(())
-}
-
-fn unit(text: &str) -> Option<(u16, &str)> {
-    let (hex, rest) = text.split_at_checked(4)?;
-    Some((u16::from_str_radix(hex, 16).ok()?, rest))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
@@ -374,6 +327,29 @@ mod tests {
             seen.push((key.unescape().unwrap().into_owned(), reader.value().unwrap()));
         }
         assert_eq!(seen, [("n".into(), "1.500e+3"), ("o".into(), r#"{"b" : [ ]}"#), ("s".into(), r#""x""#)]);
+    }
+
+    #[test]
+    fn a_key_that_is_expected_is_read_only_if_it_comes() {
+        let mut reader = Reader::new(r#"{"a":1,"b":2 ,"c":3,"c" :4}"#);
+        let mut members = reader.object().unwrap();
+        assert!(!reader.is_key(&mut members, "\"b\":"));
+        assert!(reader.is_key(&mut members, "\"a\":"));
+        assert_eq!(reader.value(), Ok("1"));
+        assert!(!reader.is_key(&mut members, "\"c\":") && reader.is_key(&mut members, "\"b\":"));
+        assert_eq!(reader.value(), Ok("2"));
+        // White space is for `key`.
+        assert!(!reader.is_key(&mut members, "\"c\":"));
+        for value in ["3", "4"] {
+            assert_eq!(reader.key(&mut members).unwrap().unwrap().unescape().as_deref(), Some("c"));
+            assert!(!reader.is_key(&mut members, "\"c\":"), "a value comes, and no key");
+            assert_eq!(reader.value(), Ok(value));
+        }
+        assert!(!reader.is_key(&mut members, "\"c\":"));
+        assert_eq!(reader.key(&mut members), Ok(None));
+        let mut empty = Reader::new("{}");
+        let mut members = empty.object().unwrap();
+        assert!(!empty.is_key(&mut members, "\"a\":"));
     }
 
     #[test]
