@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use msk_to_s3::{Error, Object, Put, Settings, Store, write_batch};
-use postern_runtime::NamedError;
 use postern_runtime::env::Environment;
 
 /// Takes every object; writes it to a file if there is one to write to, so that outputs can be compared.
@@ -19,27 +18,10 @@ impl Store for Nowhere {
     }
 }
 
-#[derive(Debug)]
-enum Never {}
-
-impl std::fmt::Display for Never {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match *self {}
-    }
-}
-
-impl std::error::Error for Never {}
-
-impl NamedError for Never {
-    fn name(&self) -> &'static str {
-        match *self {}
-    }
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     if std::env::var_os("FLOOR").is_some() {
-        return postern_runtime::serve_bytes(async |event, _context| Ok::<_, Never>(floor(&event))).await;
+        return postern_runtime::serve_bytes(async |event, _context| Ok::<_, Error>(floor(&event))).await;
     }
     let settings = Settings::read(&Environment::process())?;
     let store = Nowhere(std::env::var_os("DUMP").map(PathBuf::from));

@@ -95,7 +95,7 @@ pub(crate) trait Records {
 
 /// Reads an event. An error may come after records: they are worth nothing then.
 pub(crate) fn read(event: &[u8], records: &mut impl Records) -> Result<(), InvalidEvent> {
-    let event = std::str::from_utf8(event).map_err(|error| InvalidEvent::Shape(error.to_string()))?;
+    let event = simdutf8::basic::from_utf8(event).map_err(|error| InvalidEvent::Shape(error.to_string()))?;
     let mut reader = Reader::new(event);
     let mut members = reader.object()?;
     let (mut from_kafka, mut has_records) = (false, false);
@@ -208,10 +208,10 @@ fn read_record<'e>(reader: &mut Reader<'e>, partition: &Partition) -> Result<Rec
                 elsewhere |= topic.is_some_and(|topic| topic.unescape().as_deref() != Some(&partition.topic));
             }
             Member::Partition => {
-                elsewhere |= number(reader)?.is_some_and(|number| number != u64::from(partition.number));
+                elsewhere |= reader.unsigned()?.is_some_and(|number| number != u64::from(partition.number));
             }
-            Member::Offset => offset = number(reader)?,
-            Member::Timestamp => record.timestamp = number(reader)?,
+            Member::Offset => offset = reader.unsigned()?,
+            Member::Timestamp => record.timestamp = reader.unsigned()?,
             Member::TimestampType => record.timestamp_type = text(reader)?,
             Member::Key => record.key = payload(reader)?,
             Member::Value => record.value = payload(reader)?,
@@ -243,11 +243,6 @@ fn payload<'e>(reader: &mut Reader<'e>) -> Result<Payload<'e>, Invalid> {
             Payload::Other
         }
     })
-}
-
-/// A whole number that is not negative; anything else is none.
-fn number(reader: &mut Reader<'_>) -> Result<Option<u64>, Invalid> {
-    Ok(reader.value()?.parse().ok())
 }
 
 fn text<'e>(reader: &mut Reader<'e>) -> Result<Option<Text<'e>>, Invalid> {

@@ -5,6 +5,8 @@
 //! makes numbers of number tokens. What it accepts, this accepts, and no more, deep nesting apart: a
 //! property test holds both together.
 
+#[cfg(test)]
+mod tests;
 mod text;
 
 use crate::scan::end_of_plain;
@@ -104,14 +106,15 @@ impl<'t> Reader<'t> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            let Some(plain) = end_of_plain(self.rest()) else {
+            let rest = self.rest();
+            let Some(end) = end_of_plain(rest) else {
                 self.at = self.text.len();
                 return Err(self.expected("the end of a string"));
             };
-            self.at += plain;
-            match self.rest().first() {
-                Some(b'"') => break,
-                Some(b'\\') => {
+            self.at += end;
+            match rest[end] {
+                b'"' => break,
+                b'\\' => {
                     escaped = true;
                     self.escape()?;
                 }
@@ -121,6 +124,28 @@ impl<'t> Reader<'t> {
         let raw = &self.text[start..self.at];
         self.at += 1;
         Ok(Text { raw, escaped })
+    }
+
+    /// The next value, if it is a whole number that is not negative and fits.
+    pub(crate) fn unsigned(&mut self) -> Result<Option<u64>, Invalid> {
+        /// As many digits fit whatever they are.
+        const DIGITS: usize = 19;
+        self.kind()?;
+        let (mut number, mut length) = (0_u64, 0);
+        let rest = self.rest();
+        while let Some(digit @ b'0'..=b'9') = rest.get(length)
+            && length < DIGITS
+        {
+            number = number * 10 + u64::from(digit - b'0');
+            length += 1;
+        }
+        // One digit at least, no zero before others, and nothing that belongs to the number follows.
+        let zeros = length > 1 && rest[0] == b'0';
+        if length == 0 || zeros || matches!(rest.get(length), Some(b'0'..=b'9' | b'.' | b'e' | b'E')) {
+            return Ok(self.value()?.parse().ok());
+        }
+        self.at += length;
+        Ok(Some(number))
     }
 
     /// The next value as it stands in the text, whatever it is.
@@ -193,9 +218,11 @@ impl<'t> Reader<'t> {
     }
 
     fn digits(&mut self) -> Result<(), Invalid> {
-        let digits = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += digits;
-        if digits == 0 { Err(self.expected("a digit")) } else { Ok(()) }
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.text.as_bytes().get(self.at) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.expected("a digit")) } else { Ok(()) }
     }
 
     fn escape(&mut self) -> Result<(), Invalid> {
@@ -256,154 +283,4 @@ impl<'t> Reader<'t> {
 /// How far the reader is in an object or an array.
 pub(crate) struct Members {
     first: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use proptest::prelude::*;
-    use serde_json::value::RawValue;
-
-    use super::*;
-
-    fn accepts(text: &str) -> bool {
-        let mut reader = Reader::new(text);
-        reader.value().and_then(|_| reader.end()).is_ok()
-    }
-
-    fn text(json: &str) -> Option<String> {
-        Some(Reader::new(json).string().ok()?.unescape()?.into_owned())
-    }
-
-    #[test]
-    fn what_is_no_json_is_refused() {
-        for bad in [
-            "",
-            " ",
-            "{",
-            "[",
-            "]",
-            "tru",
-            "nul",
-            "01",
-            "-",
-            "1.",
-            "1e",
-            ".5",
-            "+1",
-            "[1,]",
-            "[,1]",
-            "{1:2}",
-            r#"{"a"}"#,
-            r#"{"a":1,}"#,
-            r#"{"a":1 "b":2}"#,
-            r#"""#,
-            r#""\x""#,
-            r#""\u12g4""#,
-            "\"\n\"",
-            "1 2",
-            "'a'",
-        ] {
-            assert!(!accepts(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn deep_nesting_is_refused_and_not_a_stack_overflow() {
-        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(accepts(&nested(127)));
-        assert!(!accepts(&nested(128)));
-        assert!(!accepts(&"[".repeat(1_000_000)));
-        assert!(!accepts(&r#"{"a":"#.repeat(1_000_000)));
-    }
-
-    #[test]
-    fn values_come_as_they_were_written() {
-        let mut reader = Reader::new(r#" {"n" : 1.500e+3 , "o":{"b" : [ ]},"s":"x" }"#);
-        let mut members = reader.object().unwrap();
-        let mut seen = Vec::new();
-        while let Some(key) = reader.key(&mut members).unwrap() {
-            seen.push((key.unescape().unwrap().into_owned(), reader.value().unwrap()));
-        }
-        assert_eq!(seen, [("n".into(), "1.500e+3"), ("o".into(), r#"{"b" : [ ]}"#), ("s".into(), r#""x""#)]);
-    }
-
-    #[test]
-    fn a_key_that_is_expected_is_read_only_if_it_comes() {
-        let mut reader = Reader::new(r#"{"a":1,"b":2 ,"c":3,"c" :4}"#);
-        let mut members = reader.object().unwrap();
-        assert!(!reader.is_key(&mut members, "\"b\":"));
-        assert!(reader.is_key(&mut members, "\"a\":"));
-        assert_eq!(reader.value(), Ok("1"));
-        assert!(!reader.is_key(&mut members, "\"c\":") && reader.is_key(&mut members, "\"b\":"));
-        assert_eq!(reader.value(), Ok("2"));
-        // White space is for `key`.
-        assert!(!reader.is_key(&mut members, "\"c\":"));
-        for value in ["3", "4"] {
-            assert_eq!(reader.key(&mut members).unwrap().unwrap().unescape().as_deref(), Some("c"));
-            assert!(!reader.is_key(&mut members, "\"c\":"), "a value comes, and no key");
-            assert_eq!(reader.value(), Ok(value));
-        }
-        assert!(!reader.is_key(&mut members, "\"c\":"));
-        assert_eq!(reader.key(&mut members), Ok(None));
-        let mut empty = Reader::new("{}");
-        let mut members = empty.object().unwrap();
-        assert!(!empty.is_key(&mut members, "\"a\":"));
-    }
-
-    #[test]
-    fn half_a_surrogate_pair_is_no_text() {
-        assert_eq!(text(r#""\ud83d\ude00\u00e9\/""#).as_deref(), Some("😀é/"));
-        for half in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\ud83d\ud83d""#, r#""\ud83d\n""#] {
-            assert_eq!(text(half), None, "{half}");
-        }
-    }
-
-    /// Text that is JSON or nearly.
-    fn nearly_json() -> impl Strategy<Value = String> {
-        let token = prop_oneof![
-            Just("{"),
-            Just("}"),
-            Just("["),
-            Just("]"),
-            Just(","),
-            Just(":"),
-            Just("\""),
-            Just("\\"),
-            Just("\\u00"),
-            Just("true"),
-            Just("null"),
-            Just("false"),
-            Just("1"),
-            Just("0"),
-            Just("-"),
-            Just("."),
-            Just("e"),
-            Just(" "),
-            Just("\"a\""),
-            Just("\"a\":"),
-            Just("\n"),
-            Just("é"),
-            Just("\\ud83d"),
-            Just("\\n"),
-        ];
-        proptest::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat())
-    }
-
-    proptest! {
-        #[test]
-        fn accepts_what_serde_json_accepts(text in prop_oneof![nearly_json(), any::<String>()]) {
-            prop_assert_eq!(accepts(&text), serde_json::from_str::<&RawValue>(&text).is_ok());
-        }
-
-        #[test]
-        fn reads_a_string_as_serde_json_does(inner in nearly_json()) {
-            let json = format!("\"{inner}\"");
-            let mut reader = Reader::new(&json);
-            let ours = reader.string().and_then(|text| reader.end().map(|()| text)).ok();
-            let ours = ours.and_then(|text| text.unescape().map(Cow::into_owned));
-            prop_assert_eq!(ours, serde_json::from_str::<String>(&json).ok());
-        }
-    }
 }

@@ -17,7 +17,7 @@ pub(crate) fn decode<'b>(text: Text<'_>, buffer: &'b mut Vec<u8>) -> Result<&'b 
     // Some writers of JSON put a backslash before the slashes that base64 is full of.
     let text = text.unescape().ok_or(Bad::NotBase64)?;
     base64_simd::STANDARD.decode_append(text.as_bytes(), buffer).map_err(|_| Bad::NotBase64)?;
-    std::str::from_utf8(buffer).map_err(|_| Bad::NotUtf8)
+    simdutf8::basic::from_utf8(buffer).map_err(|_| Bad::NotUtf8)
 }
 
 /// The most columns that a record may name: keys are looked up one by one.
@@ -115,40 +115,64 @@ impl<'s> Rows<'s> {
 
     /// Adds a JSON object's fields; answers where the row begins.
     fn object(&mut self, out: &mut Vec<u8>, columns: &mut Vec<Column>, value: &str) -> Result<usize, Bad> {
-        if columns.is_empty() && self.columns.is_empty() {
+        let learn = columns.is_empty() && self.columns.is_empty();
+        if learn {
             let mut own = Vec::new();
             self.find(value, &mut own, true)?;
             if own.is_empty() {
                 return Err(Bad::NoColumns);
             }
             *columns = own;
-        } else {
-            if columns.is_empty() {
-                columns.clone_from(&self.columns);
-            }
-            self.find(value, columns, false)?;
+        } else if columns.is_empty() {
+            columns.clone_from(&self.columns);
         }
         if out.is_empty() {
             self.header(out, columns);
         }
         let row = out.len();
-        for at in 0..self.slots.len() {
-            if at > 0 {
-                out.push(b',');
+        if learn || self.in_order(out, columns, value).is_none() {
+            out.truncate(row);
+            if !learn {
+                self.find(value, columns, false)?;
             }
-            let slot = self.slots[at];
-            let token = &value[slot.start..slot.end];
-            match slot.kind {
-                Kind::Null => {}
-                Kind::Number | Kind::Literal => out.extend_from_slice(token.as_bytes()),
-                Kind::String if slot.escaped => {
-                    let text = Text::again(token, true).unescape().unwrap_or_default();
-                    self.fields.text(out, &text);
-                }
-                Kind::String | Kind::Object | Kind::Array => self.fields.text(out, token),
+            for (at, slot) in self.slots.iter().enumerate() {
+                out.extend_from_slice(if at == 0 { b"" } else { b"," });
+                let text = Text::again(&value[slot.start..slot.end], slot.escaped);
+                self.field(out, slot.kind, text).ok_or(Bad::NotAnObject)?;
             }
         }
         Ok(row)
+    }
+
+    /// Adds the fields of an object whose keys are the columns in their order, as most records' are: none has to be
+    /// looked up. `None` if it is not such an object; what was added is worth nothing then.
+    fn in_order(&self, out: &mut Vec<u8>, columns: &[Column], value: &str) -> Option<()> {
+        let mut reader = Reader::new(value);
+        let mut members = reader.object().ok()?;
+        for (at, column) in columns.iter().enumerate() {
+            if !reader.is_key(&mut members, &column.token) {
+                return None;
+            }
+            out.extend_from_slice(if at == 0 { b"" } else { b"," });
+            let kind = reader.kind().ok()?;
+            let text = match kind {
+                Kind::String => reader.string().ok()?,
+                _ => Text::again(reader.value().ok()?, false),
+            };
+            self.field(out, kind, text)?;
+        }
+        let whole = reader.key(&mut members).ok()?.is_none() && reader.end().is_ok();
+        whole.then_some(())
+    }
+
+    /// Adds one value; `None` if it is a string and no text.
+    fn field(&self, out: &mut Vec<u8>, kind: Kind, text: Text<'_>) -> Option<()> {
+        match kind {
+            Kind::Null => {}
+            Kind::Number | Kind::Literal => out.extend_from_slice(text.raw().as_bytes()),
+            Kind::String | Kind::Object | Kind::Array => self.fields.text(out, &text.unescape()?),
+        }
+        Some(())
     }
 
     /// Reads the whole object and notes where each column's value stands. With `learn`, its keys are the columns.
@@ -211,17 +235,15 @@ impl<'s> Rows<'s> {
         for column in &self.settings.metadata {
             // In lines mode the value may have been an empty line, which is a field all the same.
             out.push(b',');
-            // Writing to a vector does not fail.
-            let _ = match column {
-                Metadata::Topic => out.write_all(partition.topic.as_bytes()),
-                Metadata::Partition => write!(out, "{}", partition.number),
-                Metadata::Offset => write!(out, "{}", record.offset),
-                Metadata::Timestamp => record.timestamp.map_or(Ok(()), |time| write!(out, "{time}")),
+            match column {
+                Metadata::Topic => out.extend_from_slice(partition.topic.as_bytes()),
+                Metadata::Partition => digits(out, partition.number.into()),
+                Metadata::Offset => digits(out, record.offset),
+                Metadata::Timestamp => record.timestamp.into_iter().for_each(|time| digits(out, time)),
                 Metadata::TimestampType => {
                     if let Some(text) = record.timestamp_type.and_then(Text::unescape) {
                         self.fields.text(out, &text);
                     }
-                    Ok(())
                 }
                 Metadata::Key => {
                     if let Payload::Base64(text) = record.key {
@@ -231,23 +253,15 @@ impl<'s> Rows<'s> {
                         };
                         self.fields.text(out, &key);
                     }
-                    Ok(())
                 }
                 Metadata::Headers => {
                     if let Some(headers) = record.headers {
                         self.fields.text(out, &headers_as_text(headers));
                     }
-                    Ok(())
                 }
-                Metadata::KeySchemaId => {
-                    self.schema_id(out, record.key_schema);
-                    Ok(())
-                }
-                Metadata::ValueSchemaId => {
-                    self.schema_id(out, record.value_schema);
-                    Ok(())
-                }
-            };
+                Metadata::KeySchemaId => self.schema_id(out, record.key_schema),
+                Metadata::ValueSchemaId => self.schema_id(out, record.value_schema),
+            }
         }
     }
 
@@ -266,6 +280,11 @@ impl<'s> Rows<'s> {
             Some(id) => self.fields.text(out, &id.to_string()),
         }
     }
+}
+
+fn digits(out: &mut Vec<u8>, number: u64) {
+    // Writing to a vector does not fail.
+    let _ = write!(out, "{number}");
 }
 
 /// Headers as JSON with text in the place of bytes. Lambda sends Java's bytes, which are signed; others send

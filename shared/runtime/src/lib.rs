@@ -46,7 +46,7 @@ where
     keep_memory();
     let handler = &handler;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {
-        handler(event.payload, event.context).await.map_err(diagnostic)
+        handler(event.payload, event.context).await.map_err(|error| diagnostic(&error))
     }))
     .await
 }
@@ -67,7 +67,9 @@ where
         event.set(std::mem::replace(&mut invocation.body, Bytes::from_static(b"null")));
         invocation
     });
-    let handle = async |null: LambdaEvent<()>| handler(event.take(), null.context).await.map_err(diagnostic);
+    let handle = async |null: LambdaEvent<()>| {
+        handler(event.take(), null.context).await.map_err(|error| diagnostic(&error))
+    };
     Runtime::new(service_fn(handle)).layer(set_aside).layer(TracingLayer::new()).run().await
 }
 
@@ -79,7 +81,7 @@ fn keep_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20)));
 }
 
-fn diagnostic(error: impl NamedError) -> Diagnostic {
+fn diagnostic(error: &impl NamedError) -> Diagnostic {
     tracing::error!(errorType = error.name(), "{error}");
     Diagnostic { error_type: error.name().to_owned(), error_message: error.to_string() }
 }

@@ -10,9 +10,14 @@ pub(crate) struct Text<'t> {
 }
 
 impl<'t> Text<'t> {
-    /// What a reader found at this place before.
+    /// What a reader found before, or a value that is no string: it has no escapes.
     pub(crate) fn again(raw: &'t str, escaped: bool) -> Self {
         Self { raw, escaped }
+    }
+
+    /// The text with its escapes.
+    pub(crate) fn raw(self) -> &'t str {
+        self.raw
     }
 
     /// Whether there is a backslash in it.
