@@ -82,6 +82,16 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 	@cd local/ministack && ../../$(TOOLS)/venv/bin/python -B -m unittest
 	@echo "OK: all tests passed"
 
+.PHONY: bench
+bench: bench-tools ## What Kafka to CSV and a GRIP echo cost, against Python and Node
+	@echo "== building, for release"
+	@cargo build --locked --release -p postern-bench-kafka -p grip-bench
+	@echo "== Kafka to CSV"
+	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
+	@echo "== GRIP echo"
+	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(or $(CARGO_TARGET_DIR),target)/release/grip-bench \
+	    $(CURDIR)/$(TOOLS)/bench-npm $(CURDIR)/$(TOOLS)/bench-venv/bin/python
+
 .PHONY: lint
 lint: lint-tools ## Format, clippy, docs, template, state machines, licences
 	@echo "== format"
@@ -156,6 +166,20 @@ $(TOOLS)/lint-npm/.done: .ci/lint/package-lock.json
 	@mkdir -p $(@D)
 	@cp .ci/lint/package.json .ci/lint/package-lock.json $(@D)/
 	@npm ci --prefix $(@D) --silent --no-fund --no-audit
+	@touch $@
+
+.PHONY: bench-tools
+bench-tools: $(TOOLS)/bench-venv/.done $(TOOLS)/bench-npm/.done
+
+$(TOOLS)/bench-venv/.done: benches/kafka/requirements.txt benches/grip/peers/requirements.txt
+	@echo "== installing the benches' Python peers into $(@D) (pinned, hashes checked)"
+	@$(call python_packages,-r benches/grip/peers/requirements.txt)
+
+$(TOOLS)/bench-npm/.done: benches/grip/peers/package-lock.json
+	@echo "== installing the benches' Node peers into $(@D) (pinned, hashes checked)"
+	@mkdir -p $(@D)
+	@cp benches/grip/peers/package.json benches/grip/peers/package-lock.json $(@D)/
+	@npm ci --prefix $(@D) --silent --no-fund --no-audit --ignore-scripts
 	@touch $@
 
 $(TOOLS)/bin/cargo-deny:

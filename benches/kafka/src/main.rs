@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use msk_to_s3::{Error, Object, Put, Settings, Store, write_batch};
-use postern_runtime::NamedError;
 use postern_runtime::env::Environment;
 
 /// Takes every object; writes it to a file if there is one to write to, so that outputs can be compared.
@@ -19,43 +18,27 @@ impl Store for Nowhere {
     }
 }
 
-#[derive(Debug)]
-enum Never {}
-
-impl std::fmt::Display for Never {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match *self {}
-    }
-}
-
-impl std::error::Error for Never {}
-
-impl NamedError for Never {
-    fn name(&self) -> &'static str {
-        match *self {}
-    }
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     if std::env::var_os("FLOOR").is_some() {
-        return postern_runtime::serve(async |event, _context| Ok::<_, Never>(floor(event.get()))).await;
+        return postern_runtime::serve_bytes(async |event, _context| Ok::<_, Error>(floor(&event))).await;
     }
     let settings = Settings::read(&Environment::process())?;
     let store = Nowhere(std::env::var_os("DUMP").map(PathBuf::from));
-    postern_runtime::serve(async |batch, _context| write_batch(&store, &settings, &batch).await).await
+    postern_runtime::serve_bytes(async |batch, _context| write_batch(&store, &settings, &batch).await).await
 }
 
 /// Copies and decodes every `"value":"..."` of an event made as the bench makes it; answers the bytes.
-fn floor(event: &str) -> usize {
+fn floor(event: &[u8]) -> usize {
+    const NAME: &[u8] = b"\"value\":\"";
     let mut out = Vec::with_capacity(event.len());
     let mut rest = event;
-    while let Some((_, after)) = rest.split_once("\"value\":\"") {
-        let Some((value, after)) = after.split_once('"') else { break };
-        if base64_simd::STANDARD.decode_append(value.as_bytes(), &mut out).is_err() {
+    while let Some(at) = memchr::memmem::find(rest, NAME) {
+        rest = &rest[at + NAME.len()..];
+        let Some(end) = memchr::memchr(b'"', rest) else { break };
+        if base64_simd::STANDARD.decode_append(&rest[..end], &mut out).is_err() {
             break;
         }
-        rest = after;
     }
     out.len()
 }

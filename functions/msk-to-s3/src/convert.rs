@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::csv::Bad;
 use crate::event::{Partition, Payload, Record, Records};
-use crate::row::{Rows, decode};
+use crate::row::{Column, Rows, decode};
 use crate::settings::Settings;
 
 /// Records of one partition with rising offsets: the content of one object.
@@ -18,7 +18,7 @@ pub(crate) struct Run {
     gaps: Option<Sha256>,
     /// Tombstones are in the run, but have no row.
     pub(crate) rows: usize,
-    columns: Vec<String>,
+    columns: Vec<Column>,
     pub(crate) csv: Vec<u8>,
 }
 

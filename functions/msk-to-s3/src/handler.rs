@@ -2,7 +2,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use postern_runtime::metrics;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::convert::{Converter, Part};
 use crate::event;
@@ -43,7 +42,7 @@ pub struct ItemIdentifier {
 
 /// Writes a batch: first all rows are made, then all objects are written, several at a time. The answer names the
 /// bad records; an error means that at least one object is not written, and the whole batch has to come again.
-pub async fn write_batch(store: &impl Store, settings: &Settings, batch: &RawValue) -> Result<Answer, Error> {
+pub async fn write_batch(store: &impl Store, settings: &Settings, batch: &[u8]) -> Result<Answer, Error> {
     let mut converter = Converter::new(settings);
     event::read(batch, &mut converter).inspect_err(|_| metrics::count("InvalidEvents"))?;
     let parts = converter.parts();

@@ -9,5 +9,5 @@ async fn main() -> Result<(), postern_runtime::Error> {
     let settings = Settings::read(&Environment::process())?;
     let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config().await);
     let bucket = Bucket::new(s3, &settings.bucket);
-    postern_runtime::serve(async |batch, _context| write_batch(&bucket, &settings, &batch).await).await
+    postern_runtime::serve_bytes(async |batch, _context| write_batch(&bucket, &settings, &batch).await).await
 }

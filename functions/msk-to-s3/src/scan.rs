@@ -4,13 +4,12 @@
 /// Where text begins to be long.
 const SHORT: usize = 32;
 
-const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
 const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
 
 /// The end of the plain part of a JSON string: the first quote, backslash or control character.
 pub(crate) fn end_of_plain(text: &[u8]) -> Option<usize> {
     let (short, long) = text.split_at(text.len().min(SHORT));
-    let word = |word| is(word, b'"') | is(word, b'\\') | below_space(word);
+    let word = |word| quote_or_control(word) | is(word, b'\\');
     let found = find(short, word, |byte| matches!(byte, b'"' | b'\\' | 0..0x20));
     if found.is_some() || long.is_empty() {
         return found;
@@ -25,36 +24,40 @@ pub(crate) fn end_of_plain(text: &[u8]) -> Option<usize> {
 
 /// Whether a CSV field with this text has to stand in quotes (RFC 4180, section 2, rule 6).
 pub(crate) fn needs_quotes(text: &[u8]) -> bool {
-    let word = |word| is(word, b',') | is(word, b'"') | is(word, b'\n') | is(word, b'\r');
+    let word = |word| quote_or_control(word) | is(word, b',');
     find(text, word, |byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')).is_some()
 }
 
-/// The first byte that `matches`. `word` answers with the high bit set in (at least) the first byte of its word
-/// that matches, and in none before it.
+/// The first byte that `matches`. `word` answers with the high bit set in the first byte of its word that matches, and
+/// mostly in none before it.
 fn find(text: &[u8], word: impl Fn(u64) -> u64, matches: impl Fn(u8) -> bool) -> Option<usize> {
-    let mut words = text.chunks_exact(8);
-    let mut at = 0;
-    for chunk in &mut words {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(chunk);
-        let found = word(u64::from_le_bytes(bytes)) & HIGHS;
+    let (words, rest) = text.as_chunks::<8>();
+    for (number, bytes) in words.iter().enumerate() {
+        let found = word(u64::from_le_bytes(*bytes)) & HIGHS;
         if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+            let first = found.trailing_zeros() as usize / 8;
+            if let Some(at) = bytes[first..].iter().position(|byte| matches(*byte)) {
+                return Some(number * 8 + first + at);
+            }
         }
-        at += 8;
     }
-    words.remainder().iter().position(|byte| matches(*byte)).map(|rest| at + rest)
+    rest.iter().position(|byte| matches(*byte)).map(|at| words.len() * 8 + at)
 }
 
 /// High bit set in the bytes that are `byte`; above the first of them the answer is not to be relied on.
 fn is(word: u64, byte: u8) -> u64 {
-    let zero = word ^ u64::from_ne_bytes([byte; 8]);
-    zero.wrapping_sub(ONES) & !zero
+    below(word ^ u64::from_ne_bytes([byte; 8]), 0x01)
 }
 
-/// The same for bytes below 0x20.
-fn below_space(word: u64) -> u64 {
-    word.wrapping_sub(u64::from_ne_bytes([0x20; 8])) & !word
+/// The same for a quote (0x22) and the control characters (below 0x20): with one bit turned these are all that is
+/// below 0x21.
+fn quote_or_control(word: u64) -> u64 {
+    below(word ^ u64::from_ne_bytes([0x02; 8]), 0x21)
+}
+
+/// The same for bytes below `bound`, which is at most 0x80.
+fn below(word: u64, bound: u8) -> u64 {
+    word.wrapping_sub(u64::from_ne_bytes([bound; 8])) & !word
 }
 
 #[cfg(test)]

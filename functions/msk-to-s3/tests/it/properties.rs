@@ -132,6 +132,33 @@ proptest! {
     }
 
     #[test]
+    fn the_order_of_an_objects_keys_is_no_matter(row in vec(scalar(), 3), twice in any::<bool>(), junk in text()) {
+        let members: Vec<String> =
+            ["a", "b", "c"].iter().zip(&row).map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let in_order = members.join(",");
+        let mut other = vec![members[2].clone(), members[0].clone(), members[1].clone()];
+        if twice {
+            // The last one wins.
+            other.insert(1, format!("\"\\u0061\":{}", Value::from(junk.as_str())));
+        }
+        let list = [("RECORD_FORMAT", "json"), ("CSV_COLUMNS", "a,b,c"), ("CSV_EXTRA_COLUMNS", "fail")];
+        let s3 = Memory::default();
+        let records = [record(0, format!("{{{in_order}}}")), record(1, format!("{{{}}}", other.join(", ")))];
+        prop_assert!(bad_offsets(&s3, &list, &records).is_empty());
+        let rows = s3.rows();
+        prop_assert_eq!(&rows[0], &row.iter().map(as_field).collect::<Vec<_>>());
+        prop_assert_eq!(&rows[0], &rows[1]);
+        // What is not an object of these keys is as bad as ever, however well it begins.
+        for (offset, bad) in (2..).zip([
+            format!("{{{in_order}}} x"), format!("{{{in_order}"), format!("{{{in_order},}}"),
+            format!("{{{in_order},\"d\":1}}"), format!("{{{in_order},\"c\":\"\\ud800\"}}"),
+        ]) {
+            prop_assert_eq!(bad_offsets(&s3, &list, &[record(offset, bad)]), [offset]);
+        }
+        prop_assert_eq!(s3.rows().len(), 2);
+    }
+
+    #[test]
     fn keys_and_headers_of_any_bytes(key in bytes(), name in text(), header in vec(any::<i8>(), 0..20), odd in any::<i64>()) {
         let mut numbers: Vec<i64> = header.iter().copied().map(i64::from).collect();
         numbers.push(odd);

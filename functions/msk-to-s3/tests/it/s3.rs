@@ -61,7 +61,7 @@ fn put(status: &'static str, code: &str) -> (Result<usize, &'static str>, String
         .build();
     let bucket = Bucket::new(aws_sdk_s3::Client::from_conf(config), "bucket");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let outcome = runtime.block_on(write_batch(&bucket, &lines(), &event(&good(0..3))));
+    let outcome = runtime.block_on(write_batch(&bucket, &lines(), event(&good(0..3)).get().as_bytes()));
     let outcome = outcome.map(|answer| answer.batch_item_failures.len()).map_err(|error| error.name());
     (outcome, head.recv().unwrap())
 }

@@ -128,7 +128,7 @@ pub(crate) fn of_partitions(records: &Value) -> Box<RawValue> {
 
 pub(crate) fn write(store: &Memory, settings: &Settings, event: &RawValue) -> Result<Answer, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(write_batch(store, settings, event))
+    runtime.block_on(write_batch(store, settings, event.get().as_bytes()))
 }
 
 /// Writes a batch and says which records are bad, `partition:offset`.

@@ -1,0 +1,30 @@
+// A Lambda runtime for Node: asks for an event, parses it, calls the handler, answers. What AWS's runtime interface
+// client does, and no more: no logs, no metrics.
+//
+//     node bootstrap.mjs json|lines
+import { Agent, request } from "node:http";
+
+import * as handlers from "./handlers.mjs";
+
+const handler = handlers[process.argv[2]];
+const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+const api = `http://${process.env.AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation/`;
+
+function call(method, path, body) {
+  return new Promise((resolve, reject) => {
+    const sent = request(api + path, { agent, method }, (answer) => {
+      const chunks = [];
+      answer.on("data", (chunk) => chunks.push(chunk));
+      answer.on("end", () => resolve({ headers: answer.headers, body: Buffer.concat(chunks) }));
+      answer.on("error", reject);
+    });
+    sent.on("error", reject);
+    sent.end(body);
+  });
+}
+
+for (;;) {
+  const { headers, body } = await call("GET", "next");
+  const result = handler(JSON.parse(body.toString()));
+  await call("POST", `${headers["lambda-runtime-aws-request-id"]}/response`, JSON.stringify(result));
+}
