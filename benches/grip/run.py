@@ -32,10 +32,14 @@ HEADERS = {
 def event(body):
     """A REST API's event: the one form that all of them take."""
     return {
-        "resource": "/{proxy+}", "path": "/", "httpMethod": "POST", "headers": HEADERS,
+        "resource": "/{proxy+}",
+        "path": "/",
+        "httpMethod": "POST",
+        "headers": HEADERS,
         "multiValueHeaders": {name: [value] for name, value in HEADERS.items()},
         "requestContext": {"stage": "prod", "httpMethod": "POST", "requestId": "0a1b2c3d"},
-        "body": base64.b64encode(body).decode(), "isBase64Encoded": True,
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
     }
 
 
@@ -47,7 +51,13 @@ CASES = [
     ("100 x 100 B", TEXT * 100, 100, 5_000, 300),
     ("1,000 x 100 B", TEXT * 1_000, 1_000, 1_000, 20),
     ("10,000 x 100 B", TEXT * 10_000, 10_000, 100, 1),
-    ("200 kB binary", b"BINARY 30d40\r\n" + bytes(range(256)) * 781 + b"\0" * 64 + b"\r\n", 1, 1_000, 100),
+    (
+        "200 kB binary",
+        b"BINARY 30d40\r\n" + bytes(range(256)) * 781 + b"\0" * 64 + b"\r\n",
+        1,
+        1_000,
+        100,
+    ),
 ]
 # Its time grows with the square of the messages: a minute or more an echo.
 LEFT_OUT = {("@fanoutio/grip", "10,000 x 100 B")}
@@ -80,11 +90,19 @@ def main():
                         count = max(1, count // 20)
                     run = subprocess.run(
                         [*command, f"{folder}/{number}.json", str(count)],
-                        env=env, cwd=cwd, check=True, capture_output=True, text=True,
+                        env=env,
+                        cwd=cwd,
+                        check=True,
+                        capture_output=True,
+                        text=True,
                     )
                     times.setdefault((peer, case), []).append(int(run.stdout))
     names = list(peers)
-    print("CPU time of an echo, event in and answer out, microseconds: median of", rounds, "rounds; x: times ours")
+    print(
+        "CPU time of an echo, event in and answer out, microseconds: median of",
+        rounds,
+        "rounds; x: times ours",
+    )
     print("| case | " + " | ".join(names) + " | ours a message |")
     print("| --- |" + " ---: |" * (len(names) + 1))
     for case, _, messages, _, _ in CASES:
@@ -95,7 +113,9 @@ def main():
                 cells.append("-")
                 continue
             median = statistics.median(times[peer, case])
-            cells.append(f"{median / 1000:,.1f}" + ("" if peer == "grip" else f" ({median / own:,.0f}x)"))
+            cells.append(
+                f"{median / 1000:,.1f}" + ("" if peer == "grip" else f" ({median / own:,.0f}x)")
+            )
         print(f"| {case} | " + " | ".join(cells) + f" | {own / messages:,.0f} ns |")
 
 

@@ -16,8 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from events import COLUMNS, event
 from function import Function
+
+from events import COLUMNS, event
 
 HERE = Path(__file__).resolve().parent
 OURS, FLOOR = "msk-to-s3", "floor: this runtime, base64, a copy"
@@ -60,8 +61,13 @@ def written(command: list, environment: dict, given: bytes) -> bytes:
 def rows(text: bytes) -> list:
     """CSV's rows, with the balance as a number: peers lose how it was written."""
     parsed = csv.reader(io.StringIO(text.decode(), newline=""))
-    return [[float(field) if name == "balance" else field for name, field in zip(COLUMNS, row, strict=True)]
-            for row in parsed]
+    return [
+        [
+            float(field) if name == "balance" else field
+            for name, field in zip(COLUMNS, row, strict=True)
+        ]
+        for row in parsed
+    ]
 
 
 def check(shape: str, contest: dict, given: bytes):
@@ -77,8 +83,10 @@ def check(shape: str, contest: dict, given: bytes):
 
 
 def compare(shape: str, contest: dict, given: bytes, records: int, rounds: int):
-    functions = {name: Function(command, {**environment, "S3_BUCKET_NAME": "bench"})
-                 for name, (command, environment) in contest.items()}
+    functions = {
+        name: Function(command, {**environment, "S3_BUCKET_NAME": "bench"})
+        for name, (command, environment) in contest.items()
+    }
     repeats = max(1, 1_000 // records)
     times = {name: [] for name in functions}
     for number in range(WARM_UP + rounds):
@@ -89,29 +97,45 @@ def compare(shape: str, contest: dict, given: bytes, records: int, rounds: int):
     medians = {name: statistics.median(list_of) for name, list_of in times.items()}
     for name, median in sorted(medians.items(), key=lambda item: item[1]):
         peak = functions[name].peak() / 1e6
-        print(f"| {shape}, {records:,} | {name} | {median / 1e6:.3f} ms | {len(given) / median * 1e3:,.0f} "
-              f"| {median / medians[OURS]:.2f}× | {peak:.1f} MB |", flush=True)
+        print(
+            f"| {shape}, {records:,} | {name} | {median / 1e6:.3f} ms | {len(given) / median * 1e3:,.0f} "
+            f"| {median / medians[OURS]:.2f}× | {peak:.1f} MB |",
+            flush=True,
+        )
     allowed = 3 * len(given) + 20e6
     peak = functions[OURS].peak()
     for function in functions.values():
         function.stop()
     if peak > allowed:
-        sys.exit(f"{shape}, {records:,}: {OURS} had {peak / 1e6:.1f} MB, more than three times its event and 20 MB")
+        sys.exit(
+            f"{shape}, {records:,}: {OURS} had {peak / 1e6:.1f} MB, more than three times its event and 20 MB"
+        )
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     options.add_argument("--rounds", type=int, default=15)
-    options.add_argument("--python", default=sys.executable, help="a Python that has requirements.txt")
-    options.add_argument("--binary", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", HERE / "../../target"))
-                         / "release/postern-bench-kafka")
+    options.add_argument(
+        "--python", default=sys.executable, help="a Python that has requirements.txt"
+    )
+    options.add_argument(
+        "--binary",
+        type=Path,
+        default=Path(os.environ.get("CARGO_TARGET_DIR", HERE / "../../target"))
+        / "release/postern-bench-kafka",
+    )
     options = options.parse_args()
-    if subprocess.run([options.python, "-c", "import orjson"], capture_output=True).returncode:
-        sys.exit(f"{options.python} has no orjson: install benches/kafka/requirements.txt, or say --python")
+    orjson = [options.python, "-c", "import orjson"]
+    if subprocess.run(orjson, capture_output=True, check=False).returncode:
+        sys.exit(
+            f"{options.python} has no orjson: install benches/kafka/requirements.txt, or say --python"
+        )
     contests = candidates(options)
     for shape, contest in contests.items():
         check(shape, contest, event(shape, 1_000))
-    print("| batch | candidate | CPU, median | event MB/s | against ours | peak memory |\n|---|---|---|---|---|---|")
+    print(
+        "| batch | candidate | CPU, median | event MB/s | against ours | peak memory |\n|---|---|---|---|---|---|"
+    )
     for records in (100, 10_000):
         for shape, contest in contests.items():
             compare(shape, contest, event(shape, records), records, options.rounds)

@@ -15,7 +15,9 @@ def customers(count: int):
     """Customers, field by field as text; one in 25 has something to escape in its note."""
     numbers = random.Random(42)
     for number in range(count):
-        note = "regular customer since the beginning, prefers to be written to " * numbers.randint(1, 2)
+        note = "regular customer since the beginning, prefers to be written to " * numbers.randint(
+            1, 2
+        )
         if numbers.random() < 0.04:
             note = numbers.choice(['says "call me"', "two lines\nof text", "a, b and c"])
         yield [
@@ -31,15 +33,19 @@ def customers(count: int):
 
 def as_json(customer: list) -> str:
     """The balance is a number, with the digits it was written with."""
-    texts = [text if name == "balance" else json.dumps(text, ensure_ascii=False)
-             for name, text in zip(COLUMNS, customer)]
+    texts = [
+        text if name == "balance" else json.dumps(text, ensure_ascii=False)
+        for name, text in zip(COLUMNS, customer)
+    ]
     return "{" + ",".join(f'"{name}":{text}' for name, text in zip(COLUMNS, texts)) + "}"
 
 
 def as_line(customer: list) -> str:
     """A line cannot hold a line break: it is a space."""
     fields = [text.replace("\n", " ") for text in customer]
-    return ",".join('"' + text.replace('"', '""') + '"' if set(text) & set(',"') else text for text in fields)
+    return ",".join(
+        '"' + text.replace('"', '""') + '"' if set(text) & set(',"') else text for text in fields
+    )
 
 
 def event(shape: str, count: int) -> bytes:
@@ -48,11 +54,22 @@ def event(shape: str, count: int) -> bytes:
     for number, customer in enumerate(customers(count)):
         value = {"json": as_json, "lines": as_line}[shape](customer)
         partition, offset = number % PARTITIONS, number // PARTITIONS
-        partitions[f"customer-{partition}"].append({
-            "topic": "customer", "partition": partition, "offset": offset, "timestamp": 1767225600000 + number,
-            "timestampType": "CREATE_TIME", "key": base64.b64encode(customer[0].encode()).decode(),
-            "value": base64.b64encode(value.encode()).decode(), "headers": [],
-        })
-    whole = {"eventSource": "aws:kafka", "eventSourceArn": "arn:aws:kafka:eu-west-1:1:cluster/c/1",
-             "bootstrapServers": "b-1:9098", "records": partitions}
+        partitions[f"customer-{partition}"].append(
+            {
+                "topic": "customer",
+                "partition": partition,
+                "offset": offset,
+                "timestamp": 1767225600000 + number,
+                "timestampType": "CREATE_TIME",
+                "key": base64.b64encode(customer[0].encode()).decode(),
+                "value": base64.b64encode(value.encode()).decode(),
+                "headers": [],
+            }
+        )
+    whole = {
+        "eventSource": "aws:kafka",
+        "eventSourceArn": "arn:aws:kafka:eu-west-1:1:cluster/c/1",
+        "bootstrapServers": "b-1:9098",
+        "records": partitions,
+    }
     return json.dumps(whole, separators=(",", ":")).encode()

@@ -24,7 +24,8 @@ class Function:
                 event = function.events.get()
                 self.send_response(200)
                 for name, value in {
-                    "Lambda-Runtime-Aws-Request-Id": "1", "Lambda-Runtime-Deadline-Ms": "9999999999999",
+                    "Lambda-Runtime-Aws-Request-Id": "1",
+                    "Lambda-Runtime-Deadline-Ms": "9999999999999",
                     "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:x:1:function:f",
                     "Content-Length": str(len(event)),
                 }.items():
@@ -56,12 +57,20 @@ class Function:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={
-            "PATH": os.environ["PATH"], "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.server.server_port}",
-            "AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_VERSION": "1",
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_LOG_GROUP_NAME": "g",
-            "AWS_LAMBDA_LOG_STREAM_NAME": "s", **environment,
-        })
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            env={
+                "PATH": os.environ["PATH"],
+                "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.server.server_port}",
+                "AWS_LAMBDA_FUNCTION_NAME": "f",
+                "AWS_LAMBDA_FUNCTION_VERSION": "1",
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+                "AWS_LAMBDA_LOG_GROUP_NAME": "g",
+                "AWS_LAMBDA_LOG_STREAM_NAME": "s",
+                **environment,
+            },
+        )
         self.wait()
         self.spent = self.cpu()
 
@@ -86,7 +95,9 @@ class Function:
     def peak(self) -> int:
         """The most memory that it has had, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+        return next(
+            int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")
+        )
 
     def stop(self):
         self.process.kill()

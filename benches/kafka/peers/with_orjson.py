@@ -6,7 +6,6 @@ import csv
 import io
 
 import orjson
-
 from store import put
 
 COLUMNS = ["id", "name", "email", "city", "balance", "since", "note"]

@@ -2,7 +2,7 @@
 //!
 //! [`serve`] puts a handler on a loopback port. [`Function`] is such a server whose handler is a Lambda
 //! function: it starts the function's `bootstrap`, hands it every HTTP request as a function URL would, and
-//! knows nothing of GRIP: it is the one that all local Lambda functions run on. [`Pushpin`] starts the proxy and routes it to a server. Everything ends when dropped.
+//! knows nothing of GRIP. [`Pushpin`] starts the proxy and routes it to a server. Everything ends when dropped.
 
 mod client;
 mod pushpin;
