@@ -82,7 +82,8 @@ test-kafka: ## Broker, poller, msk-to-s3 and S3 end to end, with kills and refus
 .PHONY: bench
 bench: bench-tools ## What Kafka to CSV and a GRIP echo cost, against Python and Node
 	@echo "== building, for release"
-	@cargo build --locked --release -p postern-bench-kafka -p grip-bench
+	@cargo build --locked --release -p postern-bench-kafka
+	@cargo build --locked --release -p grip-bench
 	@echo "== Kafka to CSV"
 	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
 	@echo "== GRIP echo"
