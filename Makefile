@@ -88,7 +88,7 @@ bench: bench-tools ## What Kafka to CSV and a GRIP echo cost, against Python and
 	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
 	@echo "== GRIP echo"
 	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(or $(CARGO_TARGET_DIR),target)/release/grip-bench \
-	    $(CURDIR)/$(TOOLS)/bench-npm $(CURDIR)/$(TOOLS)/bench-venv/bin/python
+	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
 
 .PHONY: lint
 lint: lint-tools ## Format, clippy, docs, template, state machines, licences
