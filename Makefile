@@ -85,12 +85,13 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 .PHONY: bench
 bench: bench-tools ## What Kafka to CSV and a GRIP echo cost, against Python and Node
 	@echo "== building, for release"
-	@cargo build --locked --release -p postern-bench-kafka -p grip-bench
+	@cargo build --locked --release -p postern-bench-kafka
+	@cargo build --locked --release -p grip-bench
 	@echo "== Kafka to CSV"
 	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
 	@echo "== GRIP echo"
 	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(or $(CARGO_TARGET_DIR),target)/release/grip-bench \
-	    $(CURDIR)/$(TOOLS)/bench-npm $(CURDIR)/$(TOOLS)/bench-venv/bin/python
+	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
 
 .PHONY: lint
 lint: lint-tools ## Format, clippy, docs, template, state machines, licences
