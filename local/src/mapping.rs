@@ -4,6 +4,8 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EventSourceMapping {
+    /// The cluster, or the connection to it.
+    pub event_source_arn: String,
     /// The topic, alone in its list.
     pub topics: Vec<String>,
     /// The consumer group.

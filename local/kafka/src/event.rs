@@ -53,6 +53,8 @@ impl Record {
 struct Event<'r> {
     #[serde(rename = "eventSource")]
     source: &'static str,
+    #[serde(rename = "eventSourceArn", skip_serializing_if = "Option::is_none")]
+    arn: Option<&'r str>,
     bootstrap_servers: &'r str,
     records: BTreeMap<String, Vec<EventRecord<'r>>>,
 }
@@ -77,15 +79,23 @@ pub struct Origin {
     pub topic: String,
     /// The broker's address.
     pub bootstrap_servers: String,
+    /// The ARN of the MSK cluster, or of the connection to it, that the broker stands for. Without one it is a
+    /// self-managed cluster.
+    pub arn: Option<String>,
 }
 
 impl Origin {
+    /// A topic of a self-managed cluster.
+    pub fn new(topic: impl Into<String>, bootstrap_servers: impl Into<String>) -> Self {
+        Self { topic: topic.into(), bootstrap_servers: bootstrap_servers.into(), arn: None }
+    }
+
     /// A partition's name in an event, `topic-partition`.
     pub fn name(&self, partition: i32) -> String {
         format!("{}-{partition}", self.topic)
     }
 
-    /// The event of a batch, of a self-managed cluster: a laptop's broker has no ARN.
+    /// The event of a batch.
     pub fn event(&self, batch: &[Record]) -> serde_json::Result<Vec<u8>> {
         let mut records: BTreeMap<String, Vec<EventRecord<'_>>> = BTreeMap::new();
         for record in batch {
@@ -101,8 +111,12 @@ impl Origin {
                 headers: record.headers.iter().map(|(name, value)| header(name, value.as_deref())).collect(),
             });
         }
-        let event = Event { source: "SelfManagedKafka", bootstrap_servers: &self.bootstrap_servers, records };
-        serde_json::to_vec(&event)
+        serde_json::to_vec(&Event {
+            source: if self.arn.is_some() { "aws:kafka" } else { "SelfManagedKafka" },
+            arn: self.arn.as_deref(),
+            bootstrap_servers: &self.bootstrap_servers,
+            records,
+        })
     }
 }
 
@@ -119,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_event_is_made_as_lambda_makes_it() {
-        let origin = Origin { topic: "a-b".into(), bootstrap_servers: "127.0.0.1:9092".into() };
+        let origin = Origin::new("a-b", "127.0.0.1:9092");
         let record = Record {
             partition: 2,
             offset: 7,
@@ -136,11 +150,18 @@ mod tests {
                 {"topic": "a-b", "partition": 2, "offset": 7, "timestamp": 5, "timestampType": "CREATE_TIME",
                  "key": null, "value": "w6k=", "headers": [{"h": [-61, -85]}, {"n": null}]}]}})
         );
+        let arn = "arn:aws:kafka:eu-west-1:1:cluster/c/1";
+        let managed = Origin { arn: Some(arn.into()), ..origin }.event(&[]).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&managed).unwrap(),
+            json!({"eventSource": "aws:kafka", "eventSourceArn": arn, "bootstrapServers": "127.0.0.1:9092",
+                "records": {}})
+        );
     }
 
     #[test]
     fn a_records_bytes_are_not_underestimated() {
-        let origin = Origin { topic: "t".repeat(249), bootstrap_servers: String::new() };
+        let origin = Origin::new("t".repeat(249), "");
         let record = Record {
             partition: i32::MAX,
             offset: i64::MAX,

@@ -85,6 +85,11 @@ impl Letter {
             }
             History { .. } => json!({"statusCode": 200, "executedVersion": "$LATEST"}),
         };
+        let mut batch = json!({"batchSize": records.len(), "bootstrapServers": origin.bootstrap_servers,
+            "payloadSize": payload.len(), "recordsInfo": partitions});
+        if let Some(arn) = &origin.arn {
+            batch["eventSourceArn"] = arn.as_str().into();
+        }
         let now = Timestamp::now();
         Ok(Self {
             request_context: json!({"functionArn": function, "condition": condition,
@@ -92,8 +97,7 @@ impl Letter {
             response_context: response,
             version: "1.0",
             timestamp: iso(now.as_millisecond()),
-            batch: json!({"batchSize": records.len(), "bootstrapServers": origin.bootstrap_servers,
-                "payloadSize": payload.len(), "recordsInfo": partitions}),
+            batch,
             payload: String::from_utf8(payload).unwrap_or_default(),
             place: Place { topic: origin.topic.clone(), time: now },
         })
@@ -197,7 +201,7 @@ mod tests {
     use crate::event::TimestampType;
 
     fn letter(condition: Condition, history: History) -> (Letter, Value) {
-        let origin = Origin { topic: "t".into(), bootstrap_servers: "b".into() };
+        let origin = Origin::new("t", "b");
         let record = |(partition, offset, time)| Record {
             partition,
             offset,

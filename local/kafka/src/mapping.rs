@@ -266,7 +266,7 @@ mod tests {
         records: Vec<Record>,
         answer: impl FnMut(usize, &[i64]) -> Outcome,
     ) -> (Vec<Vec<i64>>, Vec<Letter>, Counts) {
-        let origin = Origin { topic: "t".into(), bootstrap_servers: "b".into() };
+        let origin = Origin::new("t", "b");
         let mut mapping = Mapping::new(origin, policy, "f", Fake(Vec::new(), answer), Vec::new());
         mapping.process(records).await.unwrap();
         (mapping.function.0, mapping.destination, mapping.counts)
@@ -375,7 +375,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_record_that_fits_into_no_event_is_told_as_such() {
-        let origin = Origin { topic: "t".into(), bootstrap_servers: "b".into() };
+        let origin = Origin::new("t", "b");
         let function = Fake(Vec::new(), |_: usize, _: &[i64]| Outcome::Done);
         let mut mapping = Mapping::new(origin, policy(0, false), "f", function, Vec::new());
         mapping.too_large(batch(7..8).remove(0)).await.unwrap();

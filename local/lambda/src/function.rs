@@ -47,7 +47,6 @@ pub(crate) type Queue = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>>;
 #[derive(Clone)]
 pub(crate) struct Program {
     pub(crate) bootstrap: PathBuf,
-    pub(crate) arguments: Vec<String>,
     pub(crate) variables: Vec<(String, String)>,
 }
 
@@ -55,12 +54,8 @@ impl Function {
     /// Starts `instances` processes of the `bootstrap`, each with the variables given and no others of ours.
     pub async fn start(bootstrap: &Path, instances: usize, variables: &[(&str, &str)]) -> io::Result<Self> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let variables = variables.iter().map(owned).collect();
-        Self::run(&Program { bootstrap: bootstrap.to_owned(), arguments: Vec::new(), variables }, instances)
-            .await
-    }
-
-    pub(crate) async fn run(program: &Program, instances: usize) -> io::Result<Self> {
+        let program =
+            Program { bootstrap: bootstrap.to_owned(), variables: variables.iter().map(owned).collect() };
         let (events, queue) = mpsc::unbounded_channel();
         let (events, queue) = (Events(events), Arc::new(tokio::sync::Mutex::new(queue)));
         let (front, empty_posts) = front::open(events.clone()).await?;
@@ -68,7 +63,7 @@ impl Function {
         let mut places = JoinSet::new();
         for _ in 0..instances {
             // Not needed once the first process is there; failing now is failing where it is seen.
-            let first = Process::start(program, &processes).await?;
+            let first = Process::start(&program, &processes).await?;
             let queue = Arc::clone(&queue);
             places.spawn(keep_running(first, program.clone(), queue, processes.clone(), killed.subscribe()));
         }
@@ -152,7 +147,6 @@ impl Process {
         let api = RuntimeApi::start().await?;
         let name = program.bootstrap.file_name().unwrap_or_default();
         let child = Command::new(&program.bootstrap)
-            .args(&program.arguments)
             .env_clear()
             .env("AWS_LAMBDA_FUNCTION_NAME", name)
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
@@ -217,7 +211,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::testing::function;
+    use crate::testing::{bootstrap, function};
 
     async fn invoke(function: &Function, event: Value) -> Result<Value, String> {
         let outcome = function.invoke(event.to_string().into_bytes()).await;
@@ -274,12 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_never_asks_fails_every_event() {
-        let program = Program {
-            bootstrap: "/bin/sh".into(),
-            arguments: vec!["-c".into(), "exit 1".into()],
-            variables: Vec::new(),
-        };
-        let function = Function::run(&program, 1).await.unwrap();
+        let function = Function::start(&bootstrap(), 1, &[("END", "at once")]).await.unwrap();
         for _ in 0..3 {
             assert_eq!(invoke(&function, json!(1)).await, Err("Runtime.ExitError".into()));
         }

@@ -163,6 +163,7 @@ impl Stack {
         poller
             .envs(self.cloud.environment())
             .args(["--bootstrap-servers", &self.broker.address, "--topic", &mapping.topics.concat()])
+            .args(["--event-source-arn", &mapping.event_source_arn])
             .args(["--consumer-group-id", group, "--function", self.outputs.get("MskToS3FunctionName")])
             .args(["--batch-size", &mapping.batch_size.to_string()])
             .args(["--batching-window-ms", &(mapping.maximum_batching_window_in_seconds * 1_000).to_string()])
@@ -186,7 +187,7 @@ impl Stack {
         poller: &mut Process,
         steps: &Steps,
     ) -> Result<(), Failure> {
-        let origin = Origin { topic: TOPIC.to_owned(), bootstrap_servers: self.broker.address.clone() };
+        let origin = Origin::new(TOPIC, &self.broker.address);
         let records = i64::try_from(records)?;
         let wait = async {
             let mut shown = -1;

@@ -21,6 +21,9 @@ struct Options {
     /// The broker, host:port.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", default_value = "127.0.0.1:9092")]
     bootstrap_servers: String,
+    /// The MSK cluster or connection that the broker stands for; without it events are a self-managed cluster's.
+    #[arg(long)]
+    event_source_arn: Option<String>,
     /// The topic.
     #[arg(long, default_value = "customer")]
     topic: String,
@@ -93,7 +96,11 @@ async fn main() -> Result<(), postern_runtime::Error> {
     let options = Options::parse();
     let caller = caller(&options);
     let (policy, letters) = (policy(&options), letters(&options).await?);
-    let origin = Origin { topic: options.topic, bootstrap_servers: options.bootstrap_servers };
+    let origin = Origin {
+        topic: options.topic,
+        bootstrap_servers: options.bootstrap_servers,
+        arn: options.event_source_arn,
+    };
     let limits = Limits {
         records: options.batch_size.clamp(1, 10_000),
         bytes: EVENT_BYTES,

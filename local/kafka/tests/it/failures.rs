@@ -139,7 +139,7 @@ async fn a_letter_is_sent_until_the_bucket_has_it() {
     let client = bucket(&endpoint).await;
     let place = Bucket::open(client.clone(), &format!("s3://{BUCKET}"), "u-1").await.unwrap();
     let mut destination = Letters::S3(place);
-    let origin = Origin { topic: TOPIC.into(), bootstrap_servers: "b".into() };
+    let origin = Origin::new(TOPIC, "b");
     let timestamp = (0, TimestampType::CreateTime);
     for offset in 0..8 {
         let record = Record { partition: 0, offset, timestamp, key: None, value: None, headers: Vec::new() };
@@ -211,7 +211,7 @@ async fn a_full_batch_needs_no_more_than_three_times_its_bytes() {
     let settings =
         [("RECORD_FORMAT", "json"), ("CSV_COLUMNS", columns.as_str()), ("CSV_METADATA_COLUMNS", "true")];
     let lambda = lambda(&endpoint, &settings).await;
-    let origin = Origin { topic: TOPIC.into(), bootstrap_servers: "127.0.0.1:9092".into() };
+    let origin = Origin::new(TOPIC, "127.0.0.1:9092");
     let mut records = Vec::new();
     let mut bytes = 0;
     for (number, customer) in customers(42).enumerate() {

@@ -42,7 +42,7 @@ impl Kafka {
     pub(crate) async fn start(folder: &Path) -> Self {
         let broker = Broker::start(&program(&tools()).unwrap(), folder).await.unwrap();
         create_topic(&broker.address, TOPIC, PARTITIONS).await.unwrap();
-        let origin = Origin { topic: TOPIC.into(), bootstrap_servers: broker.address.clone() };
+        let origin = Origin::new(TOPIC, &broker.address);
         Self { origin, _broker: broker }
     }
 }
