@@ -11,6 +11,7 @@ use postern_kafka_poller::invoke::{Caller, Lambda};
 use postern_kafka_poller::letters::{Bucket, Letters};
 use postern_kafka_poller::mapping::{Mapping, Policy};
 use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Lambda's own bound on retries of a mapping that has an on-failure destination and no bound of its own.
 const RETRIES: u32 = 10;
@@ -89,11 +90,20 @@ fn caller(options: &Options) -> Option<Caller> {
     Some(Caller { credentials, region: options.region.clone() })
 }
 
-// Signals are left to what they do: they end it. What is not committed comes again, so nothing is to be saved.
+// Said and not left to the default: a shell starts what it puts into the background with SIGINT ignored.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init();
-    let options = Options::parse();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        outcome = poll(Options::parse()) => outcome,
+        // What is not committed comes again, so nothing is to be saved.
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
     let caller = caller(&options);
     let (policy, letters) = (policy(&options), letters(&options).await?);
     let origin = Origin {

@@ -1,7 +1,6 @@
 //! What becomes of records that cannot be processed, and how much a full batch takes.
 
 use std::collections::BTreeSet;
-use std::os::unix::process::ExitStatusExt as _;
 
 use aws_sdk_s3::Client;
 use postern_kafka_poller::broker::{Produced, produce};
@@ -174,13 +173,13 @@ async fn a_poller_that_is_told_to_end_ends_and_has_committed_nothing() {
     let lambda = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", lambda.local_addr().unwrap());
     let file = folder.path().join("letters.jsonl");
-    for (name, signal) in [("TERM", 15), ("INT", 2)] {
+    for signal in ["TERM", "INT"] {
         let mut process =
             poller(&kafka.origin, &endpoint, &endpoint, &["--dead-letters", file.to_str().unwrap()]);
         let (_invocation, _) = lambda.accept().await.unwrap();
         let pid = process.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-        assert_eq!(process.wait().await.unwrap().signal(), Some(signal));
+        assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        assert!(process.wait().await.unwrap().success());
     }
     assert_eq!(committed(&kafka.origin, GROUP, PARTITIONS).unwrap(), offsets(0));
 }
