@@ -66,7 +66,7 @@ async fn demo() -> Result<bool, Failure> {
     good &= show("ping", "are you there", same, "pong, with the same payload");
 
     say("\npublished to everybody who listens: POST /publish \"news\"");
-    good &= published(clients, &mut client).await?;
+    good &= timeout(PATIENCE, published(clients, &mut client)).await??;
 
     say("\nand goodbye");
     let frame = CloseFrame { code: CloseCode::from(4_001), reason: "bye bye".into() };
