@@ -14,8 +14,8 @@ PROGRAMS := -p approval -p dispatcher -p step-counter -p task-token-done -p post
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := benches local infra docs
 CARGO_DENY := 0.20.2
-KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller
-GRIP_PROGRAMS := -p grip-echo -p grip-stack
+KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
+GRIP_PROGRAMS := -p grip-echo -p postern-demos
 # Not by `cargo run`: for one package alone, cargo would build its dependencies once more, with other features.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 LOCAL := $(BUILT)/postern-local
@@ -79,18 +79,18 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
 	@echo "== testing the emulator's mends"
-	@cd local/ministack && ../../$(TOOLS)/venv/bin/python -B -m unittest
+	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m unittest
 	@echo "OK: all tests passed"
 
 .PHONY: bench
 bench: bench-tools ## What Kafka to CSV and a GRIP echo cost, against Python and Node
 	@echo "== building, for release"
-	@cargo build --locked --release -p postern-bench-kafka
-	@cargo build --locked --release -p grip-bench
+	@cargo build --locked --release -p postern-kafka-bench
+	@cargo build --locked --release -p postern-grip-bench
 	@echo "== Kafka to CSV"
 	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
 	@echo "== GRIP echo"
-	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(or $(CARGO_TARGET_DIR),target)/release/grip-bench \
+	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(or $(CARGO_TARGET_DIR),target)/release/postern-grip-bench \
 	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
 
 .PHONY: lint
@@ -144,14 +144,14 @@ endef
 .PHONY: tools
 tools: $(TOOLS)/venv/.done
 
-$(TOOLS)/venv/.done: local/ministack/requirements.txt
+$(TOOLS)/venv/.done: local/emulator/requirements.txt
 	@echo "== installing the emulator into $(TOOLS)/venv (pinned, hashes checked)"
 	@$(call python_packages)
 
 .PHONY: kafka-tools
 kafka-tools: $(TOOLS)/kafka-venv/.done
 
-$(TOOLS)/kafka-venv/.done: local/kafka/requirements.txt
+$(TOOLS)/kafka-venv/.done: local/demos/requirements.txt
 	@echo "== installing noida-db and DuckDB into $(@D) (pinned, hashes checked)"
 	@$(call python_packages)
 

@@ -1,7 +1,7 @@
 //! Echoes one event so many times and prints the CPU time of one echo, in nanoseconds:
-//! `grip-bench EVENT.json TIMES`. The peers in `peers/` do the same work and print the same.
+//! `postern-grip-bench EVENT.json TIMES`. The peers in `peers/` do the same work and print the same.
 //!
-//! `grip-bench linear` prints what a body costs whatever is in it, and what each of 10, 100, 1,000 and 10,000
+//! `postern-grip-bench linear` prints what a body costs whatever is in it, and what each of 10, 100, 1,000 and 10,000
 //! messages of 100 bytes adds to that (it should be the same): for the codec alone, decoded and encoded again,
 //! for a `WebSocket`, request in and response out, and for all of it, event in and answer out.
 
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (file, times) = match (arguments.next(), arguments.next()) {
         (Some(file), Some(times)) => (file, times),
         (Some(word), None) if word == "linear" => return linear(),
-        _ => return Err("grip-bench EVENT.json TIMES, or grip-bench linear".into()),
+        _ => return Err("postern-grip-bench EVENT.json TIMES, or postern-grip-bench linear".into()),
     };
     let (event, times) = (std::fs::read_to_string(file)?, times.parse::<u64>()?);
     for _ in 0..times.div_ceil(10) {

@@ -2,7 +2,7 @@
 receives the event over HTTP, parses it, converts it, and answers; in the place of S3 something takes the bytes. CPU time
 of the process, all candidates in turn in every round, medians. First it is seen that all of them write the same records.
 
-    cargo build --release -p postern-bench-kafka
+    cargo build --release -p postern-kafka-bench
     python3 benches/kafka/bench.py [--rounds 15] [--python PYTHON_WITH_ORJSON] [--binary FILE]
 """
 
@@ -122,7 +122,7 @@ def main():
         "--binary",
         type=Path,
         default=Path(os.environ.get("CARGO_TARGET_DIR", HERE / "../../target"))
-        / "release/postern-bench-kafka",
+        / "release/postern-kafka-bench",
     )
     options = options.parse_args()
     orjson = [options.python, "-c", "import orjson"]

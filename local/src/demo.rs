@@ -2,25 +2,27 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use postern_local::{Cloud, CloudOptions, Deployment, Error, Follow, Outputs, Process, Project, Steps, say};
+use postern_local::{
+    Deployment, Emulator, EmulatorOptions, Error, Executions, Outputs, Process, Project, Steps, say,
+};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::watch::watch;
-use crate::{SEED_INPUT, SEED_OUTPUT};
+use crate::{SAMPLE_INPUT, SAMPLE_OUTPUT};
 
 /// The whole way, once: from nothing to an output, and back to nothing.
 pub(crate) async fn demo() -> Result<bool, Error> {
     let project = Project::here()?;
     let folder = project.fresh_folder("demo")?;
     say("Postern: a Step Functions job runs in a private network and comes back\n");
-    let mut running = Running::start(&project, &folder, CloudOptions::default()).await?;
-    say(format_args!("\nexecution of {} with {SEED_INPUT}", running.outputs.state_machine()));
+    let mut running = Running::start(&project, &folder, EmulatorOptions::default()).await?;
+    say(format_args!("\nexecution of {} with {SAMPLE_INPUT}", running.outputs.state_machine()));
     let log = running.worker_log.clone();
-    let follow = Follow::new(&running.cloud.sdk_config().await);
-    let finished = watch(&follow, running.outputs.state_machine(), SEED_INPUT, Some(&log)).await?;
+    let follow = Executions::new(&running.cloud.sdk_config().await);
+    let finished = watch(&follow, running.outputs.state_machine(), SAMPLE_INPUT, Some(&log)).await?;
     let value = |json: &str| serde_json::from_str::<Value>(json).ok();
-    let as_expected = finished.output.as_deref().and_then(value) == value(SEED_OUTPUT);
+    let as_expected = finished.output.as_deref().and_then(value) == value(SAMPLE_OUTPUT);
     say("\nwhat ran where");
     for (what, place) in running.places() {
         say(format_args!("  {what:<18} {place}"));
@@ -34,7 +36,7 @@ pub(crate) async fn demo() -> Result<bool, Error> {
         say("`make up` leaves it running to play with.");
     } else {
         let logs = folder.display();
-        say(format_args!("\nFAILED: the output should be {SEED_OUTPUT}\n  the logs are in {logs}"));
+        say(format_args!("\nFAILED: the output should be {SAMPLE_OUTPUT}\n  the logs are in {logs}"));
     }
     Ok(as_expected)
 }
@@ -43,7 +45,7 @@ pub(crate) async fn demo() -> Result<bool, Error> {
 pub(crate) struct Running {
     // Fields end in this order: the worker says goodbye to a broker that is still there.
     pub(crate) worker: Process,
-    pub(crate) cloud: Cloud,
+    pub(crate) cloud: Emulator,
     pub(crate) outputs: Outputs,
     pub(crate) worker_log: std::path::PathBuf,
     project: Project,
@@ -54,12 +56,12 @@ impl Running {
     pub(crate) async fn start(
         project: &Project,
         folder: &Path,
-        options: CloudOptions,
+        options: EmulatorOptions,
     ) -> Result<Self, Error> {
         let steps = Steps::new();
         steps.step("starting the emulator: ministack, with IAM and IoT policies enforced");
         let stays = options.stays;
-        let cloud = Cloud::start(project, folder, options).await?;
+        let cloud = Emulator::start(project, folder, options).await?;
         steps.step(format_args!(
             "it listens on {}; deploying template.yml as the stack postern",
             cloud.endpoint()
@@ -79,13 +81,13 @@ impl Running {
         let worker = Process::start("the worker", &mut worker, &worker_log)?;
         let mut running = Self { worker, cloud, outputs, worker_log, project: project.clone() };
         let ready = "the worker to subscribe";
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !running.worker.said().contains(r#""message":"subscribed""#) {
             if running.worker.ended().is_some() {
                 return Err(running.worker.failure());
             }
             if Instant::now() > end {
-                return Err(Error::Patience(PATIENCE, ready.into()));
+                return Err(Error::TimedOut(TIMEOUT, ready.into()));
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -115,4 +117,4 @@ impl Running {
 }
 
 /// How long each step may take.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);

@@ -1,17 +1,19 @@
 //! The local stack: what `make demo` and the end-to-end tests run on. It starts the emulator
-//! ([ministack](https://pypi.org/project/ministack/) with the mends of `local/ministack`), deploys
+//! ([ministack](https://pypi.org/project/ministack/) with the mends of `local/emulator`), deploys
 //! `template.yml` into it, gives a worker its certificate, starts it, and follows executions. Everything
 //! listens on loopback, on ports that were free, and ends with its owner.
 
-mod cloud;
-mod follow;
+mod emulator;
+mod executions;
 mod mapping;
 mod process;
 mod project;
 mod terminal;
 
-pub use cloud::{Cloud, CloudOptions, DEFAULT_MACHINE, Deployment, Outputs, WorkerFiles, sdk_config};
-pub use follow::{Finished, Follow};
+pub use emulator::{
+    DEFAULT_MACHINE, Deployment, Emulator, EmulatorOptions, Outputs, WorkerFiles, sdk_config,
+};
+pub use executions::{Executions, Finished};
 pub use mapping::{Destination, DestinationConfig, EventSourceMapping, KafkaConfig};
 pub use process::Process;
 pub use project::Project;
@@ -38,7 +40,7 @@ pub enum Error {
     Aws(String),
     /// Something that did not come true in time.
     #[error("waited {0:?} for {1}")]
-    Patience(std::time::Duration, String),
+    TimedOut(std::time::Duration, String),
 }
 
 impl<E> From<aws_sdk_sfn::error::SdkError<E>> for Error

@@ -1,7 +1,7 @@
 //! `postern-local`: the demo, and the local stack to try things on. `make` is how people call it.
 
+mod commands;
 mod demo;
-mod stay;
 mod watch;
 
 use std::process::ExitCode;
@@ -23,22 +23,22 @@ enum Command {
     /// Start everything and leave it running.
     Up,
     /// Start an execution on what `up` started, or in the cloud, and follow it.
-    Run(stay::Run),
+    Run(commands::Run),
     /// Stop what `up` started.
     Down,
 }
 
 /// The input of the AWS sample.
-const SEED_INPUT: &str = r#"{"a":15,"b":42}"#;
+const SAMPLE_INPUT: &str = r#"{"a":15,"b":42}"#;
 /// What it comes back as.
-const SEED_OUTPUT: &str = r#"{"a":15,"b":42,"lambdaOutput":{"result":57}}"#;
+const SAMPLE_OUTPUT: &str = r#"{"a":15,"b":42,"lambdaOutput":{"result":57}}"#;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     verdict(match CommandLine::parse().command {
         Command::Demo => demo::demo().await,
-        Command::Up => stay::up().await,
+        Command::Up => commands::up().await,
         Command::Run(run) => run.run().await,
-        Command::Down => stay::down(),
+        Command::Down => commands::down(),
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_sfn::types::{HistoryEvent, HistoryEventType};
 use jiff::Timestamp;
-use postern_local::{Error, Finished, Follow, say};
+use postern_local::{Error, Executions, Finished, say};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -13,24 +13,24 @@ use tokio::time::{Instant, sleep};
 /// Starts an execution and shows each step as it happens, with the time since the start: states as they are
 /// entered and left, and where there is a worker's log, what the worker says of it.
 pub(crate) async fn watch(
-    follow: &Follow,
+    follow: &Executions,
     state_machine: &str,
     input: &str,
     worker_log: Option<&Path>,
 ) -> Result<Finished, Error> {
     // A person may take a while.
-    const PATIENCE: Duration = Duration::from_hours(24);
+    const TIMEOUT: Duration = Duration::from_hours(24);
     let log = || worker_log.map(|log| std::fs::read_to_string(log).unwrap_or_default()).unwrap_or_default();
     let mut seen_lines = log().lines().count();
     let mut seen_events = 0;
     let execution = follow.start(state_machine, input).await?;
     let begun = Timestamp::now();
     let mut start = None;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let finished = match follow.end(&execution, Duration::ZERO).await {
             Ok(finished) => Some(finished),
-            Err(Error::Patience(..)) if Instant::now() < end => None,
+            Err(Error::TimedOut(..)) if Instant::now() < end => None,
             Err(error) => return Err(error),
         };
         let events = follow.history(&execution).await?;

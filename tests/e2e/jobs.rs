@@ -4,7 +4,7 @@ use aws_sdk_sfn::types::HistoryEventType;
 use postern_local::{Deployment, Finished};
 use serde_json::{Value, json};
 
-use crate::stack::{MACHINE, PATIENCE, Stack, held, said, said_times};
+use crate::stack::{MACHINE, Stack, TIMEOUT, held, said, said_times};
 
 fn succeeded(output: &Value) -> Finished {
     Finished { status: "SUCCEEDED".into(), output: Some(output.to_string()), error: None, cause: None }
@@ -40,7 +40,7 @@ async fn a_handlers_failure_arrives_as_a_caught_error_with_its_name_and_cause() 
 /// The Fail state that an execution ended in.
 async fn failed_in(stack: &Stack, execution: &str) -> String {
     let fail = HistoryEventType::FailStateEntered;
-    let events = stack.executions.happened(execution, &fail, 1, PATIENCE).await.unwrap();
+    let events = stack.executions.happened(execution, &fail, 1, TIMEOUT).await.unwrap();
     events[0].state_entered_event_details().unwrap().name().to_owned()
 }
 
@@ -66,7 +66,7 @@ async fn a_killed_workers_job_times_out_and_is_given_out_again_under_a_new_token
     said(worker_with(&mut stack, id), r#""message":"job received""#).await;
     worker_with(&mut stack, id).kill();
     let timed_out = HistoryEventType::TaskTimedOut;
-    let events = stack.executions.happened(&execution, &timed_out, 1, PATIENCE).await.unwrap();
+    let events = stack.executions.happened(&execution, &timed_out, 1, TIMEOUT).await.unwrap();
     assert_eq!(events[0].task_timed_out_event_details().unwrap().error(), Some("States.HeartbeatTimeout"));
     let tokens = stack.tokens(&execution, 2).await;
     assert_ne!(tokens[0], tokens[1]);
@@ -173,7 +173,7 @@ async fn a_job_that_is_dispatched_while_the_worker_is_down_runs_when_it_comes_up
     assert!(status.success(), "a SIGTERM is a clean stop: {status}");
     let execution = stack.execute(r#"{"a":15,"b":42}"#).await;
     let submitted = HistoryEventType::TaskSubmitted;
-    stack.executions.happened(&execution, &submitted, 1, PATIENCE).await.unwrap();
+    stack.executions.happened(&execution, &submitted, 1, TIMEOUT).await.unwrap();
     stack.worker().await;
     assert_eq!(value(stack.end(&execution).await)["lambdaOutput"]["result"], 57);
 }

@@ -7,7 +7,7 @@ use aws_sdk_sfn::types::HistoryEventType;
 use postern_local::{Deployment, Finished, Outputs};
 use serde_json::{Value, json};
 
-use crate::stack::{PATIENCE, Stack, said};
+use crate::stack::{Stack, TIMEOUT, said};
 use crate::variants::{Runs, deaf, reachable};
 
 const TEMPLATE: &str = "template.yml";
@@ -232,7 +232,7 @@ async fn run_samples(stack: &Stack, runs: &mut Runs) {
 /// The links that a waiting approval has made.
 async fn links(runs: &Runs, execution: &str) -> Value {
     let submitted = HistoryEventType::TaskSubmitted;
-    let events = runs.executions.happened(execution, &submitted, 1, PATIENCE).await.unwrap();
+    let events = runs.executions.happened(execution, &submitted, 1, TIMEOUT).await.unwrap();
     let output = events[0].task_submitted_event_details().unwrap().output().unwrap();
     serde_json::from_str::<Value>(output).unwrap()["Payload"].clone()
 }

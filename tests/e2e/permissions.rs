@@ -2,7 +2,7 @@
 
 use postern_local::{Deployment, Process};
 
-use crate::stack::{MACHINE, PATIENCE, Stack, said};
+use crate::stack::{MACHINE, Stack, TIMEOUT, said};
 
 const TEMPLATE: &str = "template.yml";
 
@@ -69,7 +69,7 @@ async fn without_the_state_machines_permission_the_first_task_fails_at_once() {
 
 /// Waits until a program has ended by itself.
 async fn ended(process: &mut Process) -> std::process::ExitStatus {
-    let end = tokio::time::Instant::now() + PATIENCE;
+    let end = tokio::time::Instant::now() + TIMEOUT;
     loop {
         if let Some(status) = process.ended() {
             return status;

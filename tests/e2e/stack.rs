@@ -6,22 +6,22 @@ use std::time::Duration;
 use aws_sdk_iotdataplane::primitives::Blob;
 use aws_sdk_sfn::types::HistoryEventType;
 use postern_local::{
-    Cloud, CloudOptions, Deployment, Finished, Follow, Outputs, Process, Project, WorkerFiles,
+    Deployment, Emulator, EmulatorOptions, Executions, Finished, Outputs, Process, Project, WorkerFiles,
 };
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take: far more than it does, so that no test depends on it.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A cloud with one stack, and a worker's identity.
 pub(crate) struct Stack {
     // The worker first: it says goodbye to a broker that is still there.
     workers: Vec<Process>,
-    pub(crate) cloud: Cloud,
+    pub(crate) cloud: Emulator,
     pub(crate) outputs: Outputs,
     pub(crate) files: WorkerFiles,
-    pub(crate) executions: Follow,
+    pub(crate) executions: Executions,
     pub(crate) project: Project,
     pub(crate) folder: PathBuf,
 }
@@ -52,11 +52,11 @@ impl Stack {
         let _ = std::fs::remove_dir_all(&folder);
         let mut environment = vec![("POSTERN_ASYNC_RETRY_SECONDS", "0.1,0.1")];
         environment.extend(more);
-        let options = CloudOptions { environment, ..CloudOptions::default() };
-        let cloud = Cloud::start(&project, &folder, options).await.unwrap();
+        let options = EmulatorOptions { environment, ..EmulatorOptions::default() };
+        let cloud = Emulator::start(&project, &folder, options).await.unwrap();
         let outputs = cloud.deploy(&deployment).await.unwrap();
         let files = cloud.enroll(&outputs, None).await.unwrap();
-        let executions = Follow::new(&cloud.sdk_config().await);
+        let executions = Executions::new(&cloud.sdk_config().await);
         Self { workers: Vec::new(), cloud, outputs, files, executions, project, folder }
     }
 
@@ -91,13 +91,13 @@ impl Stack {
 
     /// Waits for an execution's end.
     pub(crate) async fn end(&self, execution: &str) -> Finished {
-        self.executions.end(execution, PATIENCE).await.unwrap()
+        self.executions.end(execution, TIMEOUT).await.unwrap()
     }
 
     /// The task tokens that an execution has sent out so far, waiting until there are `count`.
     pub(crate) async fn tokens(&self, execution: &str, count: usize) -> Vec<String> {
         let scheduled = HistoryEventType::TaskScheduled;
-        let events = self.executions.happened(execution, &scheduled, count, PATIENCE).await.unwrap();
+        let events = self.executions.happened(execution, &scheduled, count, TIMEOUT).await.unwrap();
         let parameters =
             events.iter().map(|event| event.task_scheduled_event_details().unwrap().parameters());
         parameters
@@ -117,7 +117,7 @@ impl Stack {
     /// Waits for the next dead letter.
     pub(crate) async fn dead_letter(&self) -> Value {
         let sqs = aws_sdk_sqs::Client::new(&self.cloud.sdk_config().await);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while Instant::now() < end {
             let queue = self.outputs.get("DeadLetterQueueUrl");
             let received = sqs.receive_message().queue_url(queue).wait_time_seconds(2).send().await.unwrap();
@@ -144,7 +144,7 @@ impl Stack {
 
     /// Waits until the functions' logs hold `text` at least `count` times.
     pub(crate) async fn logged(&self, text: &str, count: usize) -> String {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let logs = self.cloud.logs(&self.outputs).await.unwrap();
             if logs.matches(text).count() >= count {
@@ -162,7 +162,7 @@ pub(crate) async fn said(process: &Process, text: &str) {
 
 /// Waits until a program has said `text` so many times.
 pub(crate) async fn said_times(process: &Process, text: &str, count: usize) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while process.said().matches(text).count() < count {
         assert!(Instant::now() < end, "{text:?} is not {count} times in:\n{}", process.said());
         sleep(Duration::from_millis(20)).await;

@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 
 use aws_sdk_sfn::Client;
 use aws_sdk_sfn::types::HistoryEvent;
-use postern_local::{Finished, Follow};
+use postern_local::{Executions, Finished};
 use serde_json::{Map, Value, json};
 
-use crate::stack::PATIENCE;
+use crate::stack::TIMEOUT;
 
 /// One stack's executions, with what they have reached.
 pub(crate) struct Runs {
     pub(crate) client: Client,
-    pub(crate) executions: Follow,
+    pub(crate) executions: Executions,
     pub(crate) reached: BTreeSet<String>,
 }
 
 impl Runs {
     pub(crate) fn new(config: &aws_config::SdkConfig) -> Self {
-        Self { client: Client::new(config), executions: Follow::new(config), reached: BTreeSet::new() }
+        Self { client: Client::new(config), executions: Executions::new(config), reached: BTreeSet::new() }
     }
 
     pub(crate) async fn definition(&self, arn: &str) -> Value {
@@ -34,7 +34,7 @@ impl Runs {
 
     /// Waits for an execution's end and notes what it has reached.
     pub(crate) async fn end(&mut self, machine: &str, arn: &str, execution: &str) -> Finished {
-        let finished = self.executions.end(execution, PATIENCE).await.unwrap();
+        let finished = self.executions.end(execution, TIMEOUT).await.unwrap();
         let definition = self.definition(arn).await;
         for execution in [execution.to_owned()].into_iter().chain(self.children(execution).await) {
             let events = self.executions.history(&execution).await.unwrap();

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::stack::{PATIENCE, said, said_times};
+use crate::stack::{TIMEOUT, said, said_times};
 
 /// A folder with a CA and certificates, and a port for a broker.
 struct Site {
@@ -87,7 +87,7 @@ impl Site {
         let mut command = Command::new(program);
         command.arg("-c").arg(self.path("mosquitto.conf"));
         let broker = Process::start("mosquitto", &mut command, &self.path("mosquitto.log")).unwrap();
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(Instant::now() < end, "mosquitto does not listen:\n{}", broker.said());
             sleep(Duration::from_millis(20)).await;
@@ -166,7 +166,7 @@ impl CloudSide {
     }
 
     async fn answer(&mut self) -> Value {
-        timeout(PATIENCE, self.answers.recv()).await.expect("no answer came").unwrap()
+        timeout(TIMEOUT, self.answers.recv()).await.expect("no answer came").unwrap()
     }
 }
 
@@ -289,7 +289,7 @@ async fn a_sigterm_lets_a_running_job_end() {
     cloud.send(json!({"Input": {"until": until}, "TaskToken": "T1", "Kind": "hold"})).await;
     said(&worker, r#""message":"job received""#).await;
     let stopping = tokio::task::spawn_blocking(move || (worker.stop(), worker));
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !fs::read_to_string(site.path("worker.log")).unwrap().contains("stopping") {
         assert!(Instant::now() < end);
         sleep(Duration::from_millis(20)).await;

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::front;
+use crate::http;
 use crate::runtime_api::{RuntimeApi, work};
 use crate::server::Server;
 
@@ -58,7 +58,7 @@ impl Function {
             Program { bootstrap: bootstrap.to_owned(), variables: variables.iter().map(owned).collect() };
         let (events, queue) = mpsc::unbounded_channel();
         let (events, queue) = (Events(events), Arc::new(tokio::sync::Mutex::new(queue)));
-        let (front, empty_posts) = front::open(events.clone()).await?;
+        let (front, empty_posts) = http::open(events.clone()).await?;
         let (processes, killed) = (Processes::default(), watch::Sender::new(()));
         let mut places = JoinSet::new();
         for _ in 0..instances {

@@ -5,13 +5,13 @@
 //! which makes an event of every HTTP request. Everything listens on loopback, on ports that were free, and ends
 //! when it is dropped.
 
-mod front;
 mod function;
+mod function_url;
+mod http;
 mod runtime_api;
 mod server;
 #[cfg(test)]
 mod testing;
-mod url;
 
 pub use function::{Function, FunctionError};
 pub use server::{Server, serve};

@@ -1,0 +1,231 @@
+//! `make demo-kafka`: a customer file goes through a broker, the poller and the function into a bucket, and is read
+//! back: every record once. The function, its role and its bucket are those of `template.yml`, in the emulated cloud,
+//! and the poller does what the template's event source mapping says.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::Parser;
+use postern_demos::kafka::broker::{self, Broker, Produced, create_topic, produce};
+use postern_demos::kafka::customers::{COLUMNS, Customer, customers};
+use postern_demos::kafka::reader::Reading;
+use postern_kafka_poller::event::Origin;
+use postern_kafka_poller::source::committed;
+use postern_local::{
+    Deployment, Emulator, EmulatorOptions, EventSourceMapping, Outputs, Process, Project, Steps, say, verdict,
+};
+
+const TOPIC: &str = "customer";
+const PARTITIONS: i32 = 3;
+/// A cluster of another account, by the shape of its ARN, and the managed VPC connection to it. Neither is asked for
+/// anything: the broker on this machine takes their place.
+const CLUSTER: &str =
+    "arn:aws:kafka:us-east-1:111111111111:cluster/producer-cluster/00000000-0000-4000-8000-000000000000-1";
+const CONNECTION: &str = "arn:aws:kafka:us-east-1:123456789012:vpc-connection/111111111111/producer-cluster/00000000-0000-4000-8000-000000000000-2";
+/// How long the broker and the poller may take.
+const TIMEOUT: Duration = Duration::from_mins(3);
+
+#[derive(Debug, Parser)]
+#[command(about = "A Kafka topic becomes CSV objects in S3, every record once: on this machine.")]
+struct Options {
+    /// Customers in the file.
+    #[arg(long, default_value_t = 10_000)]
+    records: usize,
+    /// The file's seed.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    verdict(demo(&Options::parse()).await)
+}
+
+async fn demo(options: &Options) -> Result<bool, Failure> {
+    let project = Project::here()?;
+    let folder = project.fresh_folder("demo-kafka")?;
+    say("Postern: a Kafka topic of another account becomes CSV objects in S3, every record once\n");
+    let steps = Steps::new();
+
+    steps.step("starting the emulator: ministack, with IAM policies enforced");
+    let cloud = Emulator::start(&project, &folder, EmulatorOptions::default()).await?;
+    steps.step(format_args!("it listens on {}; deploying template.yml with Kafka", cloud.endpoint()));
+    let deployment = Deployment::new("postern")
+        .parameter("MskClusterArn", CLUSTER)
+        .parameter("MskSourceArn", CONNECTION)
+        .parameter("CsvRecordFormat", "json")
+        .parameter("CsvColumns", &COLUMNS.join(","));
+    let outputs = cloud.deploy(&deployment).await?;
+    let mappings = cloud.mappings(outputs.get("MskToS3FunctionName")).await?;
+    let mapping = mappings.first().ok_or("the stack has no event source mapping")?;
+
+    let broker = broker::program(&project.file(".postern/kafka-venv"))?;
+    let broker = Broker::start(&broker, &folder.join("broker")).await?;
+    tokio::time::timeout(TIMEOUT, async {
+        while create_topic(&broker.address, TOPIC, PARTITIONS).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await?;
+    steps.step(format_args!("broker noida-db at {}: topic {TOPIC}, {PARTITIONS} partitions", broker.address));
+    let file: Vec<Customer> = customers(options.seed).take(options.records).collect();
+    fill(&broker.address, &file)?;
+    steps.step(format_args!(
+        "{} customers produced, as JSON: quotes, commas, accents, line breaks",
+        file.len()
+    ));
+
+    let stack = Stack { project, folder, cloud, outputs, broker };
+    let group = &mapping.kafka.consumer_group_id;
+    steps.step(format_args!(
+        "the poller does as the template's event source mapping says: {} records a batch, group {group}",
+        mapping.batch_size
+    ));
+    let once = stack.deliver(mapping, group, &file, &steps).await?;
+    let (key, text) = stack.an_object().await?;
+    say(format_args!("\ns3://{}/\n  {key}", stack.outputs.get("CsvBucketName")));
+    for line in text.lines().take(3) {
+        say(format_args!("    {line}"));
+    }
+    say("");
+    steps.step("all of it once more, in other batches: another group begins at the topic's start");
+    let smaller = EventSourceMapping { batch_size: 700, ..mapping.clone() };
+    let twice = stack.deliver(&smaller, "once-more", &file, &steps).await?;
+
+    let dead = stack.dead_letters().await?;
+    if !(once && twice && dead == 0) {
+        let logs = stack.folder.display();
+        say(format_args!("\nFAILED: not every record is read once ({dead} dead letters)\n  see {logs}"));
+        return Ok(false);
+    }
+    drop(stack);
+    say(format_args!(
+        "\nOK: every one of the {} customers is read once, field by field, though each was delivered twice. \
+         Everything is stopped.",
+        file.len()
+    ));
+    Ok(true)
+}
+
+/// Puts the file into the topic, a partition after the other.
+fn fill(broker: &str, file: &[Customer]) -> Result<(), Failure> {
+    let values: Vec<String> = file.iter().map(Customer::json).collect();
+    let partition = |number: usize| i32::try_from(number).unwrap_or_default() % PARTITIONS;
+    let records = file.iter().zip(&values).enumerate().map(|(number, (customer, json))| Produced {
+        partition: Some(partition(number)),
+        key: customer.id(),
+        value: Some(json.as_bytes()),
+    });
+    Ok(produce(broker, TOPIC, records)?)
+}
+
+/// All that runs; ends with it.
+struct Stack {
+    project: Project,
+    folder: PathBuf,
+    cloud: Emulator,
+    outputs: Outputs,
+    broker: Broker,
+}
+
+impl Stack {
+    /// Polls until the group has all of the file; whether the bucket then holds every record once.
+    async fn deliver(
+        &self,
+        mapping: &EventSourceMapping,
+        group: &str,
+        file: &[Customer],
+        steps: &Steps,
+    ) -> Result<bool, Failure> {
+        let mut poller = self.poller(mapping, group)?;
+        self.progress(group, file.len(), &mut poller, steps).await?;
+        poller.stop();
+        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+        let reading = Reading::of(&s3, self.outputs.get("CsvBucketName"), "").await?;
+        steps.step(format_args!(
+            "{} objects, {} rows; read by partition and offset: {} records",
+            reading.objects,
+            reading.rows,
+            reading.records.len()
+        ));
+        let mut read: Vec<Vec<String>> = reading.records.into_values().collect();
+        let mut written: Vec<Vec<String>> = file.iter().map(|customer| customer.0.to_vec()).collect();
+        read.sort_unstable();
+        written.sort_unstable();
+        Ok(read == written && reading.contradictions == 0)
+    }
+
+    fn poller(&self, mapping: &EventSourceMapping, group: &str) -> Result<Process, Failure> {
+        let mut poller = Command::new(self.project.program("postern-kafka-poller"));
+        poller
+            .envs(self.cloud.environment())
+            .args(["--bootstrap-servers", &self.broker.address, "--topic", &mapping.topics.concat()])
+            .args(["--event-source-arn", &mapping.event_source_arn])
+            .args(["--consumer-group-id", group, "--function", self.outputs.get("MskToS3FunctionName")])
+            .args(["--batch-size", &mapping.batch_size.to_string()])
+            .args(["--batching-window-ms", &(mapping.maximum_batching_window_in_seconds * 1_000).to_string()])
+            .args(["--maximum-retry-attempts", &mapping.maximum_retry_attempts.to_string()])
+            .args(["--on-failure", &format!("s3://{}", self.outputs.get("MskDeadLetterBucketName"))])
+            .args(["--uuid", self.outputs.get("MskToS3SourceId")]);
+        if mapping.bisect_batch_on_function_error {
+            poller.arg("--bisect-batch-on-function-error");
+        }
+        if mapping.function_response_types.is_empty() {
+            poller.arg("--no-report-batch-item-failures");
+        }
+        Ok(Process::start("the poller", &mut poller, &self.folder.join(format!("poller-{group}.log")))?)
+    }
+
+    /// Shows what the group has committed until it is all.
+    async fn progress(
+        &self,
+        group: &str,
+        records: usize,
+        poller: &mut Process,
+        steps: &Steps,
+    ) -> Result<(), Failure> {
+        let origin = Origin::new(TOPIC, &self.broker.address);
+        let records = i64::try_from(records)?;
+        let wait = async {
+            let mut shown = -1;
+            loop {
+                let (origin, group) = (origin.clone(), group.to_owned());
+                let asked = tokio::task::spawn_blocking(move || committed(&origin, &group, PARTITIONS));
+                let done: i64 = asked.await??.values().sum();
+                if done > shown {
+                    steps.step(format_args!("{done:>7} of {records} records written and committed"));
+                    shown = done;
+                }
+                if done >= records {
+                    return Ok(());
+                }
+                if poller.ended().is_some() {
+                    return Err(poller.failure().into());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, wait).await?
+    }
+
+    /// One of the objects: its key and text.
+    async fn an_object(&self) -> Result<(String, String), Failure> {
+        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+        let bucket = self.outputs.get("CsvBucketName");
+        let list = s3.list_objects_v2().bucket(bucket).max_keys(1).send().await?;
+        let key = list.contents().first().and_then(|object| object.key()).ok_or("the bucket is empty")?;
+        let object = s3.get_object().bucket(bucket).key(key).send().await?;
+        let text = String::from_utf8(object.body.collect().await?.to_vec())?;
+        Ok((key.to_owned(), text))
+    }
+
+    /// Batches that the poller gave up.
+    async fn dead_letters(&self) -> Result<usize, Failure> {
+        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+        let bucket = self.outputs.get("MskDeadLetterBucketName");
+        Ok(s3.list_objects_v2().bucket(bucket).send().await?.contents().len())
+    }
+}

@@ -1,0 +1,173 @@
+//! Polls a topic and invokes a function, until it is told to stop.
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use clap::Parser;
+use postern_kafka_poller::dead_letters::{Bucket, Letters};
+use postern_kafka_poller::event::Origin;
+use postern_kafka_poller::invoke::{Caller, Lambda};
+use postern_kafka_poller::mapping::{Mapping, Policy};
+use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Lambda's own bound on retries of a mapping that has an on-failure destination and no bound of its own.
+const RETRIES: u32 = 10;
+
+/// A Kafka event source mapping: its options say what its properties say in `CloudFormation`.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The broker, host:port.
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", default_value = "127.0.0.1:9092")]
+    bootstrap_servers: String,
+    /// The MSK cluster or connection that the broker stands for; without it events are a self-managed cluster's.
+    #[arg(long)]
+    event_source_arn: Option<String>,
+    /// The topic.
+    #[arg(long, default_value = "customer")]
+    topic: String,
+    /// The consumer group, in whose name offsets are committed.
+    #[arg(long, default_value = "msk-lambda-iam")]
+    consumer_group_id: String,
+    /// Lambda's endpoint.
+    #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "http://127.0.0.1:4566")]
+    endpoint: String,
+    /// Who invokes the function, as for every AWS client; without a key requests are not signed.
+    #[arg(long, env = "AWS_ACCESS_KEY_ID", hide_env_values = true, requires = "secret_access_key")]
+    access_key_id: Option<String>,
+    /// The key's secret.
+    #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
+    secret_access_key: Option<String>,
+    /// The session, of temporary credentials.
+    #[arg(long, env = "AWS_SESSION_TOKEN", hide_env_values = true)]
+    session_token: Option<String>,
+    /// The function's region.
+    #[arg(long, env = "AWS_DEFAULT_REGION", default_value = "us-east-1")]
+    region: String,
+    /// The function's name.
+    #[arg(long, default_value = "msk-to-s3")]
+    function: String,
+    /// Records in a batch, at most.
+    #[arg(long, default_value_t = 100)]
+    batch_size: usize,
+    /// Milliseconds that a batch waits for more records.
+    #[arg(long, default_value_t = 500)]
+    batching_window_ms: u64,
+    /// Retries of a failed batch; -1 is without end.
+    #[arg(long, default_value_t = 10, allow_hyphen_values = true)]
+    maximum_retry_attempts: i64,
+    /// Seconds after which a record is given up; -1 is never.
+    #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
+    maximum_record_age_in_seconds: i64,
+    /// Halve a batch that fails.
+    #[arg(long)]
+    bisect_batch_on_function_error: bool,
+    /// Do not read the function's answer for records that failed.
+    #[arg(long)]
+    no_report_batch_item_failures: bool,
+    /// Milliseconds before the first retry.
+    #[arg(long, default_value_t = 100)]
+    retry_pause_ms: u64,
+    /// Begin with new records where the group has no offset yet.
+    #[arg(long)]
+    latest: bool,
+    /// Where records go that are given up: <s3://bucket> or <s3://bucket/prefix>. S3's endpoint and credentials are the environment's.
+    #[arg(long, conflicts_with = "dead_letters")]
+    on_failure: Option<String>,
+    /// In the place of a bucket, a file: one JSON line a batch. It holds the records' content.
+    #[arg(long, default_value = "dead-letters.jsonl")]
+    dead_letters: PathBuf,
+    /// The mapping's id, for the names of objects at the on-failure destination.
+    #[arg(long, default_value = "00000000-0000-4000-8000-000000000000")]
+    uuid: String,
+}
+
+fn caller(options: &Options) -> Option<Caller> {
+    let (key, secret) = (options.access_key_id.as_ref()?, options.secret_access_key.as_ref()?);
+    let credentials = Credentials::new(key, secret, options.session_token.clone(), None, "environment");
+    Some(Caller { credentials, region: options.region.clone() })
+}
+
+// Said and not left to the default: a shell starts what it puts into the background with SIGINT ignored.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), postern_runtime::Error> {
+    postern_runtime::log::init();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        outcome = poll(Options::parse()) => outcome,
+        // What is not committed comes again, so nothing is to be saved.
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
+    let caller = caller(&options);
+    let (policy, letters) = (policy(&options), letters(&options).await?);
+    let origin = Origin {
+        topic: options.topic,
+        bootstrap_servers: options.bootstrap_servers,
+        arn: options.event_source_arn,
+    };
+    let limits = Limits {
+        records: options.batch_size.clamp(1, 10_000),
+        bytes: EVENT_BYTES,
+        window: Duration::from_millis(options.batching_window_ms),
+    };
+    let start = if options.latest { Start::Latest } else { Start::TrimHorizon };
+    let function = Lambda::new(&options.endpoint, &options.function, caller)?;
+    let mut source = Source::open(&origin, &options.consumer_group_id, start, limits)?;
+    let mut mapping = Mapping::new(origin, policy, &options.function, function, letters);
+    loop {
+        let mut batch = source.batch().await?;
+        let next = batch.next();
+        for record in batch.too_large.drain(..) {
+            mapping.too_large(record).await?;
+        }
+        let records = batch.records.len();
+        if records > 0 {
+            mapping.process(batch.records).await?;
+        }
+        source.commit(&next)?;
+        tracing::info!(records, counts = ?mapping.counts(), "batch committed");
+    }
+}
+
+fn policy(options: &Options) -> Policy {
+    let bounded = options.on_failure.as_ref().map(|_| RETRIES);
+    Policy {
+        retries: u32::try_from(options.maximum_retry_attempts).ok().or(bounded),
+        age: u64::try_from(options.maximum_record_age_in_seconds).ok().map(Duration::from_secs),
+        bisect: options.bisect_batch_on_function_error,
+        partial: !options.no_report_batch_item_failures,
+        pause: Duration::from_millis(options.retry_pause_ms),
+    }
+}
+
+async fn letters(options: &Options) -> Result<Letters, postern_runtime::Error> {
+    Ok(match &options.on_failure {
+        Some(url) => {
+            let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config().await);
+            Letters::S3(Bucket::open(s3, url, &options.uuid).await?)
+        }
+        None => Letters::File(OpenOptions::new().append(true).create(true).open(&options.dead_letters)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minus_one_is_without_end_unless_lambda_has_a_bound() {
+        let read = |options: &[&str]| policy(&Options::parse_from([&["kafka-poller"], options].concat()));
+        let forever = ["--maximum-retry-attempts", "-1", "--maximum-record-age-in-seconds", "-1"];
+        assert_eq!((read(&forever).retries, read(&forever).age), (None, None));
+        assert_eq!(read(&[&forever[..], &["--on-failure", "s3://b"]].concat()).retries, Some(10));
+        let bounded = read(&["--maximum-retry-attempts", "0", "--maximum-record-age-in-seconds", "60"]);
+        assert_eq!((bounded.retries, bounded.age), (Some(0), Some(Duration::from_mins(1))));
+        assert_eq!((read(&[]).retries, read(&[]).age), (Some(10), None));
+    }
+}

@@ -1,0 +1,384 @@
+//! What an event source mapping does with a batch: invoke, look at the answer, and not let go of a record before it
+//! is either done or in the dead-letter sink.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::dead_letters::{Condition, Destination, History, Letter};
+use crate::event::{Origin, Record};
+
+/// What came of an invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every record is done.
+    Done,
+    /// These are not, by partition's name and offset.
+    Partial(Vec<(String, i64)>),
+    /// The function failed; its error's type.
+    Failed(String),
+    /// The function could not be invoked: nothing is known of the batch, and it is not its fault.
+    Unreachable(String),
+}
+
+/// Invokes the function.
+pub trait Function {
+    /// Sends it an event.
+    fn invoke(&mut self, event: Vec<u8>) -> impl Future<Output = Outcome>;
+}
+
+/// What the mapping is set to, by the names that it has in CloudFormation.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// `MaximumRetryAttempts`; none is without end.
+    pub retries: Option<u32>,
+    /// `MaximumRecordAgeInSeconds`; none is without end.
+    pub age: Option<Duration>,
+    /// `BisectBatchOnFunctionError`.
+    pub bisect: bool,
+    /// `FunctionResponseTypes: [ReportBatchItemFailures]`.
+    pub partial: bool,
+    /// The pause before the first retry; each doubles it, up to a hundredfold.
+    pub pause: Duration,
+}
+
+/// How often what happened, for progress and tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Invocations.
+    pub invocations: u64,
+    /// Of them, function errors.
+    pub errors: u64,
+    /// Of them, ones without an answer.
+    pub unreachable: u64,
+    /// Of them, with some records not done.
+    pub partial: u64,
+    /// Batches that were halved.
+    pub halved: u64,
+    /// Records given up.
+    pub dead: u64,
+}
+
+/// A mapping of one topic to one function.
+#[derive(Debug)]
+pub struct Mapping<F, D> {
+    origin: Origin,
+    policy: Policy,
+    /// The function's name, for letters.
+    name: String,
+    function: F,
+    destination: D,
+    counts: Counts,
+}
+
+/// A batch or what is left of it, and how it fared so far.
+struct Work {
+    records: Vec<Record>,
+    retries: u32,
+    history: History,
+}
+
+impl<F: Function, D: Destination> Mapping<F, D> {
+    /// A mapping to the function of this name.
+    pub fn new(origin: Origin, policy: Policy, name: &str, function: F, destination: D) -> Self {
+        Self { origin, policy, name: name.to_owned(), function, destination, counts: Counts::default() }
+    }
+
+    /// How often what happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Sees to it that each record is done or at the destination for failures. Then, and not before, the batch may be
+    /// committed. What is left of a batch goes before what comes after it, so a partition's records stay in their
+    /// order.
+    pub async fn process(&mut self, batch: Vec<Record>) -> std::io::Result<()> {
+        let mut todo = vec![Work { records: batch, retries: 0, history: History::default() }];
+        let mut unreachable = 0;
+        while let Some(mut work) = todo.pop() {
+            self.give_up_old(&mut work).await?;
+            if work.records.is_empty() {
+                continue;
+            }
+            let event = self.origin.event(&work.records)?;
+            self.counts.invocations += 1;
+            let outcome = self.function.invoke(event).await;
+            if let Outcome::Unreachable(reason) = outcome {
+                tracing::warn!(reason, "the function could not be invoked");
+                self.counts.unreachable += 1;
+                unreachable += 1;
+                self.pause(unreachable).await;
+                todo.push(work);
+                continue;
+            }
+            unreachable = 0;
+            work.history.invocations += 1;
+            match outcome {
+                Outcome::Partial(items) if self.policy.partial => {
+                    self.counts.partial += 1;
+                    work.history.failed = false;
+                    self.keep_failed(&mut work.records, &items);
+                    self.retry(work, &mut todo).await?;
+                }
+                Outcome::Failed(reason) => {
+                    self.counts.errors += 1;
+                    work.history.failed = true;
+                    tracing::info!(
+                        reason,
+                        records = work.records.len(),
+                        retries = work.retries,
+                        "function error"
+                    );
+                    if self.policy.bisect && work.records.len() > 1 {
+                        self.halve(work, &mut todo).await;
+                    } else {
+                        self.retry(work, &mut todo).await?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up a record that fits into no event.
+    pub async fn too_large(&mut self, record: Record) -> std::io::Result<()> {
+        self.give_up(&[record], Condition::MaximumPayloadSizeExceeded, History::default()).await
+    }
+
+    /// Gives up what has become too old; what has no time never does.
+    async fn give_up_old(&mut self, work: &mut Work) -> std::io::Result<()> {
+        let Some(age) = self.policy.age else { return Ok(()) };
+        let oldest = Timestamp::now().as_millisecond() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let old: Vec<Record> =
+            work.records.extract_if(.., |record| (0..oldest).contains(&record.timestamp.0)).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.give_up(&old, Condition::RecordAgeExceeded, work.history).await
+    }
+
+    /// Leaves the named records; the whole batch, if a name is none of its records'.
+    fn keep_failed(&self, records: &mut Vec<Record>, items: &[(String, i64)]) {
+        let is = |record: &Record, (name, offset): &(String, i64)| {
+            record.offset == *offset && self.origin.name(record.partition) == *name
+        };
+        if items.iter().all(|item| records.iter().any(|record| is(record, item))) {
+            records.retain(|record| items.iter().any(|item| is(record, item)));
+        }
+    }
+
+    /// As Lambda does with streams: halving is no retry.
+    async fn halve(&mut self, work: Work, todo: &mut Vec<Work>) {
+        self.counts.halved += 1;
+        let Work { records: mut first, retries, history } = work;
+        let second = first.split_off(first.len() / 2);
+        todo.push(Work { records: second, retries, history });
+        todo.push(Work { records: first, retries, history });
+        self.pause(1).await;
+    }
+
+    async fn retry(&mut self, work: Work, todo: &mut Vec<Work>) -> std::io::Result<()> {
+        let retries = work.retries + 1;
+        if self.policy.retries.is_some_and(|most| retries > most) {
+            return self.give_up(&work.records, Condition::RetryAttemptsExhausted, work.history).await;
+        }
+        self.pause(retries).await;
+        todo.push(Work { retries, ..work });
+        Ok(())
+    }
+
+    async fn give_up(
+        &mut self,
+        records: &[Record],
+        condition: Condition,
+        history: History,
+    ) -> std::io::Result<()> {
+        tracing::warn!(records = records.len(), ?condition, "given up");
+        self.counts.dead += records.len() as u64;
+        let letter = Letter::new(&self.origin, &self.name, records, condition, history)?;
+        self.destination.keep(&letter).await
+    }
+
+    async fn pause(&self, time: u32) {
+        tokio::time::sleep(self.policy.pause * 2_u32.pow(time.saturating_sub(1).min(6))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::event::TimestampType;
+
+    /// Fails whole batches or single records, as the test's closure says; notes the batches' offsets.
+    struct Fake<A>(Vec<Vec<i64>>, A);
+
+    impl<A: FnMut(usize, &[i64]) -> Outcome> Function for Fake<A> {
+        async fn invoke(&mut self, event: Vec<u8>) -> Outcome {
+            let event: Value = serde_json::from_slice(&event).unwrap();
+            let records = event["records"]["t-0"].as_array().unwrap();
+            let offsets: Vec<i64> = records.iter().map(|record| record["offset"].as_i64().unwrap()).collect();
+            let outcome = (self.1)(self.0.len(), &offsets);
+            self.0.push(offsets);
+            outcome
+        }
+    }
+
+    impl Destination for Vec<Letter> {
+        async fn keep(&mut self, letter: &Letter) -> std::io::Result<()> {
+            self.push(letter.clone());
+            Ok(())
+        }
+    }
+
+    fn batch(offsets: std::ops::Range<i64>) -> Vec<Record> {
+        let timestamp = (9, TimestampType::CreateTime);
+        let record =
+            |offset| Record { partition: 0, offset, timestamp, key: None, value: None, headers: vec![] };
+        offsets.map(record).collect()
+    }
+
+    fn policy(retries: u32, bisect: bool) -> Policy {
+        Policy { retries: Some(retries), age: None, bisect, partial: true, pause: Duration::ZERO }
+    }
+
+    /// What the letters say: condition, invocations and offsets.
+    fn told(letters: &[Letter]) -> Vec<(String, u64, Vec<i64>)> {
+        let told = |letter: &Letter| {
+            let json = serde_json::to_value(letter).unwrap();
+            let context = &json["requestContext"];
+            let payload: Value = serde_json::from_str(&letter.payload).unwrap();
+            let records = payload["records"]["t-0"].as_array().unwrap();
+            (
+                context["condition"].as_str().unwrap().to_owned(),
+                context["approximateInvokeCount"].as_u64().unwrap(),
+                records.iter().map(|record| record["offset"].as_i64().unwrap()).collect(),
+            )
+        };
+        letters.iter().map(told).collect()
+    }
+
+    /// What the function was sent, and the letters.
+    async fn run_batch(
+        policy: Policy,
+        records: Vec<Record>,
+        answer: impl FnMut(usize, &[i64]) -> Outcome,
+    ) -> (Vec<Vec<i64>>, Vec<Letter>, Counts) {
+        let origin = Origin::new("t", "b");
+        let mut mapping = Mapping::new(origin, policy, "f", Fake(Vec::new(), answer), Vec::new());
+        mapping.process(records).await.unwrap();
+        (mapping.function.0, mapping.destination, mapping.counts)
+    }
+
+    /// What the function was sent, and the offsets that were given up.
+    async fn run(
+        policy: Policy,
+        records: i64,
+        answer: impl FnMut(usize, &[i64]) -> Outcome,
+    ) -> (Vec<Vec<i64>>, Vec<i64>, Counts) {
+        let (sent, letters, counts) = run_batch(policy, batch(0..records), answer).await;
+        (sent, told(&letters).into_iter().flat_map(|(_, _, offsets)| offsets).collect(), counts)
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed("E".into())
+    }
+
+    fn named(offsets: &[i64]) -> Outcome {
+        Outcome::Partial(offsets.iter().map(|offset| ("t-0".into(), *offset)).collect())
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_done_is_sent_once() {
+        let (sent, dead, counts) = run(policy(3, true), 4, |_, _| Outcome::Done).await;
+        assert_eq!((sent, dead), (vec![vec![0, 1, 2, 3]], vec![]));
+        assert_eq!(counts, Counts { invocations: 1, ..Counts::default() });
+    }
+
+    #[tokio::test]
+    async fn named_records_are_sent_again_alone_and_then_given_up() {
+        let poison = |_: usize, offsets: &[i64]| {
+            let bad: Vec<i64> = offsets.iter().copied().filter(|offset| [1, 3].contains(offset)).collect();
+            if bad.is_empty() { Outcome::Done } else { named(&bad) }
+        };
+        let (sent, dead, _) = run(policy(2, true), 5, poison).await;
+        assert_eq!(sent, [vec![0, 1, 2, 3, 4], vec![1, 3], vec![1, 3]]);
+        assert_eq!(dead, [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_names_a_stranger_is_for_the_whole_batch() {
+        let (sent, dead, _) =
+            run(policy(1, false), 2, |time, _| if time == 0 { named(&[1, 99]) } else { Outcome::Done }).await;
+        assert_eq!((sent, dead), (vec![vec![0, 1], vec![0, 1]], vec![]));
+    }
+
+    #[tokio::test]
+    async fn halving_finds_the_one_that_fails_and_keeps_the_order() {
+        let poison = |_: usize, offsets: &[i64]| if offsets.contains(&2) { failed() } else { Outcome::Done };
+        let (sent, dead, counts) = run(policy(1, true), 5, poison).await;
+        assert_eq!(dead, [2]);
+        let done: Vec<i64> = sent.iter().filter(|batch| !batch.contains(&2)).flatten().copied().collect();
+        assert_eq!(done, [0, 1, 3, 4]);
+        assert_eq!(sent.iter().filter(|batch| **batch == [2]).count(), 2, "one attempt and one retry");
+        assert!(counts.halved > 0);
+    }
+
+    #[tokio::test]
+    async fn retries_are_bounded_and_an_absent_function_is_no_retry() {
+        let (sent, dead, _) = run(policy(3, false), 2, |_, _| failed()).await;
+        assert_eq!((sent.len(), dead), (4, vec![0, 1]));
+        let away = |time: usize, _: &[i64]| {
+            if time < 20 { Outcome::Unreachable("refused".into()) } else { Outcome::Done }
+        };
+        let (sent, dead, counts) = run(policy(0, true), 2, away).await;
+        assert_eq!((sent.len(), dead, counts.unreachable), (21, vec![], 20));
+    }
+
+    #[tokio::test]
+    async fn without_the_response_type_an_answer_is_not_read() {
+        let policy = Policy { partial: false, ..policy(3, false) };
+        let (sent, dead, _) = run(policy, 2, |_, _| named(&[1])).await;
+        assert_eq!((sent.len(), dead), (1, vec![]));
+    }
+
+    #[tokio::test]
+    async fn an_old_record_is_given_up_before_it_is_sent_and_one_without_a_time_is_not() {
+        let policy = Policy { age: Some(Duration::from_hours(1)), ..policy(0, false) };
+        let mut records = batch(0..5);
+        records[1].timestamp.0 = Timestamp::now().as_millisecond();
+        records[3].timestamp.0 = -1;
+        let (sent, letters, counts) = run_batch(policy, records, |_, _| failed()).await;
+        assert_eq!(sent, [[1, 3]]);
+        let told = told(&letters);
+        assert_eq!(told[0], ("RecordAgeExceeded".into(), 0, vec![0, 2, 4]));
+        assert_eq!(told[1], ("RetryAttemptsExhausted".into(), 1, vec![1, 3]));
+        assert_eq!(counts.dead, 5);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_becomes_too_old_is_given_up_even_if_the_function_is_away() {
+        let policy = Policy {
+            age: Some(Duration::from_millis(1)),
+            pause: Duration::from_millis(2),
+            ..policy(0, false)
+        };
+        let mut records = batch(0..1);
+        records[0].timestamp.0 = Timestamp::now().as_millisecond();
+        let away = |_: usize, _: &[i64]| Outcome::Unreachable("refused".into());
+        let (_, letters, counts) = run_batch(policy, records, away).await;
+        assert_eq!(told(&letters), [("RecordAgeExceeded".to_owned(), 0, vec![0])]);
+        assert_eq!(counts.errors, 0);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_fits_into_no_event_is_told_as_such() {
+        let origin = Origin::new("t", "b");
+        let function = Fake(Vec::new(), |_: usize, _: &[i64]| Outcome::Done);
+        let mut mapping = Mapping::new(origin, policy(0, false), "f", function, Vec::new());
+        mapping.too_large(batch(7..8).remove(0)).await.unwrap();
+        assert_eq!(told(&mapping.destination), [("MaximumPayloadSizeExceeded".to_owned(), 0, vec![7])]);
+    }
+}

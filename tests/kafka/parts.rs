@@ -1,0 +1,140 @@
+//! What a run is made of: broker, bucket, function, poller.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Region};
+use postern_demos::kafka::broker::{Broker, create_topic, program};
+use postern_kafka_poller::event::Origin;
+use postern_kafka_poller::source::committed;
+use postern_lambda::Function;
+use postern_local::Project;
+use tokio::process::{Child, Command};
+
+pub(crate) const TOPIC: &str = "customer";
+pub(crate) const GROUP: &str = "msk-lambda-iam";
+pub(crate) const PARTITIONS: i32 = 3;
+pub(crate) const BUCKET: &str = "customers";
+
+/// How long a condition may take to come true, on a machine that has other work.
+const TIMEOUT: Duration = Duration::from_mins(10);
+
+/// What `make kafka-tools` installed.
+fn tools() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.postern/kafka-venv")
+}
+
+/// A Python that has `DuckDB`.
+pub(crate) fn python() -> PathBuf {
+    tools().join("bin/python")
+}
+
+/// A broker with the topic.
+pub(crate) struct Kafka {
+    pub(crate) origin: Origin,
+    _broker: Broker,
+}
+
+impl Kafka {
+    pub(crate) async fn start(folder: &Path) -> Self {
+        let broker = Broker::start(&program(&tools()).unwrap(), folder).await.unwrap();
+        create_topic(&broker.address, TOPIC, PARTITIONS).await.unwrap();
+        let origin = Origin::new(TOPIC, &broker.address);
+        Self { origin, _broker: broker }
+    }
+}
+
+/// Waits until a condition is true.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(TIMEOUT, wait).await.is_ok(), "never came true: {what}");
+}
+
+/// A client of the bucket, which it makes.
+pub(crate) async fn bucket(endpoint: &str) -> Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(endpoint)
+        .force_path_style(true)
+        .allow_no_auth()
+        .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    let s3 = Client::from_conf(config);
+    until("the bucket is made", || async { s3.create_bucket().bucket(BUCKET).send().await.is_ok() }).await;
+    s3
+}
+
+/// A release build of the function, if there is one.
+pub(crate) fn release_build() -> Option<PathBuf> {
+    std::env::var_os("POSTERN_MSK_TO_S3").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The function, writing to S3 at this endpoint with these settings.
+pub(crate) async fn lambda(s3: &str, settings: &[(&str, &str)]) -> Function {
+    let built = || Project::here().unwrap().program("msk-to-s3");
+    let bootstrap = release_build().unwrap_or_else(built);
+    assert!(bootstrap.exists(), "{} is not built: run `cargo build --workspace`", bootstrap.display());
+    let mut variables = vec![("AWS_LAMBDA_LOG_LEVEL", "OFF"), ("S3_BUCKET_NAME", BUCKET)];
+    variables.extend(aws(s3));
+    variables.extend(settings);
+    Function::start(&bootstrap, 1, &variables).await.unwrap()
+}
+
+/// Where AWS is, and somebody's key.
+fn aws(endpoint: &str) -> [(&str, &str); 4] {
+    [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ]
+}
+
+/// Starts the poller, with nothing of our environment.
+pub(crate) fn poller(origin: &Origin, lambda: &str, s3: &str, options: &[&str]) -> Child {
+    Command::new(Project::here().unwrap().program("postern-kafka-poller"))
+        .args(["--bootstrap-servers", &origin.bootstrap_servers])
+        .args(["--topic", TOPIC, "--consumer-group-id", GROUP, "--endpoint", lambda])
+        .args(["--batching-window-ms", "20", "--retry-pause-ms", "1"])
+        .args(options)
+        .env_clear()
+        .envs(aws(s3))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the group has committed all that was produced.
+pub(crate) async fn until_committed(origin: &Origin, produced: &BTreeMap<i32, i64>) {
+    until("everything is committed", || async {
+        let origin = origin.clone();
+        let offsets =
+            tokio::task::spawn_blocking(move || committed(&origin, GROUP, PARTITIONS)).await.unwrap();
+        offsets.is_ok_and(|offsets| offsets == *produced)
+    })
+    .await;
+}
+
+/// A record's place, by its number: partitions in turn.
+pub(crate) fn place(number: usize) -> (i32, i64) {
+    let partitions = usize::try_from(PARTITIONS).unwrap();
+    (i32::try_from(number % partitions).unwrap(), i64::try_from(number / partitions).unwrap())
+}
+
+/// What is committed when so many records are done, by partition.
+pub(crate) fn offsets(records: usize) -> BTreeMap<i32, i64> {
+    let nothing = (0..PARTITIONS).map(|partition| (partition, 0));
+    nothing.chain((0..records).map(place).map(|(partition, offset)| (partition, offset + 1))).collect()
+}
