@@ -169,6 +169,7 @@ def undocumented_errors(root: pathlib.Path) -> list[str]:
     names = {}
     for path in sorted(path for path in sources if path.stem != "tests"):
         text = re.sub(r"#\[cfg\(test\)\]\s*mod \w+ \{.*", "", path.read_text(), flags=re.DOTALL)
+        text = re.sub(r"^\s*//.*", "", text, flags=re.MULTILINE)
         for name in re.findall(r'"([A-Z][A-Za-z0-9]+\.[A-Z][A-Za-z]+)"', text):
             names.setdefault(name, path.relative_to(root))
     return [
