@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patching import mend
+from patches.patching import patch
 
-from mend_stepfunctions.faults import text
+from patches.stepfunctions.faults import text
 
 NOT_TRUNCATED = {"truncated": False}
 
@@ -18,7 +18,7 @@ LAST_EVENT: contextvars.ContextVar[list] = contextvars.ContextVar("last_event")
 _lock = threading.Lock()
 
 
-@mend(sfn, "_add_event")
+@patch(sfn, "_add_event")
 def _add_event(execution: dict, event_type: str, details: dict | None = None) -> dict:
     """Events are chained by previousEventId, per branch (API reference "HistoryEvent").
 

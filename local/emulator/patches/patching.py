@@ -1,4 +1,4 @@
-"""How the mends are put into ministack: one place, which never fails silently."""
+"""Functions that replace parts of ministack, and fail when the part to replace is missing."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 
 class MissingPatchPoint(Exception):
-    """The installed ministack has no such name: a mend would have had no effect."""
+    """The installed ministack lacks a name that a patch replaces or uses."""
 
 
 def stock(owner: ModuleType | type, name: str) -> Any:
-    """The thing called `name` in ministack's `owner`, as ministack ships it."""
+    """The function or class `owner.name` as ministack ships it."""
     try:
         return getattr(owner, name)
     except AttributeError:
         raise MissingPatchPoint(f"{owner.__name__}.{name} is not in this ministack") from None
 
 
-def mend(owner: ModuleType | type, name: str) -> Callable[[Any], Any]:
-    """Decorator: the decorated function takes the place of `owner.name`."""
+def patch(owner: ModuleType | type, name: str) -> Callable[[Any], Any]:
+    """Decorator: replaces `owner.name` with the decorated function or class."""
     stock(owner, name)
 
-    def put_in_place(replacement: Any) -> Any:
+    def replace(replacement: Any) -> Any:
         setattr(owner, name, replacement)
         return replacement
 
-    return put_in_place
+    return replace
 
 
 def require(owner: ModuleType | type, *names: str) -> None:
-    """Check that the private names which a mend calls are there."""
+    """Check that `owner` has the private names that a patch uses."""
     for name in names:
         stock(owner, name)

@@ -13,10 +13,10 @@ from typing import Any
 
 import ministack.services.stepfunctions as sfn
 from ministack.core import iam_actions
-from patching import mend, require, stock
+from patches.patching import patch, require, stock
 
-from mend_stepfunctions.faults import MAX_DATA, refuse, too_long
-from mend_stepfunctions.scope import current_scope
+from patches.stepfunctions.faults import MAX_DATA, refuse, too_long
+from patches.stepfunctions.scope import current_scope
 
 MAX_TOKEN, MAX_ERROR, MAX_CAUSE = 2_048, 256, 32_768  # API reference, SendTask*
 
@@ -64,7 +64,7 @@ def settle(task: dict, result: str | None = None, error: dict | None = None) -> 
 _stock_resource = stock(iam_actions, "extract_resource_arn")
 
 
-@mend(iam_actions, "extract_resource_arn")
+@patch(iam_actions, "extract_resource_arn")
 def extract_resource_arn(
     service: str, method: str, path: str, headers: dict, body: bytes, *rest: Any
 ) -> str:
@@ -100,7 +100,7 @@ def answer_task(data: dict, limits: dict[str, int], answer: Callable[[dict], Non
     return sfn.json_response({})
 
 
-@mend(sfn, "_send_task_success")
+@patch(sfn, "_send_task_success")
 def _send_task_success(data: dict) -> tuple:
     """Non-JSON output is InvalidOutput (API reference "SendTaskSuccess"). ministack: accepted."""
     output = data.get("output") or ""
@@ -111,13 +111,13 @@ def _send_task_success(data: dict) -> tuple:
     return answer_task(data, {"output": MAX_DATA}, lambda task: settle(task, result=output))
 
 
-@mend(sfn, "_send_task_failure")
+@patch(sfn, "_send_task_failure")
 def _send_task_failure(data: dict) -> tuple:
     error = {"Error": data.get("error") or "", "Cause": data.get("cause") or ""}
     limits = {"error": MAX_ERROR, "cause": MAX_CAUSE}
     return answer_task(data, limits, lambda task: settle(task, error=error))
 
 
-@mend(sfn, "_send_task_heartbeat")
+@patch(sfn, "_send_task_heartbeat")
 def _send_task_heartbeat(data: dict) -> tuple:
     return answer_task(data, {}, lambda task: task.update(heartbeat=time.monotonic()))

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patching import stock
+from patches.patching import stock
 
 TaskError = stock(sfn, "_ExecutionError")
 MAX_DATA = 262_144  # "Step Functions service quotas": bytes of input or output

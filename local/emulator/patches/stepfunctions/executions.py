@@ -10,12 +10,12 @@ import threading
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patching import mend, require, stock
+from patches.patching import patch, require, stock
 
-from mend_stepfunctions.faults import MAX_DATA, TaskError, check_size, refuse, text, too_long
-from mend_stepfunctions.history import LAST_EVENT, NOT_TRUNCATED, record
-from mend_stepfunctions.paths import CONTEXT, assign_variables, is_jsonata
-from mend_stepfunctions.scope import EXECUTION, SCOPE, Cancelled, Scope, current_scope
+from patches.stepfunctions.faults import MAX_DATA, TaskError, check_size, refuse, text, too_long
+from patches.stepfunctions.history import LAST_EVENT, NOT_TRUNCATED, record
+from patches.stepfunctions.paths import CONTEXT, assign_variables, is_jsonata
+from patches.stepfunctions.scope import EXECUTION, SCOPE, Cancelled, Scope, current_scope
 
 require(
     sfn,
@@ -32,7 +32,7 @@ require(
 )
 
 
-@mend(sfn, "_run_sub_machine")
+@patch(sfn, "_run_sub_machine")
 def run_states(states: dict, start_at: str, data: Any, execution: dict, ctx: dict) -> Any:
     """Walk from `start_at` to an end: a whole execution, a branch, or an iteration.
 
@@ -89,7 +89,7 @@ def end_execution(execution: dict, status: str, **outcome: str) -> bool:
     return True
 
 
-@mend(sfn, "_run_execution")
+@patch(sfn, "_run_execution")
 def _run_execution(arn: str) -> None:
     # In a context of its own: a nested `startExecution.sync` runs in its parent's thread.
     contextvars.copy_context().run(walk_execution, arn)
@@ -157,7 +157,7 @@ def walk_execution(arn: str) -> None:
 _stock_stop_execution = stock(sfn, "_stop_execution")
 
 
-@mend(sfn, "_stop_execution")
+@patch(sfn, "_stop_execution")
 def _stop_execution(data: dict) -> tuple:
     """StopExecution ends what waits, and its tokens with it (API reference "StopExecution").
 
@@ -175,7 +175,7 @@ def _stop_execution(data: dict) -> tuple:
 _stock_start_execution = stock(sfn, "_start_execution")
 
 
-@mend(sfn, "_start_execution")
+@patch(sfn, "_start_execution")
 def _start_execution(data: dict) -> tuple:
     """AWS (API reference "StartExecution"): input must be JSON of at most 256 KiB; a name has
     1..80 characters of a restricted set; the same name and input as of a *running* execution

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patching import mend, require
+from patches.patching import patch, require
 
 require(sfn, "_SFN_WAIT_SCALE")
 
@@ -81,7 +81,7 @@ def start_thread(function: Callable[..., Any], *args: Any) -> None:
     threading.Thread(target=context.run, args=(function, *args), daemon=True).start()
 
 
-@mend(sfn, "_scaled_sleep")
+@patch(sfn, "_scaled_sleep")
 def _scaled_sleep(seconds: float) -> None:
     """Wait states and Retry intervals end when the execution is stopped ("StopExecution").
 

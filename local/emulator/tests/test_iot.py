@@ -11,10 +11,10 @@ import struct
 from pathlib import Path
 
 from botocore.exceptions import ClientError
-from harness import (
+from tests.harness import (
     ACCOUNT,
     EVERYTHING,
-    PATIENCE,
+    TIMEOUT,
     Case,
     allow,
     arn,
@@ -23,7 +23,7 @@ from harness import (
     grant,
     inbox,
     launcher,
-    log_says,
+    wait_for_log,
     make_function,
     make_queue,
     make_role,
@@ -48,7 +48,7 @@ class Mqtt:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         context.load_cert_chain(certificate)
-        plain = socket.create_connection(("127.0.0.1", launcher.mqtt_port), PATIENCE)
+        plain = socket.create_connection(("127.0.0.1", launcher.mqtt_port), TIMEOUT)
         self.socket = context.wrap_socket(plain)
         head = self.string("MQTT") + bytes([version, 2]) + struct.pack("!H", 60)
         self.send(CONNECT, 0, head + self.no_properties() + self.string(client_id))
@@ -223,7 +223,7 @@ class IotRules(Iot):
             SourceAccount=account,
         )
 
-    def test_function_policy_is_asked_and_error_action_runs(self) -> None:
+    def test_function_policy_is_checked_and_error_action_runs(self) -> None:
         function = arn("lambda", "function:worker")
         error_action, errors, _ = self.queue_action()
         rule = self.rule({"lambda": {"functionArn": function}}, error_action)
@@ -257,7 +257,7 @@ class IotRules(Iot):
         found = json.loads(receive(errors)["Body"])
         self.assertIn("Function not found", found["failures"][0]["errorMessage"])
 
-    def test_role_of_an_action_is_asked(self) -> None:
+    def test_role_of_an_action_is_checked(self) -> None:
         action, url, role = self.queue_action(allow("sqs:SendMessage", arn("sqs", "other")))
         error_action, errors, _ = self.queue_action()
         rule = self.rule(action, error_action)
@@ -275,14 +275,14 @@ class IotRules(Iot):
         found = json.loads(receive(errors)["Body"])
         self.assertIn("sts:AssumeRole", found["failures"][0]["errorMessage"])
 
-    def test_role_of_the_error_action_is_asked(self) -> None:
+    def test_role_of_the_error_action_is_checked(self) -> None:
         error_action, errors, role = self.queue_action(
             allow("sqs:SendMessage", arn("sqs", "other"))
         )
         function = {"lambda": {"functionArn": arn("lambda", "function:none")}}
         rule = self.rule(function, error_action)
         self.publish(rule, {"n": 1})
-        log_says(f"IoT rule {rule}: errorAction failed")
+        wait_for_log(f"IoT rule {rule}: errorAction failed")
         grant(role, EVERYTHING)
         self.publish(rule, {"n": 2})
         found = json.loads(receive(errors)["Body"])

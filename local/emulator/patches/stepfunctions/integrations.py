@@ -8,12 +8,12 @@ import threading
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-import roles
+from patches import roles
 from ministack.services import lambda_svc
-from patching import mend, require, stock
+from patches.patching import patch, require, stock
 
-from mend_stepfunctions.faults import TaskError, text
-from mend_stepfunctions.scope import EXECUTION
+from patches.stepfunctions.faults import TaskError, text
+from patches.stepfunctions.scope import EXECUTION
 
 require(
     lambda_svc,
@@ -23,7 +23,7 @@ require(
 )
 
 
-@mend(sfn, "_call_lambda")
+@patch(sfn, "_call_lambda")
 def _call_lambda(function: str, event: Any) -> Any:
     """AWS: Error is the function's errorType, Cause its error as JSON; a throttled invocation is
     Lambda.TooManyRequestsException ("Handling errors in Step Functions workflows").
@@ -46,7 +46,7 @@ def _call_lambda(function: str, event: Any) -> Any:
     return body
 
 
-@mend(sfn, "_nested_execution_failure")
+@patch(sfn, "_nested_execution_failure")
 def _nested_execution_failure(payload: dict) -> tuple[str, str]:
     """A failed child of `startExecution.sync` is States.TaskFailed, its cause the child's
     description ("Start workflow executions from a task state").
@@ -65,7 +65,7 @@ _boto_lock = threading.Lock()
 _stock_aws_sdk = stock(sfn, "_invoke_aws_sdk_integration")
 
 
-@mend(sfn, "_invoke_aws_sdk_integration")
+@patch(sfn, "_invoke_aws_sdk_integration")
 def _invoke_aws_sdk_integration(resource: str, parameters: dict) -> Any:
     """AWS: a Task can call any SDK action ("Learning to use AWS service SDK integrations").
 

@@ -6,17 +6,17 @@ import os
 import urllib.parse
 from collections.abc import Callable
 
-from mend_stepfunctions.definitions import definition_fault
+from patches.stepfunctions.definitions import definition_fault
 from ministack.services import lambda_svc
 from ministack.services.cloudformation import provisioners
-from patching import mend, require, stock
+from patches.patching import patch, require, stock
 
 require(lambda_svc, "_functions", "_esms")
 
 _stock_sfn_definition = stock(provisioners, "_sfn_definition")
 
 
-@mend(provisioners, "_sfn_definition")
+@patch(provisioners, "_sfn_definition")
 def _sfn_definition(properties: dict) -> str:
     """AWS: a stack with an invalid definition fails ("AWS::StepFunctions::StateMachine").
 
@@ -71,7 +71,7 @@ _mappings["update"] = with_kafka_settings(_mappings["update"], 2)
 _stock_url_attributes = stock(provisioners, "_lambda_url_attributes")
 
 
-@mend(provisioners, "_lambda_url_attributes")
+@patch(provisioners, "_lambda_url_attributes")
 def _lambda_url_attributes(config: dict) -> dict:
     """AWS: `Fn::GetAtt` of "AWS::Lambda::Url" gives an address that answers.
 

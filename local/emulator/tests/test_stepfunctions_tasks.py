@@ -7,7 +7,7 @@ import json
 import time
 
 from botocore.exceptions import ClientError
-from harness import (
+from tests.harness import (
     StepFunctions,
     aws,
     callback,
@@ -84,7 +84,7 @@ class CallbackTasks(StepFunctions):
         state = callback(key, {"do": "fail", "error": "My.Error"}, TimeoutSeconds=60)
         output = self.output(one({**state, **catch("My.Error")}))
         self.assertEqual(output["Error"], "My.Error")
-        cause = {"errorType": "My.Error", "errorMessage": "as told"}
+        cause = {"errorType": "My.Error", "errorMessage": "as requested"}
         self.assertEqual(json.loads(output["Cause"]), cause)
         with self.refused("TaskTimedOut"):
             self.sfn.send_task_success(taskToken=self.token(key), output="1")
@@ -155,7 +155,7 @@ class Errors(StepFunctions):
         self.assertLess(times[2] - times[1], 5.0)
 
     def test_retry_delay(self) -> None:
-        from mend_stepfunctions.retries import retry_delay as delay
+        from patches.stepfunctions.retries import retry_delay as delay
 
         self.assertEqual(delay({}, 0), 1)
         self.assertEqual(delay({"IntervalSeconds": 100, "BackoffRate": 3}, 2), 900)
@@ -165,7 +165,7 @@ class Errors(StepFunctions):
         self.assertTrue(all(0 <= seconds <= 8 for seconds in drawn))
 
     def test_names_that_match_an_error(self) -> None:
-        from mend_stepfunctions.retries import _error_matches as matches
+        from patches.stepfunctions.retries import _error_matches as matches
 
         self.assertTrue(matches(["States.Timeout"], "States.HeartbeatTimeout"))
         self.assertFalse(matches(["States.HeartbeatTimeout"], "States.Timeout"))

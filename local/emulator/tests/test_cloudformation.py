@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 
-from harness import (
+from tests.harness import (
     Case,
     aws,
     function_zip,

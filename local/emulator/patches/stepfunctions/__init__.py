@@ -20,7 +20,7 @@ integrations  Lambda functions, child executions, AWS SDK calls
 executions    walking through the states; start, end, stop, TimeoutSeconds
 """
 
-from mend_stepfunctions import (  # noqa: F401
+from patches.stepfunctions import (  # noqa: F401
     branches,
     definitions,
     executions,

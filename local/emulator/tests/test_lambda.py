@@ -7,7 +7,7 @@ import os
 import time
 import unittest.mock
 
-from harness import (
+from tests.harness import (
     REGION,
     LambdaCase,
     allow,
@@ -16,7 +16,7 @@ from harness import (
     client,
     inbox,
     launcher,
-    log_says,
+    wait_for_log,
     make_queue,
     receive,
     unique,
@@ -30,11 +30,11 @@ def setUpModule() -> None:
 
 class Lambda(LambdaCase):
     def test_default_retry_delays(self) -> None:
-        import mend_lambda
+        from patches.lambda_ import retry_delays
 
         with unittest.mock.patch.dict(os.environ):
             os.environ.pop("POSTERN_ASYNC_RETRY_SECONDS", None)
-            self.assertEqual(mend_lambda.retry_delays(), [60.0, 120.0])
+            self.assertEqual(retry_delays(), [60.0, 120.0])
 
     def test_event_age(self) -> None:
         url, queue_arn = make_queue()
@@ -97,7 +97,7 @@ class Lambda(LambdaCase):
             SkipDestinationValidation=True,
         )
         aws("s3").put_object(Bucket=bucket, Key="refused", Body=b"")
-        log_says(f"S3: arn:aws:s3:::{bucket} may not invoke function")
+        wait_for_log(f"S3: arn:aws:s3:::{bucket} may not invoke function")
         aws("lambda").add_permission(
             FunctionName=name,
             StatementId="s",

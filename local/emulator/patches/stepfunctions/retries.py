@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patching import mend, require
+from patches.patching import patch, require
 
-from mend_stepfunctions.faults import TaskError
-from mend_stepfunctions.paths import assign_variables, is_jsonata
+from patches.stepfunctions.faults import TaskError
+from patches.stepfunctions.paths import assign_variables, is_jsonata
 
 require(sfn, "_apply_catcher", "_find_matching_catcher", "_find_matching_retrier")
 
 
-@mend(sfn, "_error_matches")
+@patch(sfn, "_error_matches")
 def _error_matches(error_equals: list[str], error: str) -> bool:
     """Which names match an error ("Handling errors in Step Functions workflows").
 
@@ -45,7 +45,7 @@ def retry_delay(retrier: dict, retries: int) -> float:
     return random.uniform(0, delay) if retrier.get("JitterStrategy") == "FULL" else delay
 
 
-@mend(sfn, "_with_retry_and_catch")
+@patch(sfn, "_with_retry_and_catch")
 def with_retry_and_catch(state: dict, raw_input: Any, ctx: dict, attempt: Callable) -> tuple:
     counts: dict[int, int] = {}
     while True:

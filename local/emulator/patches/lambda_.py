@@ -14,11 +14,11 @@ import threading
 import time
 from typing import Any
 
-import roles
+from patches import roles
 from ministack.core import lambda_runtime
 from ministack.core.responses import error_response_json, new_uuid, request_scope
 from ministack.services import eventbridge, lambda_svc, s3, sns, sqs
-from patching import mend, require, stock
+from patches.patching import patch, require, stock
 
 logger = logging.getLogger("lambda")
 
@@ -55,7 +55,7 @@ _request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("reques
 _stock_dispatch = stock(lambda_svc, "_execute_function_dispatch")
 
 
-@mend(lambda_svc, "_execute_function_dispatch")
+@patch(lambda_svc, "_execute_function_dispatch")
 def _execute_function_dispatch(
     func: dict, config: dict, event: Any, request_id: str, started: float
 ) -> dict:
@@ -64,7 +64,7 @@ def _execute_function_dispatch(
     return _stock_dispatch(func, config, event, _request_id.get() or request_id, started)
 
 
-@mend(lambda_svc, "invoke_async_with_retry")
+@patch(lambda_svc, "invoke_async_with_retry")
 def invoke_async_with_retry(func: dict, event: Any) -> None:
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(invoke_async, func, event), daemon=True).start()
@@ -215,7 +215,7 @@ class Invocation:
 _stock_invoke = stock(lambda_svc, "_invoke")
 
 
-@mend(lambda_svc, "_invoke")
+@patch(lambda_svc, "_invoke")
 async def _invoke(name: str, event: Any, headers: dict, *args: Any, **options: Any) -> tuple:
     """AWS: payloads are limited ("Lambda quotas"); the error of a larger one is
     RequestTooLargeException, of a larger response Function.ResponseSizeTooLarge.
@@ -245,7 +245,7 @@ _rule_arn: contextvars.ContextVar[str] = contextvars.ContextVar("rule_arn", defa
 _stock_invoke_target = stock(eventbridge, "_invoke_target")
 
 
-@mend(eventbridge, "_invoke_target")
+@patch(eventbridge, "_invoke_target")
 def _invoke_target(target: dict, event: dict, rule: dict, view: Any = None) -> None:
     token = _rule_arn.set(rule.get("Arn", ""))
     try:
@@ -254,7 +254,7 @@ def _invoke_target(target: dict, event: dict, rule: dict, view: Any = None) -> N
         _rule_arn.reset(token)
 
 
-@mend(eventbridge, "_dispatch_to_lambda")
+@patch(eventbridge, "_dispatch_to_lambda")
 def _dispatch_to_lambda(arn: str, payload: str) -> None:
     """AWS: EventBridge needs a statement in the function's policy, and invokes asynchronously
     ("Process events asynchronously with Lambda"; EventBridge User Guide, "Using resource-based
@@ -275,7 +275,7 @@ def _dispatch_to_lambda(arn: str, payload: str) -> None:
 _stock_deliver = stock(s3, "_deliver_event_to_lambda")
 
 
-@mend(s3, "_deliver_event_to_lambda")
+@patch(s3, "_deliver_event_to_lambda")
 def _deliver_event_to_lambda(arn: str, event: dict, bucket_region: str) -> None:
     """AWS: so does S3 ("Process Amazon S3 event notifications with Lambda").
 
@@ -309,7 +309,7 @@ SET_BY_MINISTACK = {
 _stock_worker_env = stock(lambda_svc, "_provided_worker_env")
 
 
-@mend(lambda_svc, "_provided_worker_env")
+@patch(lambda_svc, "_provided_worker_env")
 def _provided_worker_env(config: dict, code_dir: str, port: int) -> dict:
     """AWS: a function has the variables of "Defined runtime environment variables" and its own.
 
@@ -339,7 +339,7 @@ def _provided_worker_env(config: dict, code_dir: str, port: int) -> dict:
 _stock_build_handler = stock(lambda_runtime.ProvidedWorker, "_build_handler_class")
 
 
-@mend(lambda_runtime.ProvidedWorker, "_build_handler_class")
+@patch(lambda_runtime.ProvidedWorker, "_build_handler_class")
 def _build_handler_class(self: Any, *args: Any) -> type:
     """ministack writes the head and the body of an event in two pieces; with Nagle's algorithm a
     runtime that keeps its connection open, as Rust's does, gets the second piece 40 ms later."""
@@ -351,7 +351,7 @@ def _build_handler_class(self: Any, *args: Any) -> type:
 _stock_drain = stock(lambda_runtime.ProvidedWorker, "_drain_stderr_bounded")
 
 
-@mend(lambda_runtime.ProvidedWorker, "_drain_stderr_bounded")
+@patch(lambda_runtime.ProvidedWorker, "_drain_stderr_bounded")
 def _drain_stderr_bounded(self: Any, first_line_wait: float = 0.01, **options: Any) -> str:
     """ministack waits 50 ms for log lines after each invocation of a function that writes none.
     A line that comes even later is in the log of the next invocation."""

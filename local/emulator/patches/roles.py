@@ -19,7 +19,7 @@ import ministack.services.stepfunctions as sfn
 from ministack import app
 from ministack.core import lambda_runtime
 from ministack.services import lambda_svc
-from patching import require
+from patches.patching import require
 
 require(app, "AUTH")
 require(

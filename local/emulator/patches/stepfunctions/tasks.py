@@ -7,15 +7,15 @@ import time
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-import roles
-from patching import mend, require, stock
+from patches import roles
+from patches.patching import patch, require, stock
 
-from mend_stepfunctions.faults import TaskError, check_size, text
-from mend_stepfunctions.history import TaskHistory
-from mend_stepfunctions.paths import effective_input, finish_state
-from mend_stepfunctions.retries import with_retry_and_catch
-from mend_stepfunctions.scope import EXECUTION, current_scope, start_thread
-from mend_stepfunctions.tokens import close_token, new_token, open_token, settle
+from patches.stepfunctions.faults import TaskError, check_size, text
+from patches.stepfunctions.history import TaskHistory
+from patches.stepfunctions.paths import effective_input, finish_state
+from patches.stepfunctions.retries import with_retry_and_catch
+from patches.stepfunctions.scope import EXECUTION, current_scope, start_thread
+from patches.stepfunctions.tokens import close_token, new_token, open_token, settle
 
 require(sfn, "_apply_jsonata_template", "_invoke_resource", "_resolve_path_or_ctx")
 
@@ -120,7 +120,7 @@ def attempt_task(state: dict, raw_input: Any, execution: dict, ctx: dict) -> Any
 _stock_execute_task = stock(sfn, "_execute_task")
 
 
-@mend(sfn, "_execute_task")
+@patch(sfn, "_execute_task")
 def _execute_task(state: dict, raw_input: Any, execution: dict, ctx: dict) -> tuple:
     if ":activity:" in state["Resource"]:
         return _stock_execute_task(state, raw_input, execution, ctx)

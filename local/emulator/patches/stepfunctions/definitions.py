@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 
 import ministack.services.stepfunctions as sfn
-from patching import mend, stock
+from patches.patching import patch, stock
 
-from mend_stepfunctions.faults import refuse
+from patches.stepfunctions.faults import refuse
 
 STATE_TYPES = ("Choice", "Fail", "Map", "Parallel", "Pass", "Succeed", "Task", "Wait")
 
@@ -100,11 +100,11 @@ def checking_definitions(change: Callable[[dict], tuple]) -> Callable[[dict], tu
     return checked
 
 
-mend(sfn, "_create_state_machine")(checking_definitions(stock(sfn, "_create_state_machine")))
-mend(sfn, "_update_state_machine")(checking_definitions(stock(sfn, "_update_state_machine")))
+patch(sfn, "_create_state_machine")(checking_definitions(stock(sfn, "_create_state_machine")))
+patch(sfn, "_update_state_machine")(checking_definitions(stock(sfn, "_update_state_machine")))
 
 
-@mend(sfn, "_validate_state_machine_definition")
+@patch(sfn, "_validate_state_machine_definition")
 def _validate_state_machine_definition(data: dict) -> tuple:
     """API reference "ValidateStateMachineDefinition". ministack: always OK."""
     fault = definition_fault(data.get("definition", ""))

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from harness import (
-    HERE,
+from tests.harness import (
+    FOLDER,
     StepFunctions,
     aws,
     callback,
@@ -94,12 +94,12 @@ class LauncherItself(StepFunctions):
         self.assertEqual([pid for pid in pids if alive(pid)], [])
         self.assertEqual([p.name for p in Path(launcher.folder).iterdir()], ["log"])
 
-    def launch(self, program: str, port: int = 0) -> subprocess.CompletedProcess:
+    def launch(self, program: str = "", **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-c", f"import launch\n{program}\nlaunch.main()"],
             check=False,
-            cwd=HERE,
-            env={**os.environ, "GATEWAY_PORT": str(port), "IOT_MTLS_PORT": "0"},
+            cwd=FOLDER,
+            env={**os.environ, "GATEWAY_PORT": "0", "IOT_MTLS_PORT": "0", **environment},
             capture_output=True,
             text=True,
             timeout=60,
@@ -121,7 +121,14 @@ class LauncherItself(StepFunctions):
         self.assertEqual(found.returncode, 2)
         self.assertIn("iot._dispatch_rule_action is not in this ministack", found.stderr)
 
-    def test_refuses_a_port_in_use(self) -> None:
-        found = self.launch("", launcher.port)
-        self.assertEqual(found.returncode, 2)
-        self.assertIn(f"port {launcher.port} is in use", found.stderr)
+    def test_names_the_port_in_use_and_the_variable_that_changes_it(self) -> None:
+        for variable, port in (
+            ("GATEWAY_PORT", launcher.port),
+            ("IOT_MTLS_PORT", launcher.mqtt_port),
+        ):
+            with self.subTest(variable):
+                found = self.launch(**{variable: str(port)})
+                self.assertEqual(found.returncode, 2)
+                self.assertIn(f"port {port} on 127.0.0.1", found.stderr)
+                self.assertIn("Address already in use", found.stderr)
+                self.assertIn(f"{variable}={port + 1}", found.stderr)

@@ -6,9 +6,9 @@ import contextvars
 import json
 import threading
 
-from harness import (
+from tests.harness import (
     END,
-    PATIENCE,
+    TIMEOUT,
     Case,
     StepFunctions,
     arn,
@@ -238,7 +238,7 @@ class Executions(StepFunctions):
 
 class Waiting(Case):
     def test_waits_end_when_the_execution_is_stopped(self) -> None:
-        from mend_stepfunctions.scope import SCOPE, Cancelled, Scope, _scaled_sleep
+        from patches.stepfunctions.scope import SCOPE, Cancelled, Scope, _scaled_sleep
 
         outer = Scope()
         inner = Scope(outer)
@@ -255,12 +255,12 @@ class Waiting(Case):
         thread.start()
         until(lambda: inner._on_cancel, "the wait to begin")
         outer.cancel()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         self.assertEqual(ended, [Cancelled])
 
     def test_token_of_a_cancelled_branch_is_dead_at_once(self) -> None:
-        from mend_stepfunctions.scope import SCOPE, Scope
-        from mend_stepfunctions.tokens import answer_task, open_token
+        from patches.stepfunctions.scope import SCOPE, Scope
+        from patches.stepfunctions.tokens import answer_task, open_token
 
         scope = Scope()
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patching import mend, require, stock
+from patches.patching import patch, require, stock
 
-from mend_stepfunctions.faults import TaskError
-from mend_stepfunctions.history import chain_of_its_own, record
-from mend_stepfunctions.paths import effective_input, finish_state, is_jsonata
-from mend_stepfunctions.scope import SCOPE, Cancelled, Scope, current_scope, start_thread
+from patches.stepfunctions.faults import TaskError
+from patches.stepfunctions.history import chain_of_its_own, record
+from patches.stepfunctions.paths import effective_input, finish_state, is_jsonata
+from patches.stepfunctions.scope import SCOPE, Cancelled, Scope, current_scope, start_thread
 
 INLINE_MAP_CONCURRENCY = 40  # "Inline mode": at most 40 iterations at once
 
@@ -97,7 +97,7 @@ def run_branch(machine: dict, data: Any, execution: dict, ctx: dict) -> Any:
     return sfn._run_sub_machine(machine["States"], machine["StartAt"], data, execution, ctx)
 
 
-@mend(sfn, "_run_parallel_branches")
+@patch(sfn, "_run_parallel_branches")
 def _run_parallel_branches(state: dict, raw_input: Any, execution: dict, ctx: dict) -> tuple:
     """Each branch has its own context object ("Accessing execution data from the Context object").
 
@@ -119,7 +119,7 @@ def _run_parallel_branches(state: dict, raw_input: Any, execution: dict, ctx: di
 _stock_run_map_items = stock(sfn, "_run_map_items")
 
 
-@mend(sfn, "_run_map_items")
+@patch(sfn, "_run_map_items")
 def _run_map_items(state: dict, raw_input: Any, execution: dict, ctx: dict) -> tuple:
     processor = state.get("ItemProcessor") or state.get("Iterator") or {}
     if (processor.get("ProcessorConfig") or {}).get("Mode") == "DISTRIBUTED":

@@ -8,14 +8,14 @@ import signal
 import threading
 import time
 
-from harness import (
+from tests.harness import (
     LambdaCase,
     allow,
     arn,
     aws,
     inbox,
     launcher,
-    log_says,
+    wait_for_log,
     make_queue,
     receive,
     unique,
@@ -54,7 +54,7 @@ class AsyncInvocations(LambdaCase):
                     "executedVersion": "$LATEST",
                     "functionError": "Unhandled",
                 },
-                "responsePayload": {"errorType": "My.Error", "errorMessage": "as told"},
+                "responsePayload": {"errorType": "My.Error", "errorMessage": "as requested"},
             },
         )
         self.assertGreaterEqual(reports[1]["time"] - reports[0]["time"], 0.1)
@@ -67,7 +67,7 @@ class AsyncInvocations(LambdaCase):
         settings["DestinationConfig"] = {"OnFailure": {"Destination": queue_arn}}
         self.configure(name, **settings)
         self.invoke_async(name, {"do": "fail", "error": "E"})
-        log_says(f"Lambda {name}: nothing sent to its destination")
+        wait_for_log(f"Lambda {name}: nothing sent to its destination")
         counted = aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
         self.assertEqual(counted["Attributes"]["ApproximateNumberOfMessages"], "0")
 
@@ -93,7 +93,7 @@ class AsyncInvocations(LambdaCase):
         self.assertEqual(json.loads(message["Body"]), event)
         attributes = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()}
         request = inbox.of(key)[0]["request"]
-        expected = {"RequestID": request, "ErrorCode": "200", "ErrorMessage": "as told"}
+        expected = {"RequestID": request, "ErrorCode": "200", "ErrorMessage": "as requested"}
         self.assertEqual(attributes, expected)
 
     def test_function_without_concurrency(self) -> None:
@@ -137,7 +137,7 @@ class AsyncInvocations(LambdaCase):
         aws("events").put_targets(Rule=rule, Targets=[target])
         entries = [{"Source": source, "DetailType": "t", "Detail": "{}"}]
         aws("events").put_events(Entries=entries)
-        log_says(f"{rule_arn['RuleArn']} may not invoke function {name}")
+        wait_for_log(f"{rule_arn['RuleArn']} may not invoke function {name}")
         self.assertEqual(inbox.of(key), [])
         aws("lambda").add_permission(
             FunctionName=name,

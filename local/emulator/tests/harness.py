@@ -33,9 +33,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-HERE = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent.parent  # with launch.py
 ACCOUNT, REGION = "123456789012", "us-east-1"
-PATIENCE = 20.0  # seconds until a condition that does not come true fails a test
+TIMEOUT = 20.0  # seconds until a condition that does not come true fails a test
 
 FUNCTION = """#!/usr/bin/env python3
 import http.client, json, os, urllib.request
@@ -56,7 +56,7 @@ while True:
         urllib.request.urlopen(os.environ["INBOX"], json.dumps(report).encode()).read()
     outcome, answer = "/response", event
     if do == "fail":
-        outcome, answer = "/error", {"errorType": event["error"], "errorMessage": "as told"}
+        outcome, answer = "/error", {"errorType": event["error"], "errorMessage": "as requested"}
     elif do == "size":
         answer = "x" * event["size"]
     elif do == "environment":
@@ -73,9 +73,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> Any:
     """Wait until the condition gives something true, and return that."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         found = condition()
         if found:
@@ -89,7 +89,7 @@ class Launcher:
 
     def start(self, **environment: str) -> None:
         unittest.addModuleCleanup(self.stop)
-        self.folder = tempfile.mkdtemp(prefix="mends-")
+        self.folder = tempfile.mkdtemp(prefix="patches-")
         self.port, self.mqtt_port = free_port(), free_port()
         self.log = Path(self.folder) / "log"
         self.clients: dict[str, Any] = {}
@@ -97,7 +97,7 @@ class Launcher:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(HERE / "launch.py")],
+                [sys.executable, str(FOLDER / "launch.py")],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={
@@ -268,16 +268,16 @@ def make_queue() -> tuple[str, str]:
 
 
 def receive(url: str) -> dict:
-    def ask() -> dict | None:
+    def poll() -> dict | None:
         found = aws("sqs").receive_message(
             QueueUrl=url, WaitTimeSeconds=1, MessageAttributeNames=["All"]
         )
         return found.get("Messages", [None])[0]
 
-    return until(ask, "a message")
+    return until(poll, "a message")
 
 
-def log_says(words: str) -> None:
+def wait_for_log(words: str) -> None:
     until(lambda: words in launcher.read_log(), f"'{words}' in the log")
 
 

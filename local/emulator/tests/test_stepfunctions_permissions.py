@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from harness import (
+from tests.harness import (
     ACCOUNT,
     END,
     EVERYTHING,
@@ -36,7 +36,7 @@ class MachineRole(StepFunctions):
     def task(self, resource: str, parameters: dict) -> dict:
         return one({"Type": "Task", "Resource": resource, "Parameters": parameters})
 
-    def test_role_is_asked(self) -> None:
+    def test_role_is_checked(self) -> None:
         queue_url, queue_arn = make_queue()
         table, bucket = unique("table"), unique("bucket")
         aws("s3").create_bucket(Bucket=bucket)

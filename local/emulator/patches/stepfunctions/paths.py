@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patching import mend, require, stock
+from patches.patching import patch, require, stock
 
-from mend_stepfunctions.faults import TaskError, text
+from patches.stepfunctions.faults import TaskError, text
 
 require(
     sfn,
@@ -47,7 +47,7 @@ def split_path(path: str, data: Any) -> tuple[str, Any]:
     return "$" + found[2], variables[found[1]]
 
 
-@mend(sfn, "_resolve_path")
+@patch(sfn, "_resolve_path")
 def _resolve_path(path: str, data: Any) -> Any:
     """AWS: in JSONPath too, `$name` is a variable ("Passing data between states with variables").
 
@@ -62,7 +62,7 @@ def assign_variables(state: dict, data: Any, ctx: dict) -> None:
         ctx["variables"].update(_resolve_params_obj(state["Assign"], data, ctx))
 
 
-@mend(sfn, "_resolve_params_obj")
+@patch(sfn, "_resolve_params_obj")
 def _resolve_params_obj(template: Any, data: Any, ctx: dict | None = None) -> Any:
     """AWS: a path in Parameters, ResultSelector or ItemSelector that leads nowhere fails the state
     with States.Runtime ("Using JSONPath paths").
