@@ -62,6 +62,15 @@ def set_environment() -> None:
         os.environ.pop(name, None)
     os.environ.setdefault("MINISTACK_ACCOUNT_ID", "123456789012")
     os.environ.setdefault("SFTP_ENABLED", "0")
+    # AWS's limit. ministack derives a lower one from the memory, because it starts a process for
+    # each invocation; patches/lambda_.py bounds the processes instead.
+    os.environ.setdefault("LAMBDA_ACCOUNT_CONCURRENCY", "1000")
+    check_processes(os.environ.get("POSTERN_FUNCTION_PROCESSES", ""))
+
+
+def check_processes(given: str) -> None:
+    if given and not (given.isascii() and given.isdigit() and int(given) > 0):
+        fail(f"POSTERN_FUNCTION_PROCESSES is {given!r}; it must be a whole number of at least 1")
 
 
 def listen_on_loopback_only() -> None:

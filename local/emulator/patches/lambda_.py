@@ -1,4 +1,4 @@
-"""Mends of ministack's Lambda: asynchronous invocation, who may invoke, the environment, speed.
+"""Patches of ministack's Lambda: queueing, asynchronous invocation, permissions, environment, speed.
 
 Pages named in the docstrings are of the AWS Lambda Developer Guide.
 """
@@ -33,6 +33,7 @@ require(
     "_execute_function",
     "_execution_record_for_config",
     "_get_func_record_for_ref",
+    "_inflight_key",
     "_reserved_concurrency",
     "_runtime_env_vars",
 )
@@ -41,13 +42,23 @@ require(sns, "publish_internal")
 require(sqs, "_act_send_message", "_queue_by_arn")
 
 
-# ---- Asynchronous invocation --------------------------------------------------------------------
+# ---- Processes of a function ---------------------------------------------------------------------
 
 
-def retry_delays() -> list[float]:
-    """Seconds before the first and the second retry; tests set them to nearly nothing."""
-    given = os.environ.get("POSTERN_ASYNC_RETRY_SECONDS") or "60,120"
-    return [float(part) for part in given.split(",")]
+def processes_per_function() -> int:
+    """How many processes of one function may run: two for each CPU, and at least four."""
+    given = os.environ.get("POSTERN_FUNCTION_PROCESSES")
+    return int(given) if given else max(4, 2 * (os.cpu_count() or 1))
+
+
+_slots: dict[str, threading.Semaphore] = {}
+
+
+def process_slots(function: str) -> threading.Semaphore:
+    """The slots of one function, of all its versions. The longest waiting thread is served first."""
+    slots = _slots.get(function)
+    # `setdefault` is atomic: two threads that come first agree on one semaphore.
+    return slots or _slots.setdefault(function, threading.Semaphore(processes_per_function()))
 
 
 _request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request", default=None)
@@ -59,9 +70,29 @@ _stock_dispatch = stock(lambda_svc, "_execute_function_dispatch")
 def _execute_function_dispatch(
     func: dict, config: dict, event: Any, request_id: str, started: float
 ) -> dict:
-    """All attempts of an asynchronous invocation have one request id ("Understanding retry
-    behavior in Lambda"). ministack: a new one each."""
-    return _stock_dispatch(func, config, event, _request_id.get() or request_id, started)
+    """Wait for one of the function's processes, then run the invocation.
+
+    The function's timeout and the duration in its log start after the wait. A queued invocation
+    counts as concurrent, as on AWS, where it would be running: ReservedConcurrentExecutions
+    throttles it.
+
+    AWS: all attempts of an asynchronous invocation have one request id ("Understanding retry
+    behavior in Lambda").
+    ministack: starts a process for each concurrent invocation, so that on a busy machine all of
+    them run into their timeouts; and each attempt has a new request id.
+    """
+    with process_slots(lambda_svc._inflight_key(config)):
+        request_id = _request_id.get() or request_id
+        return _stock_dispatch(func, config, event, request_id, time.time())
+
+
+# ---- Asynchronous invocation --------------------------------------------------------------------
+
+
+def retry_delays() -> list[float]:
+    """Seconds before the first and the second retry; tests set them to nearly nothing."""
+    given = os.environ.get("POSTERN_ASYNC_RETRY_SECONDS") or "60,120"
+    return [float(part) for part in given.split(",")]
 
 
 @patch(lambda_svc, "invoke_async_with_retry")

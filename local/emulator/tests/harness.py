@@ -38,7 +38,7 @@ ACCOUNT, REGION = "123456789012", "us-east-1"
 TIMEOUT = 20.0  # seconds until a condition that does not come true fails a test
 
 FUNCTION = """#!/usr/bin/env python3
-import http.client, json, os, urllib.request
+import http.client, json, os, time, urllib.request
 api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 here = "/2018-06-01/runtime/invocation/"
 def call(method, path, body=None):
@@ -62,7 +62,7 @@ while True:
     elif do == "environment":
         answer = dict(os.environ)
     elif do == "hang":
-        while True: pass
+        time.sleep(3600)
     call("POST", here + request + outcome, json.dumps(answer))
 """
 

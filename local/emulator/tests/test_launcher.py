@@ -132,3 +132,10 @@ class LauncherItself(StepFunctions):
                 self.assertIn(f"port {port} on 127.0.0.1", found.stderr)
                 self.assertIn("Address already in use", found.stderr)
                 self.assertIn(f"{variable}={port + 1}", found.stderr)
+
+    def test_refuses_an_impossible_number_of_processes(self) -> None:
+        for given in ("0", "-1", "many"):
+            with self.subTest(given):
+                found = self.launch(POSTERN_FUNCTION_PROCESSES=given)
+                self.assertEqual(found.returncode, 2)
+                self.assertIn(f"POSTERN_FUNCTION_PROCESSES is '{given}'", found.stderr)
