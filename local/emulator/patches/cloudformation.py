@@ -1,4 +1,7 @@
-"""Mends of ministack's CloudFormation. Pages: AWS CloudFormation Template Reference."""
+"""Patches of ministack's CloudFormation.
+
+Pages named in the docstrings are of the AWS CloudFormation Template Reference.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import os
 import urllib.parse
 from collections.abc import Callable
 
-from patches.stepfunctions.definitions import definition_fault
 from ministack.services import lambda_svc
 from ministack.services.cloudformation import provisioners
+
 from patches.patching import patch, require, stock
+from patches.stepfunctions.definitions import definition_fault
 
 require(lambda_svc, "_functions", "_esms")
 
@@ -18,9 +22,9 @@ _stock_sfn_definition = stock(provisioners, "_sfn_definition")
 
 @patch(provisioners, "_sfn_definition")
 def _sfn_definition(properties: dict) -> str:
-    """AWS: a stack with an invalid definition fails ("AWS::StepFunctions::StateMachine").
+    """A stack with an invalid definition fails ("AWS::StepFunctions::StateMachine").
 
-    ministack: takes anything.
+    ministack accepts any definition.
     """
     definition = _stock_sfn_definition(properties)
     fault = definition_fault(definition)
@@ -30,7 +34,7 @@ def _sfn_definition(properties: dict) -> str:
 
 
 def with_concurrency(provision: Callable, properties_at: int) -> Callable:
-    """ReservedConcurrentExecutions ("AWS::Lambda::Function"). ministack: ignored."""
+    """Apply ReservedConcurrentExecutions ("AWS::Lambda::Function"). ministack ignores it."""
 
     def provisioned(*args, **options) -> tuple:
         answer = provision(*args, **options)
@@ -51,7 +55,10 @@ KAFKA_SETTINGS = ("Topics", "AmazonManagedKafkaEventSourceConfig", "ProvisionedP
 
 
 def with_kafka_settings(provision: Callable, properties_at: int) -> Callable:
-    """What a Kafka source has ("AWS::Lambda::EventSourceMapping"). ministack: forgotten."""
+    """Keep the settings of a Kafka source ("AWS::Lambda::EventSourceMapping").
+
+    ministack drops them.
+    """
 
     def provisioned(*args, **options) -> tuple:
         answer = provision(*args, **options)
@@ -73,9 +80,10 @@ _stock_url_attributes = stock(provisioners, "_lambda_url_attributes")
 
 @patch(provisioners, "_lambda_url_attributes")
 def _lambda_url_attributes(config: dict) -> dict:
-    """AWS: `Fn::GetAtt` of "AWS::Lambda::Url" gives an address that answers.
+    """`Fn::GetAtt` of a function URL returns an address that answers ("AWS::Lambda::Url").
 
-    ministack: AWS's own host name, which does not lead here; it answers at a path as well.
+    ministack returns a host name of AWS, which does not lead to the emulator. The emulator answers
+    at a path of its own address as well.
     """
     attributes = _stock_url_attributes(config)
     identity = urllib.parse.urlsplit(attributes["FunctionUrl"]).netloc.split(".")[0]

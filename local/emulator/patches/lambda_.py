@@ -14,10 +14,11 @@ import threading
 import time
 from typing import Any
 
-from patches import roles
 from ministack.core import lambda_runtime
 from ministack.core.responses import error_response_json, new_uuid, request_scope
 from ministack.services import eventbridge, lambda_svc, s3, sns, sqs
+
+from patches import roles
 from patches.patching import patch, require, stock
 
 logger = logging.getLogger("lambda")
@@ -90,7 +91,7 @@ def _execute_function_dispatch(
 
 
 def retry_delays() -> list[float]:
-    """Seconds before the first and the second retry; tests set them to nearly nothing."""
+    """Seconds before the first and the second retry. Tests set them to fractions of a second."""
     given = os.environ.get("POSTERN_ASYNC_RETRY_SECONDS") or "60,120"
     return [float(part) for part in given.split(",")]
 
@@ -105,10 +106,12 @@ def invoke_async(func: dict, event: Any) -> None:
     """Run an asynchronous invocation to its end ("How Lambda handles errors and retries with
     asynchronous invocation").
 
-    AWS: after an error waits 1 minute, then 2; a throttled event goes back to the queue, backing
-    off from 1 s to 5 minutes, and that is no attempt; an event that has become older than
-    MaximumEventAgeInSeconds is given up; one for a function with no concurrency at all at once.
-    ministack: 1 s, then 2; throttling counts as an error; no conditions but RetriesExhausted.
+    AWS: waits 1 minute after the first error, then 2. A throttled event goes back to the queue for
+    1 s, then longer, up to 5 minutes, which does not count as an attempt. An event older than
+    MaximumEventAgeInSeconds is dropped, and so is an event for a function whose reserved
+    concurrency is 0.
+    ministack: waits 1 s, then 2. Throttling counts as an error. The only condition it reports is
+    RetriesExhausted.
     """
     config = func.get("config") or func
     account, region = lambda_svc._account_region_from_function_config(config)
@@ -118,6 +121,7 @@ def invoke_async(func: dict, event: Any) -> None:
     retries = 2 if retries is None else int(retries)
     age_limit = float(settings.get("MaximumEventAgeInSeconds") or DEFAULT_EVENT_AGE)
     delays = retry_delays()
+
     request_id = new_uuid()
     started = time.monotonic()
     errors = throttles = 0
@@ -144,12 +148,13 @@ def invoke_async(func: dict, event: Any) -> None:
                 condition = "EventAgeExceeded"
                 break
             time.sleep(delay)
+
         invocation = Invocation(config, event, result, request_id, condition, errors + throttles)
         invocation.send_to(settings.get("DestinationConfig") or {})
 
 
 class Invocation:
-    """An asynchronous invocation that has ended, and where its record goes."""
+    """An asynchronous invocation that has ended, and the destinations of its record."""
 
     def __init__(
         self, config: dict, event: Any, result: dict, request_id: str, condition: str, failed: int
@@ -164,8 +169,8 @@ class Invocation:
     def record(self) -> dict:
         """The invocation record ("Capturing records of Lambda asynchronous invocations").
 
-        ministack: without version, timestamp, requestId, executedVersion; functionArn without
-        its qualifier; approximateInvokeCount always 3.
+        ministack leaves out version, timestamp, requestId, executedVersion and the qualifier of
+        functionArn; its approximateInvokeCount is always 3.
         """
         now = datetime.datetime.now(datetime.UTC)
         version = self.config.get("Version", "$LATEST")
@@ -189,7 +194,10 @@ class Invocation:
         return record
 
     def send_to(self, destinations: dict) -> None:
-        """ministack: no OnSuccess; the dead-letter queue is sent the record, not the event."""
+        """Send the record to its destination, and the event of a failure to the dead-letter queue.
+
+        ministack has no OnSuccess, and sends the record to the dead-letter queue.
+        """
         outcome = "OnSuccess" if self.condition == "Success" else "OnFailure"
         arn = (destinations.get(outcome) or {}).get("Destination")
         if arn:
@@ -202,9 +210,10 @@ class Invocation:
             self.send(dead_letters, json.dumps(self.event), attributes)
 
     def send(self, arn: str, body: str, attributes: dict[str, str]) -> None:
-        """AWS: the function's own role must allow it ("Permissions for destinations").
+        """Send to a destination, if the function's role permits it ("Permissions for
+        destinations").
 
-        ministack: whatever the role says.
+        ministack does not check the role.
         """
         name = self.config["FunctionName"]
         service = arn.split(":")[2]
@@ -216,8 +225,9 @@ class Invocation:
         }[service]
         why_not = roles.denial(self.config.get("Role", ""), "lambda", name, action, arn)
         if why_not:
-            logger.warning("Lambda %s: nothing sent to its destination: %s", name, why_not)
+            logger.warning("Lambda %s: its role does not permit its destination: %s", name, why_not)
             return
+
         if service == "sqs":
             queue = sqs._queue_by_arn(arn)
             if queue is None:
@@ -248,10 +258,10 @@ _stock_invoke = stock(lambda_svc, "_invoke")
 
 @patch(lambda_svc, "_invoke")
 async def _invoke(name: str, event: Any, headers: dict, *args: Any, **options: Any) -> tuple:
-    """AWS: payloads are limited ("Lambda quotas"); the error of a larger one is
-    RequestTooLargeException, of a larger response Function.ResponseSizeTooLarge.
+    """Limit payloads ("Lambda quotas").
 
-    ministack: unlimited.
+    A larger request is refused with RequestTooLargeException; a larger response becomes the error
+    Function.ResponseSizeTooLarge. ministack has no limits.
     """
     kind = headers.get("x-amz-invocation-type") or "RequestResponse"
     limit = MAX_ASYNC if kind == "Event" else MAX_SYNC
@@ -260,6 +270,7 @@ async def _invoke(name: str, event: Any, headers: dict, *args: Any, **options: A
         message = f"{length} byte payload is too large for the {kind} invocation type"
         message += f" (limit {limit} bytes)"
         return error_response_json("RequestTooLargeException", message, 413)
+
     status, answer_headers, body = await _stock_invoke(name, event, headers, *args, **options)
     if status == 200 and len(body) > MAX_SYNC:
         answer_headers["X-Amz-Function-Error"] = "Unhandled"
@@ -287,11 +298,11 @@ def _invoke_target(target: dict, event: dict, rule: dict, view: Any = None) -> N
 
 @patch(eventbridge, "_dispatch_to_lambda")
 def _dispatch_to_lambda(arn: str, payload: str) -> None:
-    """AWS: EventBridge needs a statement in the function's policy, and invokes asynchronously
-    ("Process events asynchronously with Lambda"; EventBridge User Guide, "Using resource-based
-    policies for Amazon EventBridge").
+    """Invoke the target of an EventBridge rule, if the function's policy permits it.
 
-    ministack: asks for no permission and never retries.
+    AWS: the policy needs a statement (EventBridge User Guide, "Using resource-based policies for
+    Amazon EventBridge"), and the invocation is asynchronous.
+    ministack: checks no permission and never retries.
     """
     func, config, name = lambda_svc._get_func_record_for_ref(arn)
     if not func or not config:
@@ -308,9 +319,10 @@ _stock_deliver = stock(s3, "_deliver_event_to_lambda")
 
 @patch(s3, "_deliver_event_to_lambda")
 def _deliver_event_to_lambda(arn: str, event: dict, bucket_region: str) -> None:
-    """AWS: so does S3 ("Process Amazon S3 event notifications with Lambda").
+    """Invoke a function for a bucket, if the function's policy permits it ("Process Amazon S3
+    event notifications with Lambda").
 
-    ministack: asks for no permission.
+    ministack checks no permission.
     """
     bucket = event["Records"][0]["s3"]["bucket"]["arn"]
     if roles.function_permits(arn, "s3.amazonaws.com", bucket):
@@ -321,10 +333,10 @@ def _deliver_event_to_lambda(arn: str, event: dict, bucket_region: str) -> None:
 
 # ---- The environment of a function --------------------------------------------------------------
 
-# What a function may have from the launcher's own environment: how to find programs, where
-# certificates and temporary files are.
+# The variables that a function inherits from the launcher: where programs, certificates and
+# temporary files are.
 INHERITED = {"PATH", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-# What ministack itself sets, beside AWS_LAMBDA_*.
+# The variables that ministack sets, besides AWS_LAMBDA_*.
 SET_BY_MINISTACK = {
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -342,10 +354,10 @@ _stock_worker_env = stock(lambda_svc, "_provided_worker_env")
 
 @patch(lambda_svc, "_provided_worker_env")
 def _provided_worker_env(config: dict, code_dir: str, port: int) -> dict:
-    """AWS: a function has the variables of "Defined runtime environment variables" and its own.
+    """The variables of a function: its own, and those of "Defined runtime environment variables".
 
-    ministack: and the whole environment of the shell that started it, so that a variable
-    forgotten in the template is not missed; and none that says how to log.
+    ministack adds the whole environment of the shell that started it, which hides a variable that
+    the template forgets. It sets no variable for the function's LoggingConfig.
     """
     own = lambda_svc._runtime_env_vars(config)
     environment = {
@@ -372,8 +384,11 @@ _stock_build_handler = stock(lambda_runtime.ProvidedWorker, "_build_handler_clas
 
 @patch(lambda_runtime.ProvidedWorker, "_build_handler_class")
 def _build_handler_class(self: Any, *args: Any) -> type:
-    """ministack writes the head and the body of an event in two pieces; with Nagle's algorithm a
-    runtime that keeps its connection open, as Rust's does, gets the second piece 40 ms later."""
+    """Send an event without a delay.
+
+    ministack writes the head and the body of an event separately. With Nagle's algorithm, a runtime
+    that keeps its connection open, as Rust's does, gets the body 40 ms later.
+    """
     handler = _stock_build_handler(self, *args)
     handler.disable_nagle_algorithm = True
     return handler
@@ -384,6 +399,8 @@ _stock_drain = stock(lambda_runtime.ProvidedWorker, "_drain_stderr_bounded")
 
 @patch(lambda_runtime.ProvidedWorker, "_drain_stderr_bounded")
 def _drain_stderr_bounded(self: Any, first_line_wait: float = 0.01, **options: Any) -> str:
-    """ministack waits 50 ms for log lines after each invocation of a function that writes none.
-    A line that comes even later is in the log of the next invocation."""
+    """Wait 10 ms for log lines after an invocation, where ministack waits 50 ms.
+
+    A later line is in the log of the next invocation.
+    """
     return _stock_drain(self, first_line_wait, **options)

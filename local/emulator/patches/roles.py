@@ -1,9 +1,9 @@
-"""Under AUTH=true: may this role, or this service, do that? (Without AUTH: always.)
+"""The permissions of roles and services under AUTH=true. Without AUTH, everything is permitted.
 
-"IAM User Guide", "Policy evaluation logic": a service that acts with a role may do what the
-role's identity-based policies allow, provided that the role's trust policy names the service.
-ministack 1.5.33 asks this of callers of its HTTP gateway, but not of its own state machines,
-IoT rules and asynchronous Lambda invocations.
+A service that acts with a role may do what the role's identity-based policies allow, if the role's
+trust policy names the service (IAM User Guide, "Policy evaluation logic"). ministack 1.5.33 checks
+the callers of its HTTP gateway, but not its own state machines, IoT rules and asynchronous Lambda
+invocations.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import ministack.services.stepfunctions as sfn
 from ministack import app
 from ministack.core import lambda_runtime
 from ministack.services import lambda_svc
+
 from patches.patching import require
 
 require(app, "AUTH")
@@ -37,11 +38,12 @@ require(lambda_svc, "_get_base_func_record_for_ref")
 
 
 def denial(role_arn: str, service: str, session: str, action: str, resource: str) -> str | None:
-    """None when `service` may do that with the role; else AWS's sentence that says why not."""
+    """AWS's message that denies `service` the action with the role; None when it is permitted."""
     if not app.AUTH:
         return None
     if role_arn.count(":") != 5:
-        return f"'{role_arn}' is no role"
+        return f"'{role_arn}' is not the ARN of a role"
+
     account, name = role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1]
     principal = f"arn:aws:sts::{account}:assumed-role/{name}/{session}"
     if not trusts(account, name, f"{service}.amazonaws.com"):
@@ -49,12 +51,14 @@ def denial(role_arn: str, service: str, session: str, action: str, resource: str
             f"User: {service}.amazonaws.com is not authorized to perform: sts:AssumeRole "
             f"on resource: {role_arn}"
         )
+
     context = iam.EvalContext(principal, "AssumedRole", account, action, resource, sfn.get_region())
     policies = iam._gather_role_policies(name, account)
     limits = iam._permissions_boundary(iam_service._roles, name, account)
     result = iam.evaluate(context, policies, *limits)
     if result.decision == "Allow":
         return None
+
     why = f"because no identity-based policy allows the {action} action"
     if result.decision == "Deny":
         why = "with an explicit deny in an identity-based policy"
@@ -97,9 +101,9 @@ def function_permits(function_arn: str, service: str, source_arn: str) -> bool:
 
 
 def task_needs(resource: str, parameters: Any) -> list[tuple[str, str, str]]:
-    """What a Task needs its machine's role for: (name of the error's service, action, ARN).
+    """The permissions that a Task's call needs: (service in the error's name, action, ARN).
 
-    Only for the integrations that Postern and its tests use; others need nothing here.
+    It knows the integrations that Postern and its tests use. Other calls need no permission here.
     """
     parameters = parameters if isinstance(parameters, dict) else {}
     here = f"{sfn.get_region()}:{sfn.get_account_id()}"
@@ -137,17 +141,18 @@ def queue_arn(url: str) -> str:
 
 
 def machine_role(execution: dict | None) -> tuple[str, str]:
-    """The role of the execution's machine, and a session name as Step Functions makes them."""
+    """The role of the execution's machine, and a session name like those of Step Functions."""
     arn = (execution or {}).get("stateMachineArn", "")
     machine = sfn._state_machines.get(arn.split("/")[0]) or {}
     return machine.get("roleArn", ""), secrets.token_urlsafe(24)[:32].replace("-", "x")
 
 
 def authorize_task(execution: dict | None, resource: str, parameters: Any) -> None:
-    """AWS: a Task's call is made with the machine's role ("Creating an IAM role for your state
-    machine"); a call that it may not make fails the task with the service's own error.
+    """Raise the error of a Task whose call the machine's role does not permit.
 
-    ministack: calls whatever the role says.
+    AWS: a Task's call is made with the machine's role ("Creating an IAM role for your state
+    machine"). A call that the role does not permit fails the task with the service's own error.
+    ministack: makes the call without a check.
     """
     if not app.AUTH or execution is None:
         return
@@ -166,7 +171,7 @@ def task_credentials(execution: dict | None) -> dict[str, str]:
     role, _ = machine_role(execution)
     here = f"{sfn.get_region()}:{sfn.get_account_id()}"
     machine = (execution or {}).get("stateMachineArn", "").rsplit(":", 1)[-1]
-    # What gives a Lambda function its role's session does as well for a state machine.
+    # ministack's function for the credentials of a Lambda function works for a machine too.
     values = lambda_runtime.execution_credentials(
         {
             "FunctionName": machine,

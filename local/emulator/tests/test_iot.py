@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from tests.harness import (
     ACCOUNT,
     EVERYTHING,
@@ -27,13 +28,13 @@ from tests.harness import (
     grant,
     inbox,
     launcher,
-    wait_for_log,
     make_function,
     make_queue,
     make_role,
     receive,
     unique,
     until,
+    wait_for_log,
 )
 
 

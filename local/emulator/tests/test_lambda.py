@@ -16,11 +16,11 @@ from tests.harness import (
     client,
     inbox,
     launcher,
-    wait_for_log,
     make_queue,
     receive,
     unique,
     until,
+    wait_for_log,
 )
 
 

@@ -15,10 +15,10 @@ from tests.harness import (
     aws,
     inbox,
     launcher,
-    wait_for_log,
     make_queue,
     receive,
     unique,
+    wait_for_log,
 )
 
 
@@ -67,7 +67,7 @@ class AsyncInvocations(LambdaCase):
         settings["DestinationConfig"] = {"OnFailure": {"Destination": queue_arn}}
         self.configure(name, **settings)
         self.invoke_async(name, {"do": "fail", "error": "E"})
-        wait_for_log(f"Lambda {name}: nothing sent to its destination")
+        wait_for_log(f"Lambda {name}: its role does not permit its destination")
         counted = aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
         self.assertEqual(counted["Attributes"]["ApproximateNumberOfMessages"], "0")
 

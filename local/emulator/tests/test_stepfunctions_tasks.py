@@ -7,6 +7,7 @@ import json
 import time
 
 from botocore.exceptions import ClientError
+
 from tests.harness import (
     StepFunctions,
     aws,

@@ -32,11 +32,11 @@ require(
 
 
 def fits(topic: str) -> bool:
-    """Whether a topic, or a topic filter, is within AWS's limits.
+    """Whether a topic or a topic filter is within AWS's limits.
 
-    AWS: at most 7 slashes, the three of `$aws/rules/NAME/` not counted ("Reducing messaging costs
-    with Basic Ingest"), and 256 bytes.
-    ministack: no limit of slashes; a filter may have any size.
+    AWS: at most 256 bytes and 7 slashes. The three slashes of `$aws/rules/NAME/` do not count
+    ("Reducing messaging costs with Basic Ingest").
+    ministack: limits neither the slashes nor the size of a filter.
     """
     counted = topic
     if topic.startswith(iot._BASIC_INGEST_PREFIX):
@@ -77,7 +77,7 @@ _stock_publish_http = stock(iot_data, "_publish")
 
 @patch(iot_data, "_publish")
 async def _publish(topic: str, body: bytes, *rest: Any) -> tuple:
-    """AWS: 413 for a payload over 128 KB (API reference "Publish"). ministack: unlimited."""
+    """HTTP 413 for a payload over 128 KB (API reference "Publish"). ministack has no limit."""
     if len(body or b"") > MAX_PAYLOAD:
         message = f"The payload exceeds the limit of {MAX_PAYLOAD} bytes"
         return error_response_json("RequestEntityTooLargeException", message, 413)
@@ -89,9 +89,9 @@ _stock_dispatch = stock(iot._WSSession, "_dispatch_packet")
 
 @patch(iot._WSSession, "_dispatch_packet")
 async def _dispatch_packet(self: Any, kind: int, flags: int, body: bytes) -> bool:
-    """AWS: a PUBLISH with a payload over 128 KB ends the connection ("MQTT message payload").
+    """A PUBLISH with a payload over 128 KB ends the connection ("MQTT message payload").
 
-    ministack: unlimited.
+    ministack has no limit.
     """
     if kind == iot.PKT_PUBLISH and len(body) > MAX_PAYLOAD:
         _, offset = iot._read_string(body, 0)
@@ -113,10 +113,11 @@ _stock_connack_properties = stock(iot._WSSession, "_connack_properties")
 
 @patch(iot._WSSession, "_connack_properties")
 def _connack_properties(self: Any, assigned_client_id: str | None) -> list:
-    """AWS announces its Receive Maximum, and a Maximum Packet Size that a payload of 128 KB fits
-    in ("MQTT 5 supported features").
+    """Announce the limits of packets and of unacknowledged messages.
 
-    ministack: 128 KB for the packet, thus less for the payload; no Receive Maximum.
+    AWS: the Maximum Packet Size has room for a payload of 128 KB, and there is a Receive Maximum
+    ("MQTT 5 supported features").
+    ministack: limits the packet to 128 KB, so the payload to less, and has no Receive Maximum.
     """
     properties = [
         (name, value)

@@ -21,11 +21,11 @@ iot._POLICY_VARIABLE_RE = re.compile(r"\$\{(iot:[A-Za-z0-9_.:\[\]-]+)\}")
 
 @patch(iot, "_mqtt_policy_context")
 def _mqtt_policy_context(account: str, region: str, certificate: str, client_id: str) -> dict:
-    """A policy can name the attributes of the thing that connects.
+    """Add the attributes of the thing to the variables of its policies.
 
-    AWS: `${iot:Connection.Thing.Attributes[NAME]}`, where the certificate is attached to the
-    thing ("Thing policy variables").
-    ministack: knows the thing's name only.
+    AWS: `${iot:Connection.Thing.Attributes[NAME]}` is the value of an attribute, if the certificate
+    is attached to the thing ("Thing policy variables").
+    ministack: has the thing's name only.
     """
     context = _stock_policy_context(account, region, certificate, client_id)
     if context["iot:connection.thing.isattached"] == "true":

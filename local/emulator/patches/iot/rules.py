@@ -1,4 +1,4 @@
-"""Rule actions: whether the rule may do them, and how they invoke a function."""
+"""Rule actions: their permissions, and how they invoke a function."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ require(lambda_svc, "invoke_async_with_retry")
 
 
 class ActionRefused(Exception):
-    """An action that AWS would not carry out: goes to the rule's error action."""
+    """AWS would not carry out the action. ministack runs the rule's error action."""
 
 
 def action_needs(action: dict, here: str) -> tuple[str, str, str] | None:
-    """(role's ARN, IAM action, resource's ARN) of an action that is done with a role."""
+    """(role's ARN, IAM action, resource's ARN) of an action that uses a role; None for others."""
     if "sqs" in action:
         spec = action["sqs"]
         resource = roles.queue_arn(spec.get("queueUrl", ""))
@@ -47,14 +47,14 @@ _stock_rule_action = stock(iot, "_dispatch_rule_action")
 async def _dispatch_rule_action(
     account: str, region: str, rule_name: str, action: dict, event: Any
 ) -> None:
-    """AWS: an action, the error action too, is done with its own role ("Granting an AWS IoT rule
-    the access it requires"), or for Lambda by leave of the function's policy, for this rule and
-    this account ("Lambda" rule action). What fails goes to the error action ("Error handling").
-    The function is invoked asynchronously: its own errors are retried by Lambda and never reach
-    the error action.
+    """Run an action of a rule, or its error action, if the rule may do it.
 
-    ministack: does it whatever the role or the policy says; a function that is missing is only
-    logged; one that fails is neither retried nor sent to its destination.
+    AWS: an action uses its own role ("Granting an AWS IoT rule the access it requires"). A Lambda
+    action needs a statement for this rule and account in the function's policy ("Lambda" rule
+    action). An action that fails runs the error action ("Error handling"). The function is invoked
+    asynchronously: Lambda retries its errors, and they never reach the error action.
+    ministack: checks neither role nor policy. It only logs that a function is missing, and neither
+    retries a function that fails nor sends to its destination.
     """
     with request_scope(account, region):
         if (action.get("lambda") or {}).get("functionArn"):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patches.patching import patch, require, stock
 
+from patches.patching import patch, require, stock
 from patches.stepfunctions.faults import TaskError
 from patches.stepfunctions.history import chain_of_its_own, record
 from patches.stepfunctions.paths import effective_input, finish_state, is_jsonata
@@ -23,11 +23,11 @@ require(sfn, "_apply_jsonata_template", "_resolve_path_or_ctx", "_run_sub_machin
 
 
 def run_branches(count: int, run_one: Callable[[int], Any], at_once: int) -> list:
-    """Run branches or iterations side by side; the first that fails ends the others at once.
+    """Run branches or iterations in parallel. The first failure ends the others at once.
 
     AWS: "If any branch fails ... the entire Parallel state is considered to have failed and all
     the branches are stopped" ("Parallel state", "Map state").
-    ministack: waits for all the others, however long they take.
+    ministack: waits for the other branches, however long they take.
     """
     results: list = [None] * count
     scope = Scope(current_scope())
@@ -49,16 +49,18 @@ def run_branches(count: int, run_one: Callable[[int], Any], at_once: int) -> lis
             pass
         except TaskError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001 - whatever ministack raises
+        except Exception as failure:  # noqa: BLE001 - any error of ministack fails the branch
             error = TaskError("States.Runtime", repr(failure))
         ended.put(error)
         wake.set()
 
     for index in range(count):
         todo.put(index)
+
     workers = min(count, at_once)
     for _ in range(workers):
         start_thread(work)
+
     try:
         for _ in range(workers):
             while ended.empty():
@@ -81,7 +83,7 @@ def run_state(
     run: Callable[[], list],
     started: dict | None = None,
 ) -> tuple:
-    """The whole of a Parallel or Map state, whose results `run` gives."""
+    """Run a Parallel or Map state whose results come from `run`, and record its events."""
     kind = state["Type"]
     record(execution, f"{kind}StateStarted", started)
     try:
@@ -101,8 +103,7 @@ def run_branch(machine: dict, data: Any, execution: dict, ctx: dict) -> Any:
 def _run_parallel_branches(state: dict, raw_input: Any, execution: dict, ctx: dict) -> tuple:
     """Each branch has its own context object ("Accessing execution data from the Context object").
 
-    ministack: the branches share one, so that a task in one branch can be given the token of
-    another's.
+    In ministack the branches share one, and a task can get the token of a task in another branch.
     """
     effective = effective_input(state, raw_input, ctx)
     branches = state["Branches"]
@@ -116,6 +117,23 @@ def _run_parallel_branches(state: dict, raw_input: Any, execution: dict, ctx: di
     return run_state(state, raw_input, execution, ctx, run)
 
 
+def map_items(state: dict, raw_input: Any, effective: Any, ctx: dict) -> tuple[list, int]:
+    """The items of a Map state and its MaxConcurrency; 0 stands for no limit."""
+    at_once = state.get("MaxConcurrency", 0)
+    if is_jsonata(state, ctx):
+        fields = {"items": state.get("Items", raw_input), "at_once": at_once}
+        fields = sfn._apply_jsonata_template(fields, raw_input, ctx)
+        items, at_once = fields["items"], fields["at_once"]
+    else:
+        items = sfn._resolve_path_or_ctx(state.get("ItemsPath", "$"), effective, ctx)
+        if "MaxConcurrencyPath" in state:
+            at_once = sfn._resolve_path_or_ctx(state["MaxConcurrencyPath"], effective, ctx)
+
+    if not isinstance(items, list):
+        raise TaskError("States.Runtime", "The items of a Map state must be an array")
+    return items, int(at_once)
+
+
 _stock_run_map_items = stock(sfn, "_run_map_items")
 
 
@@ -124,19 +142,10 @@ def _run_map_items(state: dict, raw_input: Any, execution: dict, ctx: dict) -> t
     processor = state.get("ItemProcessor") or state.get("Iterator") or {}
     if (processor.get("ProcessorConfig") or {}).get("Mode") == "DISTRIBUTED":
         return _stock_run_map_items(state, raw_input, execution, ctx)
+
     jsonata = is_jsonata(state, ctx)
     effective = sfn._apply_input_path(state, raw_input, ctx)
-    at_once = state.get("MaxConcurrency", 0)
-    if jsonata:
-        fields = {"items": state.get("Items", raw_input), "at_once": at_once}
-        fields = sfn._apply_jsonata_template(fields, raw_input, ctx)
-        items, at_once = fields["items"], fields["at_once"]
-    else:
-        items = sfn._resolve_path_or_ctx(state.get("ItemsPath", "$"), effective, ctx)
-        if "MaxConcurrencyPath" in state:
-            at_once = sfn._resolve_path_or_ctx(state["MaxConcurrencyPath"], effective, ctx)
-    if not isinstance(items, list):
-        raise TaskError("States.Runtime", "The items of a Map state must be an array")
+    items, at_once = map_items(state, raw_input, effective, ctx)
     selector = state.get("ItemSelector") or state.get("Parameters")
     name = ctx["State"]["Name"]
 
@@ -149,6 +158,7 @@ def _run_map_items(state: dict, raw_input: Any, execution: dict, ctx: dict) -> t
             item_input = sfn._apply_jsonata_template(selector, raw_input, item_ctx)
         else:
             item_input = sfn._resolve_params_obj(selector, effective, item_ctx)
+
         where = {"name": name, "index": index}
         record(execution, "MapIterationStarted", where)
         try:
@@ -160,6 +170,6 @@ def _run_map_items(state: dict, raw_input: Any, execution: dict, ctx: dict) -> t
         return result
 
     def run() -> list:
-        return run_branches(len(items), run_one, int(at_once) or INLINE_MAP_CONCURRENCY)
+        return run_branches(len(items), run_one, at_once or INLINE_MAP_CONCURRENCY)
 
     return run_state(state, raw_input, execution, ctx, run, {"length": len(items)})

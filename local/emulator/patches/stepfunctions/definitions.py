@@ -1,4 +1,4 @@
-"""Definitions of state machines: what CreateStateMachine and the like refuse."""
+"""The checks of a state machine's definition when it is created, updated or validated."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 
 import ministack.services.stepfunctions as sfn
-from patches.patching import patch, stock
 
+from patches.patching import patch, stock
 from patches.stepfunctions.faults import refuse
 
 STATE_TYPES = ("Choice", "Fail", "Map", "Parallel", "Pass", "Succeed", "Task", "Wait")
@@ -19,10 +19,10 @@ TASK_FIELDS |= {"TimeoutSecondsPath", "HeartbeatSeconds", "HeartbeatSecondsPath"
 
 
 def definition_fault(definition: str) -> str | None:
-    """What CreateStateMachine would refuse a definition for (API reference "InvalidDefinition").
+    """The reason to refuse a definition, or None (API reference "InvalidDefinition").
 
-    AWS: checks JSON, schema and that every transition has a target.
-    ministack: takes anything.
+    AWS: checks the JSON, the schema, and that every transition has a target.
+    ministack: accepts any definition.
     """
     try:
         machine = json.loads(definition)
@@ -30,6 +30,7 @@ def definition_fault(definition: str) -> str | None:
         return f"INVALID_JSON_DESCRIPTION: {error}"
     if not isinstance(machine, dict):
         return "SCHEMA_VALIDATION_FAILED: The definition must be an object"
+
     return states_fault(machine, "")
 
 
@@ -39,6 +40,7 @@ def states_fault(machine: dict, where: str) -> str | None:
         return f"SCHEMA_VALIDATION_FAILED: The field 'States' is required at {where or '/'}"
     if machine.get("StartAt") not in states:
         return f"MISSING_TRANSITION_TARGET: Missing 'StartAt' target at {where}/StartAt"
+
     for name, state in states.items():
         fault = state_fault(state, states, f"{where}/States/{name}")
         if fault:
@@ -54,6 +56,7 @@ def state_fault(state: dict, states: dict, where: str) -> str | None:
         return f"SCHEMA_VALIDATION_FAILED: The field 'Resource' is required at {where}"
     if kind not in ("Choice", "Succeed", "Fail") and ("Next" in state) == bool(state.get("End")):
         return f"SCHEMA_VALIDATION_FAILED: Exactly one of 'Next' and 'End' is required at {where}"
+
     if kind == "Task":
         unknown = sorted(state.keys() - TASK_FIELDS)
         if unknown:
@@ -64,6 +67,7 @@ def state_fault(state: dict, states: dict, where: str) -> str | None:
                 "SCHEMA_VALIDATION_FAILED: HeartbeatSeconds must be smaller than "
                 f"TimeoutSeconds at {where}"
             )
+
     for field in ("Retry", "Catch"):
         lists = [entry.get("ErrorEquals", []) for entry in state.get(field, [])]
         if any("States.ALL" in names for names in lists[:-1]) or any(
@@ -73,6 +77,7 @@ def state_fault(state: dict, states: dict, where: str) -> str | None:
                 "SCHEMA_VALIDATION_FAILED: States.ALL must appear alone and last "
                 f"at {where}/{field}"
             )
+
     targets = [("Next", state.get("Next")), ("Default", state.get("Default"))]
     for group in ("Catch", "Choices"):
         for index, entry in enumerate(state.get(group, [])):
@@ -80,6 +85,7 @@ def state_fault(state: dict, states: dict, where: str) -> str | None:
     for field, target in targets:
         if target is not None and target not in states:
             return f"MISSING_TRANSITION_TARGET: Missing 'Next' target: {target} at {where}/{field}"
+
     inner = [(f"Branches[{i}]", b) for i, b in enumerate(state.get("Branches", []))]
     inner += [(f, state[f]) for f in ("ItemProcessor", "Iterator") if f in state]
     for field, machine in inner:
@@ -106,7 +112,7 @@ patch(sfn, "_update_state_machine")(checking_definitions(stock(sfn, "_update_sta
 
 @patch(sfn, "_validate_state_machine_definition")
 def _validate_state_machine_definition(data: dict) -> tuple:
-    """API reference "ValidateStateMachineDefinition". ministack: always OK."""
+    """API reference "ValidateStateMachineDefinition". ministack always answers OK."""
     fault = definition_fault(data.get("definition", ""))
     if fault is None:
         return sfn.json_response({"result": "OK", "diagnostics": [], "truncated": False})

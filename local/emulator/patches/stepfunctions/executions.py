@@ -1,4 +1,4 @@
-"""Whole executions: walking through the states, starting, stopping, TimeoutSeconds."""
+"""Whole executions: their states in turn, start, stop, TimeoutSeconds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import threading
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patches.patching import patch, require, stock
 
+from patches.patching import patch, require, stock
 from patches.stepfunctions.faults import MAX_DATA, TaskError, check_size, refuse, text, too_long
 from patches.stepfunctions.history import LAST_EVENT, NOT_TRUNCATED, record
 from patches.stepfunctions.paths import CONTEXT, assign_variables, is_jsonata
@@ -34,10 +34,10 @@ require(
 
 @patch(sfn, "_run_sub_machine")
 def run_states(states: dict, start_at: str, data: Any, execution: dict, ctx: dict) -> Any:
-    """Walk from `start_at` to an end: a whole execution, a branch, or an iteration.
+    """Run states from `start_at` to an end: a whole execution, a branch, or an iteration.
 
-    AWS: the states of branches are in the history too; at most 256 KiB go from state to state.
-    ministack: neither; and it walks on when the execution was stopped or a sibling has failed.
+    AWS: the history has the states of branches too. At most 256 KiB pass between states.
+    ministack: does neither, and goes on when the execution was stopped or a sibling has failed.
     """
     name: str | None = start_at
     data = copy.deepcopy(data)
@@ -46,9 +46,12 @@ def run_states(states: dict, start_at: str, data: Any, execution: dict, ctx: dic
         current_scope().check()
         here, state = name, states[name]
         kind = state["Type"]
+
+        # EnteredTime is set once for an entry: all attempts of a retried state share it.
         ctx["State"] = {"Name": here, "EnteredTime": sfn.now_iso(), "RetryCount": 0}
         entered = {"name": here, "input": text(data), "inputDetails": NOT_TRUNCATED}
         sfn._add_event(execution, f"{kind}StateEntered", {"stateEnteredEventDetails": entered})
+
         if kind == "Fail":
             raise TaskError(*sfn._fail_state_error(state, data, ctx))
         if kind == "Succeed":
@@ -61,6 +64,7 @@ def run_states(states: dict, start_at: str, data: Any, execution: dict, ctx: dic
             data, name = run(state, given, ctx)
             if not is_jsonata(state, ctx):
                 assign_variables(state, data if kind == "Pass" else given, ctx)
+
         check_size(data, f"The state '{here}' returned a result with a size exceeding")
         exited = {"name": here, "output": text(data), "outputDetails": NOT_TRUNCATED}
         sfn._add_event(execution, f"{kind}StateExited", {"stateExitedEventDetails": exited})
@@ -78,11 +82,12 @@ _running: dict[str, Scope] = {}  # execution ARN -> its scope
 
 
 def end_execution(execution: dict, status: str, **outcome: str) -> bool:
-    """Bring a running execution to its end, once: false when it has ended already."""
+    """End a running execution. False when it has ended before."""
     with _end_lock:
         if execution["status"] != "RUNNING":
             return False
         execution.update(status=status, stopDate=sfn.now_iso(), **outcome)
+
     word = {"SUCCEEDED": "Succeeded", "FAILED": "Failed", "TIMED_OUT": "TimedOut"}[status]
     record(execution, f"Execution{word}", outcome)
     sfn._emit_execution_status_event(execution)
@@ -91,61 +96,42 @@ def end_execution(execution: dict, status: str, **outcome: str) -> bool:
 
 @patch(sfn, "_run_execution")
 def _run_execution(arn: str) -> None:
-    # In a context of its own: a nested `startExecution.sync` runs in its parent's thread.
-    contextvars.copy_context().run(walk_execution, arn)
+    # A nested `startExecution.sync` runs in its parent's thread and needs a context of its own.
+    contextvars.copy_context().run(run_execution, arn)
 
 
-def walk_execution(arn: str) -> None:
+def run_execution(arn: str) -> None:
     """Run a whole execution.
 
-    AWS: TimeoutSeconds of the machine ends it as TIMED_OUT ("State machine structure"); the
-    context object holds Execution.RoleArn ("Contents of the Context object"); a failed execution
-    has no output (API reference "DescribeExecution").
-    ministack: none of these; and it starts only after 150 ms.
+    AWS: the machine's TimeoutSeconds ends it as TIMED_OUT ("State machine structure"). A failed
+    execution has no output (API reference "DescribeExecution").
+    ministack: has no such timeout, gives a failed execution an output, and waits 150 ms before the
+    first state.
     """
     execution = sfn._executions[arn]
     machine = sfn._state_machines[execution["stateMachineArn"]]
     definition = json.loads(machine["definition"])
-    data = json.loads(execution["input"])
+    ctx = context_object(execution, machine, definition)
+
     scope = Scope()
     _running[arn] = scope
-    if execution["status"] != "RUNNING":  # stopped before it had begun
+    if execution["status"] != "RUNNING":  # it was stopped before it began
         scope.cancel()
     SCOPE.set(scope)
     EXECUTION.set(execution)
     LAST_EVENT.set([arn, len(execution["events"])])
     execution["events"][0].setdefault("previousEventId", 0)
-    ctx = {
-        "QueryLanguage": definition.get("QueryLanguage", "JSONPath"),
-        "Execution": {
-            "Id": arn,
-            "Input": data,
-            "Name": execution["name"],
-            "RoleArn": machine["roleArn"],
-            "StartTime": execution["startDate"],
-        },
-        "StateMachine": {"Id": execution["stateMachineArn"], "Name": machine["name"]},
-        "variables": {},
-    }
 
-    def time_out() -> None:
-        if end_execution(execution, "TIMED_OUT"):
-            scope.cancel()
-
-    timeout = definition.get("TimeoutSeconds")
-    context = contextvars.copy_context()
-    timer = threading.Timer(timeout or 0, context.run, (time_out,))
-    timer.daemon = True
-    if timeout:
-        timer.start()
+    timer = timeout_timer(execution, scope, definition.get("TimeoutSeconds"))
     try:
+        data = ctx["Execution"]["Input"]
         output = run_states(definition["States"], definition["StartAt"], data, execution, ctx)
         end_execution(execution, "SUCCEEDED", output=text(output))
     except Cancelled:
         pass
     except TaskError as error:
         end_execution(execution, "FAILED", error=error.error, cause=error.cause)
-    except Exception as error:  # noqa: BLE001 - an execution must end
+    except Exception as error:  # noqa: BLE001 - an error of ministack must end the execution
         sfn.logger.exception("Step Functions execution %s", arn)
         end_execution(execution, "FAILED", error="States.Runtime", cause=repr(error))
     finally:
@@ -154,14 +140,48 @@ def walk_execution(arn: str) -> None:
         _running.pop(arn, None)
 
 
+def context_object(execution: dict, machine: dict, definition: dict) -> dict:
+    """The context object, in ministack's shape: with the query language and the variables.
+
+    AWS: it has Execution.RoleArn ("Contents of the Context object"). ministack leaves that out.
+    """
+    return {
+        "QueryLanguage": definition.get("QueryLanguage", "JSONPath"),
+        "Execution": {
+            "Id": execution["executionArn"],
+            "Input": json.loads(execution["input"]),
+            "Name": execution["name"],
+            "RoleArn": machine["roleArn"],
+            "StartTime": execution["startDate"],
+        },
+        "StateMachine": {"Id": execution["stateMachineArn"], "Name": machine["name"]},
+        "variables": {},
+    }
+
+
+def timeout_timer(execution: dict, scope: Scope, seconds: float | None) -> threading.Timer:
+    """A timer that ends the execution as TIMED_OUT; not started without TimeoutSeconds."""
+
+    def time_out() -> None:
+        if end_execution(execution, "TIMED_OUT"):
+            scope.cancel()
+
+    context = contextvars.copy_context()
+    timer = threading.Timer(seconds or 0, context.run, (time_out,))
+    timer.daemon = True
+    if seconds:
+        timer.start()
+    return timer
+
+
 _stock_stop_execution = stock(sfn, "_stop_execution")
 
 
 @patch(sfn, "_stop_execution")
 def _stop_execution(data: dict) -> tuple:
-    """StopExecution ends what waits, and its tokens with it (API reference "StopExecution").
+    """Stop an execution with all its waits and tokens (API reference "StopExecution").
 
-    ministack: marks it ABORTED, but threads and tokens live on.
+    ministack marks it ABORTED, but its threads go on and its tokens stay valid.
     """
     arn = data.get("executionArn")
     with _end_lock:
@@ -177,16 +197,17 @@ _stock_start_execution = stock(sfn, "_start_execution")
 
 @patch(sfn, "_start_execution")
 def _start_execution(data: dict) -> tuple:
-    """AWS (API reference "StartExecution"): input must be JSON of at most 256 KiB; a name has
-    1..80 characters of a restricted set; the same name and input as of a *running* execution
-    answer with that one.
+    """Check the input and the name of a new execution (API reference "StartExecution").
 
-    ministack: none of these.
+    AWS: the input must be JSON of at most 256 KiB. A name has 1 to 80 characters of a restricted
+    set. A call with the name and the input of a running execution returns that execution.
+    ministack: does none of these.
     """
     given = data.get("input", "{}")
     refusal = too_long(data, {"input": MAX_DATA})
     if refusal:
         return refusal
+
     try:
         json.loads(given)
     except ValueError:
@@ -194,6 +215,7 @@ def _start_execution(data: dict) -> tuple:
             "InvalidExecutionInput",
             "Invalid State Machine Execution Input: 'Input is not valid JSON'",
         )
+
     name = data.get("name")
     if name is not None:
         if not re.fullmatch(r"[^\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f]{1,80}", name):

@@ -1,4 +1,4 @@
-"""How a state fails, how a call of the API is refused, and the size limits that lead to both."""
+"""Errors of states, refusals of API calls, and the size limits that lead to both."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
+
 from patches.patching import stock
 
 TaskError = stock(sfn, "_ExecutionError")
@@ -13,11 +14,15 @@ MAX_DATA = 262_144  # "Step Functions service quotas": bytes of input or output
 
 
 def text(data: Any) -> str:
+    """Return the data as compact JSON, as Step Functions writes it."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
 
 def check_size(data: Any, message: str) -> None:
-    """At most 256 KiB between states ("Step Functions service quotas"). ministack: unlimited."""
+    """Fail when data between states exceeds 256 KiB ("Step Functions service quotas").
+
+    ministack has no limit.
+    """
     if len(text(data).encode()) > MAX_DATA:
         raise TaskError(
             "States.DataLimitExceeded", f"{message} the maximum number of bytes service limit."
@@ -29,7 +34,7 @@ def refuse(code: str, message: str) -> tuple:
 
 
 def too_long(data: dict, limits: dict[str, int]) -> tuple | None:
-    """The refusal of a call of which a member has more bytes than it may have."""
+    """Return the refusal of a call with a member longer than its limit in bytes, or None."""
     for member, limit in limits.items():
         if len((data.get(member) or "").encode()) > limit:
             return refuse(

@@ -7,8 +7,8 @@ import threading
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patches.patching import patch
 
+from patches.patching import patch
 from patches.stepfunctions.faults import text
 
 NOT_TRUNCATED = {"truncated": False}
@@ -20,9 +20,9 @@ _lock = threading.Lock()
 
 @patch(sfn, "_add_event")
 def _add_event(execution: dict, event_type: str, details: dict | None = None) -> dict:
-    """Events are chained by previousEventId, per branch (API reference "HistoryEvent").
+    """Each event of a branch names the one before it, `previousEventId` ("HistoryEvent").
 
-    ministack: no previousEventId; two branches can be given the same id.
+    ministack writes no `previousEventId`, and can give events of two branches the same id.
     """
     arn = execution["executionArn"]
     with _lock:
@@ -31,6 +31,7 @@ def _add_event(execution: dict, event_type: str, details: dict | None = None) ->
         if last is None or last[0] != arn:
             last = [arn, len(events)]
             LAST_EVENT.set(last)
+
         event = {
             "id": len(events) + 1,
             "previousEventId": last[1],
@@ -44,13 +45,13 @@ def _add_event(execution: dict, event_type: str, details: dict | None = None) ->
 
 
 def record(execution: dict, event_type: str, details: dict | None = None) -> None:
-    """Add an event, with its details under the name that goes with its type."""
+    """Add an event. Its details go under the name that belongs to the event's type."""
     key = event_type[0].lower() + event_type[1:] + "EventDetails"
     _add_event(execution, event_type, None if details is None else {key: details})
 
 
 def chain_of_its_own() -> None:
-    """From here on, the events of this thread follow each other, and not those of its siblings."""
+    """Start a chain of events for this thread, after the last event of its parent."""
     last = LAST_EVENT.get(None)
     if last is not None:
         LAST_EVENT.set(list(last))
@@ -59,8 +60,9 @@ def chain_of_its_own() -> None:
 class TaskHistory:
     """The events of one attempt of a Task state (API reference "HistoryEvent").
 
-    ministack: only TaskScheduled, TaskSucceeded and TaskFailed, with the whole ARN as `resource`,
-    and none of the LambdaFunction* events of a task whose Resource is a function's ARN.
+    ministack writes only TaskScheduled, TaskSucceeded and TaskFailed, with the whole ARN as
+    `resource`. It writes none of the LambdaFunction* events of a task whose Resource is the ARN of
+    a function.
     """
 
     def __init__(self, execution: dict, resource: str) -> None:
@@ -85,6 +87,7 @@ class TaskHistory:
         else:
             given = {"region": sfn.get_region(), "parameters": text(parameters)}
             limits["heartbeatInSeconds"] = heartbeat
+
         limits = {name: int(value) for name, value in limits.items() if value is not None}
         self._record("TaskScheduled", **given, **limits)
 

@@ -1,4 +1,4 @@
-"""Paths, variables, and what goes into a state and comes out of it."""
+"""JSONPath, variables, and the input and output of states."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
-from patches.patching import patch, require, stock
 
+from patches.patching import patch, require, stock
 from patches.stepfunctions.faults import TaskError, text
 
 require(
@@ -37,7 +37,10 @@ def is_jsonata(state: dict, ctx: dict) -> bool:
 
 
 def split_path(path: str, data: Any) -> tuple[str, Any]:
-    """`$variable.rest` is the path `$.rest` into a variable; any other path is one into `data`."""
+    """The path and the value to apply it to.
+
+    `$variable.rest` is the path `$.rest` into the variable. Any other path leads into `data`.
+    """
     found = VARIABLE.match(path)
     if found is None:
         return path, data
@@ -49,25 +52,28 @@ def split_path(path: str, data: Any) -> tuple[str, Any]:
 
 @patch(sfn, "_resolve_path")
 def _resolve_path(path: str, data: Any) -> Any:
-    """AWS: in JSONPath too, `$name` is a variable ("Passing data between states with variables").
+    """`$name` is a variable in JSONPath too ("Passing data between states with variables").
 
-    ministack: null.
+    ministack evaluates it to null.
     """
     return _stock_resolve_path(*split_path(path, data))
 
 
 def assign_variables(state: dict, data: Any, ctx: dict) -> None:
-    """Assign of a JSONPath state, or of its Catch (the same page). ministack: JSONata only."""
+    """Set the variables of `Assign` in a JSONPath state or its Catch (the same page).
+
+    ministack knows `Assign` in JSONata only.
+    """
     if "Assign" in state:
         ctx["variables"].update(_resolve_params_obj(state["Assign"], data, ctx))
 
 
 @patch(sfn, "_resolve_params_obj")
 def _resolve_params_obj(template: Any, data: Any, ctx: dict | None = None) -> Any:
-    """AWS: a path in Parameters, ResultSelector or ItemSelector that leads nowhere fails the state
-    with States.Runtime ("Using JSONPath paths").
+    """Resolve the paths of Parameters, ResultSelector or ItemSelector.
 
-    ministack: gives null.
+    AWS: a path that leads nowhere fails the state with States.Runtime ("Using JSONPath paths").
+    ministack: evaluates it to null.
     """
     for key, path in template.items() if isinstance(template, dict) else ():
         if key.endswith(".$") and isinstance(path, str) and path.startswith("$"):
@@ -96,9 +102,10 @@ def path_exists(path: str, data: Any) -> bool:
 
 
 def effective_input(state: dict, raw_input: Any, ctx: dict) -> Any:
-    """What a Task or the branches of a Parallel state are given.
+    """The input of a Task's call, or of the branches of a Parallel state.
 
-    AWS: in JSONata, Arguments are the branches' input too ("Parallel state"). ministack: ignored.
+    AWS: in JSONata, `Arguments` is the input of the branches too ("Parallel state").
+    ministack: ignores it there.
     """
     if is_jsonata(state, ctx):
         return sfn._apply_jsonata_arguments(state, raw_input, ctx)
@@ -106,11 +113,11 @@ def effective_input(state: dict, raw_input: Any, ctx: dict) -> Any:
 
 
 def finish_state(state: dict, raw_input: Any, result: Any, ctx: dict) -> tuple:
-    """The output and the next state after a Task, Parallel or Map state has got its result.
+    """The output of a Task, Parallel or Map state that has a result, and the name of the next state.
 
-    AWS: a ResultSelector may read the context object ("Manipulate results with ResultSelector");
-    in JSONata, Output applies to a Parallel state too ("Parallel state").
-    ministack: reads null; ignores it.
+    AWS: ResultSelector may read the context object ("Manipulate results with ResultSelector"). In
+    JSONata, `Output` applies to a Parallel state too ("Parallel state").
+    ministack: ResultSelector reads null from the context object; `Output` is ignored.
     """
     if is_jsonata(state, ctx):
         output = sfn._apply_jsonata_output(state, raw_input, ctx, result=result, default=result)

@@ -1,4 +1,4 @@
-"""Waiting, and being told to stop."""
+"""Waiting and cancellation."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from collections.abc import Callable
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
+
 from patches.patching import patch, require
 
 require(sfn, "_SFN_WAIT_SCALE")
 
 
 class Cancelled(BaseException):
-    """The execution was stopped or timed out, or a sibling branch failed: unwind silently."""
+    """The execution was stopped or timed out, or a sibling branch failed.
+
+    It unwinds the thread without an error. It is a BaseException so that no `except Exception` in
+    ministack catches it.
+    """
 
 
 class Scope:
-    """What can be cancelled as one: an execution, or the branches of one Parallel or Map state.
+    """A unit of cancellation: an execution, or the branches of one Parallel or Map state.
 
-    Every wait of the interpreter goes through `wait`, so that cancelling a scope wakes all that
-    waits in it at once, its inner scopes included, and no thread and no token outlives it.
+    Every wait of the interpreter goes through `wait`. Cancelling a scope wakes all threads that
+    wait in it and in its inner scopes, so that no thread and no token outlives the scope.
     """
 
     def __init__(self, outer: Scope | None = None) -> None:
@@ -57,12 +62,16 @@ class Scope:
             raise Cancelled
 
     def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
-        """Wait for `event`; true when it was set, false when `seconds` passed first."""
+        """Wait for `event`. True when it was set, false when `seconds` passed first.
+
+        Raises Cancelled when the scope is cancelled.
+        """
         self._listen(event.set)
         try:
             happened = event.wait(seconds)
         finally:
             self._unlisten(event.set)
+
         self.check()
         return happened
 
@@ -76,7 +85,7 @@ def current_scope() -> Scope:
 
 
 def start_thread(function: Callable[..., Any], *args: Any) -> None:
-    """Run in a daemon thread which keeps the account, region, scope and event chain."""
+    """Run a function in a daemon thread with the account, region, scope and event chain of this one."""
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(function, *args), daemon=True).start()
 
@@ -85,6 +94,6 @@ def start_thread(function: Callable[..., Any], *args: Any) -> None:
 def _scaled_sleep(seconds: float) -> None:
     """Wait states and Retry intervals end when the execution is stopped ("StopExecution").
 
-    ministack: time.sleep, which a stopped execution sleeps to its end.
+    ministack calls `time.sleep`, and the thread of a stopped execution sleeps on.
     """
     current_scope().wait(threading.Event(), max(0.0, seconds * sfn._SFN_WAIT_SCALE))

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import ministack.services.stepfunctions as sfn
+
 from patches import roles
 from patches.patching import patch, require, stock
-
 from patches.stepfunctions.faults import TaskError, check_size, text
 from patches.stepfunctions.history import TaskHistory
 from patches.stepfunctions.paths import effective_input, finish_state
@@ -23,24 +23,26 @@ require(sfn, "_apply_jsonata_template", "_invoke_resource", "_resolve_path_or_ct
 def task_limit(state: dict, field: str, data: Any, ctx: dict) -> float | None:
     """TimeoutSeconds or HeartbeatSeconds, given as a number, a path or JSONata ("Task state").
 
-    ministack: TimeoutSeconds as a number only; HeartbeatSeconds is never looked at.
+    ministack reads TimeoutSeconds as a number only, and ignores HeartbeatSeconds.
     """
     path, value = state.get(field + "Path"), state.get(field)
     if path is None and value is None:
         return None
+
     if path is not None:
         value = sfn._resolve_path_or_ctx(path, data, ctx)
     elif isinstance(value, str):
         value = sfn._apply_jsonata_template({"value": value}, data, ctx)["value"]
+
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise TaskError("States.Runtime", f"{field} must be a positive integer, not {text(value)}")
     return value
 
 
 def wait_for_task(task: dict, timeout: float | None, heartbeat: float | None) -> None:
-    """Wait until a task is answered, or TimeoutSeconds or HeartbeatSeconds have passed.
+    """Wait until a task is answered, or until TimeoutSeconds or HeartbeatSeconds have passed.
 
-    AWS: a heartbeat starts HeartbeatSeconds anew, never TimeoutSeconds ("Task state").
+    AWS: a heartbeat restarts HeartbeatSeconds and does not extend TimeoutSeconds ("Task state").
     ministack: HeartbeatSeconds never expires.
     """
     started = time.monotonic()
@@ -50,6 +52,7 @@ def wait_for_task(task: dict, timeout: float | None, heartbeat: float | None) ->
             deadlines.append((started + timeout, "States.Timeout"))
         if heartbeat is not None:
             deadlines.append((task["heartbeat"] + heartbeat, "States.HeartbeatTimeout"))
+
         deadline, error = min(deadlines, default=(None, ""))
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if current_scope().wait(task["event"], left):
@@ -60,11 +63,11 @@ def wait_for_task(task: dict, timeout: float | None, heartbeat: float | None) ->
 
 
 def call_task(resource: str, parameters: Any, task: dict, history: TaskHistory) -> None:
-    """Make the call of a Task state; it ends the task, unless a callback shall end it.
+    """Make the call of a Task state. It ends the task, unless the task waits for a callback.
 
-    AWS: a call that fails ends a callback task as well, with the function's own errorType
-    ("Handling errors in Step Functions workflows").
-    ministack: swallows the error of a Lambda function, then waits for the timeout.
+    AWS: a failed call ends a callback task too, with the function's errorType ("Handling errors in
+    Step Functions workflows").
+    ministack: drops the error of a Lambda function and waits for the timeout.
     """
     plain = resource.removesuffix(".waitForTaskToken")
     try:
@@ -73,7 +76,7 @@ def call_task(resource: str, parameters: Any, task: dict, history: TaskHistory) 
         check_size(output, f"The state/task '{resource}' returned a result with a size exceeding")
     except TaskError as error:
         settle(task, error={"Error": error.error, "Cause": error.cause})
-    except Exception as error:  # noqa: BLE001 - ministack's fault; never leave the task waiting
+    except Exception as error:  # noqa: BLE001 - an error of ministack must not leave the task waiting
         settle(task, error={"Error": "States.Runtime", "Cause": repr(error)})
     else:
         if plain == resource:
@@ -85,9 +88,9 @@ def call_task(resource: str, parameters: Any, task: dict, history: TaskHistory) 
 def attempt_task(state: dict, raw_input: Any, execution: dict, ctx: dict) -> Any:
     """One attempt of a Task state: the task's result, or TaskError.
 
-    AWS: every attempt has a token of its own; the token of an ended attempt is dead ("Wait for a
-    Callback with Task Token").
-    ministack: one token for all attempts, alive after StopExecution too.
+    AWS: each attempt has a token of its own, which becomes invalid when the attempt ends ("Wait
+    for a Callback with Task Token").
+    ministack: all attempts have the same token, which stays valid even after StopExecution.
     """
     resource = state["Resource"]
     token = new_token()
@@ -96,6 +99,7 @@ def attempt_task(state: dict, raw_input: Any, execution: dict, ctx: dict) -> Any
     parameters = effective_input(state, raw_input, ctx)
     timeout = task_limit(state, "TimeoutSeconds", raw_input, ctx)
     heartbeat = task_limit(state, "HeartbeatSeconds", raw_input, ctx)
+
     history = TaskHistory(execution, resource)
     history.scheduled(parameters, timeout, heartbeat)
     task = open_token(token, execution)
@@ -112,6 +116,7 @@ def attempt_task(state: dict, raw_input: Any, execution: dict, ctx: dict) -> Any
         raise
     finally:
         close_token(token)
+
     result = json.loads(task["result"])
     history.succeeded(result)
     return result

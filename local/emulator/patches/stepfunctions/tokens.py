@@ -1,4 +1,4 @@
-"""Task tokens, and the answers to them: SendTaskSuccess, SendTaskFailure, SendTaskHeartbeat."""
+"""Task tokens and their answers: SendTaskSuccess, SendTaskFailure, SendTaskHeartbeat."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import ministack.services.stepfunctions as sfn
 from ministack.core import iam_actions
-from patches.patching import patch, require, stock
 
+from patches.patching import patch, require, stock
 from patches.stepfunctions.faults import MAX_DATA, refuse, too_long
 from patches.stepfunctions.scope import current_scope
 
@@ -22,20 +22,20 @@ MAX_TOKEN, MAX_ERROR, MAX_CAUSE = 2_048, 256, 32_768  # API reference, SendTask*
 
 require(sfn, "_task_tokens")
 
-_machine_of: dict[str, str] = {}  # every token that there was -> ARN of its state machine
+_machine_of: dict[str, str] = {}  # every token ever made -> ARN of its state machine
 _lock = threading.RLock()
 
 
 def new_token() -> str:
-    """AWS's tokens are hundreds of characters of base64 ("Wait for a Callback with Task Token").
+    """A token of hundreds of base64 characters, as on AWS ("Wait for a Callback with Task Token").
 
-    ministack: a UUID, beside which every buffer is large enough.
+    ministack makes a UUID, which would hide that a buffer or a field is too small for a token.
     """
     return base64.b64encode(b"\0\0\0\x2a" + secrets.token_bytes(500)).decode()
 
 
 def open_token(token: str, execution: dict) -> dict:
-    """A waiting task, in the shape that ministack's own activity tasks have too."""
+    """Register a waiting task. ministack's own activity tasks have the same fields."""
     task = {"event": threading.Event(), "result": None, "error": None}
     task.update(heartbeat=time.monotonic(), scope=current_scope())
     _machine_of[token] = execution["stateMachineArn"]
@@ -49,12 +49,12 @@ def close_token(token: str) -> None:
 
 
 def is_cancelled(task: dict) -> bool:
-    """Whether its execution or branch has ended. (An activity task of ministack's has no scope.)"""
+    """Whether the task's execution or branch has ended. ministack's activity tasks have no scope."""
     return "scope" in task and task["scope"].cancelled
 
 
 def settle(task: dict, result: str | None = None, error: dict | None = None) -> None:
-    """Give a waiting task its result or its error. The first one counts."""
+    """End a waiting task with a result or an error. Only the first call has an effect."""
     with _lock:
         if not task["event"].is_set():
             task["result"], task["error"] = result, error
@@ -68,10 +68,10 @@ _stock_resource = stock(iam_actions, "extract_resource_arn")
 def extract_resource_arn(
     service: str, method: str, path: str, headers: dict, body: bytes, *rest: Any
 ) -> str:
-    """The permission to answer a task can name the state machine.
+    """The permission to answer a task can name the state machine as its resource.
 
-    AWS: so the CDK's `grantTaskResponse` and the samples for callbacks grant it.
-    ministack: asks for a permission on every resource.
+    AWS: the CDK's `grantTaskResponse` and the samples for callbacks grant it in this way.
+    ministack: requires a permission on `*`.
     """
     if service == "states" and ".SendTask" in headers.get("x-amz-target", ""):
         with contextlib.suppress(ValueError, AttributeError, TypeError):
@@ -80,15 +80,16 @@ def extract_resource_arn(
 
 
 def answer_task(data: dict, limits: dict[str, int], answer: Callable[[dict], None]) -> tuple:
-    """What SendTaskSuccess, SendTaskFailure and SendTaskHeartbeat have in common (API reference).
+    """The common part of SendTaskSuccess, SendTaskFailure and SendTaskHeartbeat (API reference).
 
-    AWS: InvalidToken for what never was a token, TaskTimedOut for one whose task has ended in
-    whatever way, ValidationException for too long a member.
-    ministack: TaskDoesNotExist for all of these, or accepts; no limits.
+    AWS: InvalidToken when the token was never issued, TaskTimedOut when its task has ended for any
+    reason, ValidationException when a member is too long.
+    ministack: answers TaskDoesNotExist, or accepts the call; it has no limits.
     """
     refusal = too_long(data, {"taskToken": MAX_TOKEN, **limits})
     if refusal:
         return refusal
+
     token = data.get("taskToken") or ""
     with _lock:
         task = sfn._task_tokens.get(token)
@@ -102,7 +103,10 @@ def answer_task(data: dict, limits: dict[str, int], answer: Callable[[dict], Non
 
 @patch(sfn, "_send_task_success")
 def _send_task_success(data: dict) -> tuple:
-    """Non-JSON output is InvalidOutput (API reference "SendTaskSuccess"). ministack: accepted."""
+    """Output that is not JSON is InvalidOutput (API reference "SendTaskSuccess").
+
+    ministack accepts it.
+    """
     output = data.get("output") or ""
     try:
         json.loads(output)
