@@ -27,7 +27,7 @@ def setUpModule() -> None:
 
 
 class AsyncInvocations(LambdaCase):
-    def test_async_retries_and_destination(self) -> None:
+    def test_failed_event_is_retried_and_sent_to_its_destination(self) -> None:
         url, queue_arn = make_queue()
         name, key = self.function(allow("sqs:SendMessage", queue_arn)), unique()
         self.configure(name, DestinationConfig={"OnFailure": {"Destination": queue_arn}})
@@ -71,7 +71,7 @@ class AsyncInvocations(LambdaCase):
         counted = aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
         self.assertEqual(counted["Attributes"]["ApproximateNumberOfMessages"], "0")
 
-    def test_success_destination(self) -> None:
+    def test_success_is_sent_to_its_destination(self) -> None:
         url, queue_arn = make_queue()
         name = self.function(allow("sqs:SendMessage", queue_arn))
         self.configure(name, DestinationConfig={"OnSuccess": {"Destination": queue_arn}})
@@ -96,7 +96,7 @@ class AsyncInvocations(LambdaCase):
         expected = {"RequestID": request, "ErrorCode": "200", "ErrorMessage": "as requested"}
         self.assertEqual(attributes, expected)
 
-    def test_function_without_concurrency(self) -> None:
+    def test_event_for_a_function_without_concurrency_is_dropped(self) -> None:
         url, queue_arn = make_queue()
         name = self.function(allow("sqs:SendMessage", queue_arn))
         self.configure(name, DestinationConfig={"OnFailure": {"Destination": queue_arn}})
@@ -106,7 +106,7 @@ class AsyncInvocations(LambdaCase):
         self.assertEqual(record["requestContext"]["condition"], "ZeroReservedConcurrency")
         self.assertNotIn("responsePayload", record)
 
-    def test_throttling_is_no_attempt(self) -> None:
+    def test_throttling_does_not_count_as_an_attempt(self) -> None:
         url, queue_arn = make_queue()
         name, first, second = self.function(allow("sqs:SendMessage", queue_arn)), unique(), unique()
         self.configure(

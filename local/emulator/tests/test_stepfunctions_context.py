@@ -27,7 +27,7 @@ def map_over(path: str, selector: dict, state: dict, **fields: Any) -> dict:
 
 
 class Context(StepFunctions):
-    def test_indexes_of_nested_maps(self) -> None:
+    def test_nested_maps_have_their_own_indexes(self) -> None:
         inner = map_over(
             "$.columns",
             {
@@ -60,7 +60,7 @@ class Context(StepFunctions):
             ],
         )
 
-    def test_three_nested_maps(self) -> None:
+    def test_three_nested_maps_have_their_own_indexes(self) -> None:
         innermost = map_over(
             "$.items",
             {"item.$": "States.Array($.outer, $.middle, $$.Map.Item.Index)"},
@@ -82,7 +82,7 @@ class Context(StepFunctions):
         found = [item["item"] for rows in output for row in rows for item in row]
         self.assertEqual(found, [[0, 0, 0], [0, 1, 0], [0, 1, 1], [1, 0, 0]])
 
-    def test_array_of_paths_literals_and_nothing(self) -> None:
+    def test_array_takes_paths_literals_and_nothing(self) -> None:
         parameters = {
             "empty.$": "States.Array()",
             "mixed.$": "States.Array($.n, 'text', 2, true, null, $.list)",

@@ -72,7 +72,7 @@ class Branches(StepFunctions):
             self.sfn.send_task_success(taskToken=event["token"], output=output)
         self.assertEqual(json.loads(self.ended(execution)["output"]), [5, 6, 7])
 
-    def test_jsonata_parallel(self) -> None:
+    def test_parallel_has_arguments_and_output_in_jsonata(self) -> None:
         inner = {"QueryLanguage": "JSONata", "Type": "Pass", "Output": "{% $states.input.n + 1 %}"}
         state = {"QueryLanguage": "JSONata", "Type": "Parallel", "Branches": [one(inner)]}
         state["Arguments"] = {"n": "{% $states.input.given %}"}
@@ -121,7 +121,7 @@ class Executions(StepFunctions):
         sound = self.sfn.validate_state_machine_definition(definition=json.dumps(one(END)))
         self.assertEqual(sound["result"], "OK")
 
-    def test_size_limits(self) -> None:
+    def test_data_over_256_kib_is_refused(self) -> None:
         machine = self.create(one(END))
         with self.refused("ValidationException"):
             self.sfn.start_execution(stateMachineArn=machine, input=json.dumps("x" * 262_143))
@@ -136,7 +136,7 @@ class Executions(StepFunctions):
         fits = invoke({"do": "size", "size": 262_000}, OutputPath="$.Payload")
         self.assertEqual(self.output(one(fits)), "x" * 262_000)
 
-    def test_names_of_executions(self) -> None:
+    def test_name_of_an_execution_is_checked(self) -> None:
         machine = self.create(one({"Type": "Wait", "Seconds": 60}))
 
         def start(name: str, data: str) -> str:
@@ -154,7 +154,7 @@ class Executions(StepFunctions):
         with self.refused("InvalidName"):
             start("with space", "{}")
 
-    def test_context_object(self) -> None:
+    def test_context_object_has_role_time_and_retries(self) -> None:
         key = unique()
         paths = {"role.$": "$$.Execution.RoleArn", "retries.$": "$$.State.RetryCount"}
         payload = {"key": key, "do": "fail", "error": "E", "entered.$": "$$.State.EnteredTime"}
@@ -165,7 +165,7 @@ class Executions(StepFunctions):
         self.assertEqual((first["retries"], second["retries"]), (0, 1))
         self.assertEqual(first["entered"], second["entered"])
 
-    def test_missing_path(self) -> None:
+    def test_path_that_leads_nowhere_fails_the_state(self) -> None:
         for parameters in ({"a.$": "$.nope"}, {"b": {"a.$": "$.list[1]"}}, {"a.$": "$$.Nope"}):
             with self.subTest(parameters):
                 state = {"Type": "Pass", "Parameters": parameters}
@@ -177,7 +177,7 @@ class Executions(StepFunctions):
         output = self.output(one({"Type": "Pass", "Parameters": there}), data)
         self.assertEqual(output, {"a": None, "b": 1, "c": 2, "d": data})
 
-    def test_jsonpath_variables(self) -> None:
+    def test_variables_work_in_jsonpath(self) -> None:
         first = {"Type": "Pass", "Assign": {"x.$": "$.n", "y": {"z": 2}}, "Next": "Only"}
         selector = {"x.$": "$x", "z.$": "$y.z", "name.$": "$$.Execution.Name"}
         second = invoke({"x.$": "$x"}, ResultSelector=selector)
@@ -187,7 +187,7 @@ class Executions(StepFunctions):
         self.assertEqual((output["x"], output["z"], len(output["name"])), (1, 2, 36))
         self.assertEqual(self.failure(one(second)), "States.Runtime")
 
-    def test_history(self) -> None:
+    def test_history_records_a_callback_task(self) -> None:
         key = unique()
         state = callback(key, TimeoutSeconds=50, HeartbeatSeconds=20, ResultPath="$.r")
         execution = self.start(one({**state, "Next": "Caught"}))
@@ -210,7 +210,7 @@ class Executions(StepFunctions):
         self.assertEqual(json.loads(scheduled["parameters"])["Payload"]["token"], token)
         self.assertEqual(events[5]["taskSucceededEventDetails"]["output"], '{"a":1}')
 
-    def test_history_of_branches_and_failures(self) -> None:
+    def test_history_records_branches_and_failures(self) -> None:
         key = unique()
         direct = {"Type": "Task", "Resource": arn("lambda", "function:worker")}
         timing_out = callback(key, TimeoutSeconds=1)

@@ -31,30 +31,20 @@ def setUpModule() -> None:
 
 
 class MachineRole(StepFunctions):
-    """What a state machine may do is what its role allows."""
+    """A state machine may do what its role allows."""
 
     def task(self, resource: str, parameters: dict) -> dict:
         return one({"Type": "Task", "Resource": resource, "Parameters": parameters})
 
-    def test_role_is_checked(self) -> None:
+    def messaging_cases(self) -> list[tuple]:
+        """Calls that start or send something: resource, parameters, error, statement needed."""
         queue_url, queue_arn = make_queue()
-        table, bucket = unique("table"), unique("bucket")
-        aws("s3").create_bucket(Bucket=bucket)
-        aws("dynamodb").create_table(
-            TableName=table,
-            KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
         topic = aws("sns").create_topic(Name=unique("topic"))["TopicArn"]
         child = self.create(one(END))
         function = arn("lambda", "function:worker")
         states = "arn:aws:states:::"
         entries = [{"Source": "s", "DetailType": "t", "Detail": "{}"}]
-        item = {"TableName": table, "Item": {"k": {"S": "a"}}}
-        thing = {"Bucket": bucket, "Key": "k", "Body": {"a": 1}}
-        message = {"Topic": "a/b", "Payload": {"a": 1}}
-        cases = [
+        return [
             (function, {}, "Lambda.AWSLambdaException", allow("lambda:InvokeFunction", function)),
             (
                 states + "lambda:invoke",
@@ -86,6 +76,23 @@ class MachineRole(StepFunctions):
                 "EventBridge.AccessDeniedException",
                 allow("events:PutEvents", arn("events", "event-bus/default")),
             ),
+        ]
+
+    def storage_cases(self) -> list[tuple]:
+        """Calls that write something: resource, parameters, error, statement needed."""
+        table, bucket = unique("table"), unique("bucket")
+        aws("s3").create_bucket(Bucket=bucket)
+        aws("dynamodb").create_table(
+            TableName=table,
+            KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        states = "arn:aws:states:::"
+        item = {"TableName": table, "Item": {"k": {"S": "a"}}}
+        thing = {"Bucket": bucket, "Key": "k", "Body": {"a": 1}}
+        message = {"Topic": "a/b", "Payload": {"a": 1}}
+        return [
             (
                 states + "dynamodb:putItem",
                 item,
@@ -111,16 +118,20 @@ class MachineRole(StepFunctions):
                 allow("iot:Publish", arn("iot", "topic/a/b")),
             ),
         ]
+
+    def test_role_is_checked(self) -> None:
+        cases = self.messaging_cases() + self.storage_cases()
         for resource, parameters, error, statement in cases:
             with self.subTest(resource):
                 role = make_role("states", [])
                 definition = self.task(resource, parameters)
                 self.assertEqual(self.failure(definition, role=role), error)
+
                 grant(role, [statement])
                 found = self.run_machine(definition, role=role)
                 self.assertEqual(found["status"], "SUCCEEDED", found)
 
-    def test_cause_of_a_denied_invocation(self) -> None:
+    def test_denied_invocation_names_role_and_function(self) -> None:
         role = make_role(
             "states", [allow("lambda:InvokeFunction", arn("lambda", "function:other"))]
         )
@@ -141,7 +152,7 @@ class MachineRole(StepFunctions):
         role = make_role("lambda", EVERYTHING)
         self.assertEqual(self.failure(one(invoke({})), role=role), "Lambda.AWSLambdaException")
 
-    def test_s3_and_iot_sdk_integrations(self) -> None:
+    def test_task_can_call_s3_and_iot_data(self) -> None:
         bucket = unique("bucket")
         aws("s3").create_bucket(Bucket=bucket)
         put = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:s3:putObject"}
@@ -163,7 +174,7 @@ class MachineRole(StepFunctions):
         self.output(one(publish), {"b": 2})
         self.assertEqual(json.loads(receive(queue_url)["Body"]), {"b": 2})
 
-    def test_permission_to_answer_names_the_machine(self) -> None:
+    def test_permission_to_answer_can_name_the_machine(self) -> None:
         keys = unique(), unique()
         ours, others = (self.create(one(callback(key))) for key in keys)
         executions = [
