@@ -94,6 +94,7 @@ class Launcher:
         self.port, self.mqtt_port = free_port(), free_port()
         self.log = Path(self.folder) / "log"
         self.clients: dict[str, Any] = {}
+
         foreign = ("AWS_", "IOT_", "LAMBDA_", "POSTERN_", "SFN_")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         with self.log.open("w") as log:
@@ -116,7 +117,9 @@ class Launcher:
                     **environment,
                 },
             )
+
         until(self.ready, "the launcher to be ready", 60)
+
         role = make_role("lambda", [])
         for name in ("worker", "other"):
             make_function(name, role)
@@ -221,6 +224,7 @@ def make_role(service: str, statements: list[dict]) -> str:
     trust = {"Effect": "Allow", "Action": "sts:AssumeRole"}
     root = f"arn:aws:iam::{ACCOUNT}:root"
     trust["Principal"] = {"Service": f"{service}.amazonaws.com", "AWS": root}
+
     aws("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document([trust]))
     if statements:
         grant(name, statements)

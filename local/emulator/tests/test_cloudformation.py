@@ -70,7 +70,9 @@ class CloudFormation(Case):
             "Function": {"Type": "AWS::Serverless::Function", "Properties": function},
             "Source": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": source},
         }
+
         self.assertEqual(self.deploy(resources)["StackStatus"], "CREATE_COMPLETE")
+
         found = aws("lambda").list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
         self.assertEqual({key: found[0][key] for key in settings}, settings)
 
@@ -95,9 +97,11 @@ class CloudFormation(Case):
         function = {"Type": "AWS::Serverless::Function", "Properties": properties}
         function["Properties"]["Environment"] = {"Variables": {"INBOX": inbox.url}}
         resources = {"Function": function, "Url": url, "Permission": permission}
+
         self.assertEqual(
             self.deploy({**resources, "Address": parameter})["StackStatus"], "CREATE_COMPLETE"
         )
+
         found = aws("ssm").get_parameter(Name=name)["Parameter"]["Value"]
         with urllib.request.urlopen(found + "some/path?a=b") as answer:
             self.assertEqual(json.load(answer)["rawQueryString"], "a=b")

@@ -67,7 +67,9 @@ class IotLimits(Iot):
         for topic in (deep, "$aws/rules/none/" + deep, "x" * 257):
             with self.subTest(topic), self.refused("InvalidRequestException"):
                 data.publish(topic=topic, payload=b"{}")
+
         self.assertEqual(self.connect(5).publish(deepest, b"{}")[0], PUBACK)
+
         kind, body = self.connect(5).publish(deep, b"{}")
         self.assertEqual((kind, body[:1]), (DISCONNECT, b"\x90"))
         self.assertEqual(self.connect(4).publish(deep, b"{}")[0], 0)
@@ -140,6 +142,7 @@ class IotPolicies(Iot):
             with self.subTest(topic_filter):
                 self.assertEqual(client.subscribe(topic_filter)[1][-1], code)
         self.send(topic, "job")
+
         self.assertEqual(client.deliveries(), ["job"])
 
     def test_member_that_may_not_receive_is_not_chosen(self) -> None:
@@ -151,6 +154,7 @@ class IotPolicies(Iot):
             client.subscribe(f"$share/g/{topic}")
         sent = [str(n) for n in range(20)]
         self.send(topic, *sent)
+
         self.assertEqual(member.deliveries(), sent)
         self.assertEqual(deaf.deliveries(), [])
 
@@ -188,6 +192,7 @@ class IotCertificates(Iot):
         client = Mqtt(5, unique("c"), file)
         self.addCleanup(client.socket.close)
         self.assertEqual(client.publish("a", b"{}")[0], PUBACK)
+
         for status in ("INACTIVE", "ACTIVE", "REVOKED"):
             with self.subTest(status):
                 aws("iot").update_certificate(certificateId=certificate, newStatus=status)
@@ -248,7 +253,9 @@ class IotRules(Iot):
         key = unique()
         client = self.connect(5)
         sent = json.dumps({"key": key}).encode()
+
         self.assertEqual(client.publish(f"in/{rule}", sent)[0], PUBACK)
+
         found = json.loads(receive(errors)["Body"])
         (failure,) = found.pop("failures")
         self.assertEqual(failure["failedAction"], "LambdaAction")
@@ -262,6 +269,7 @@ class IotRules(Iot):
             | {"base64OriginalPayload"},
         )
         self.assertEqual(inbox.of(key), [])
+
         self.permit("worker", rule)
         self.publish(rule, {"key": key})
         self.assertEqual(len(inbox.wait(key)), 1)
@@ -279,7 +287,9 @@ class IotRules(Iot):
         rule = self.rule(action, error_action)
         self.publish(rule, {"n": 1})
         found = json.loads(receive(errors)["Body"])
+
         self.assertIn("sqs:SendMessage", found["failures"][0]["errorMessage"])
+
         grant(role, EVERYTHING)
         self.publish(rule, {"n": 2})
         self.assertEqual(json.loads(receive(url)["Body"]), {"n": 2})
@@ -302,6 +312,7 @@ class IotRules(Iot):
         grant(role, EVERYTHING)
         self.publish(rule, {"n": 2})
         found = json.loads(receive(errors)["Body"])
+
         self.assertEqual(json.loads(base64.b64decode(found["base64OriginalPayload"])), {"n": 2})
 
     def test_function_is_invoked_asynchronously(self) -> None:
@@ -319,6 +330,7 @@ class IotRules(Iot):
         event = {"key": key, "do": "fail", "error": "My.Error"}
         self.publish(rule, event)
         record = json.loads(receive(url)["Body"])
+
         self.assertEqual(len(inbox.of(key)), 2)
         self.assertEqual(record["requestPayload"], event)
         self.assertEqual(record["requestContext"]["approximateInvokeCount"], 2)

@@ -55,6 +55,7 @@ class IotSharedSubscriptions(Iot):
         self.send(topic, *sent)
 
         shares = [member.deliveries() for member in members]
+
         self.assertEqual(sorted(sum(shares, [])), sorted(sent))
         # One member of three gets none of 60 once in 10^10 runs.
         self.assertTrue(all(shares), shares)
@@ -89,7 +90,9 @@ class IotSharedSubscriptions(Iot):
         self.send(topic, "1", "2")
 
         first = self.connect(5, names[1], session=True)
+
         self.assertEqual(first.deliveries(), ["1", "2"])
+
         second = self.connect(5, names[0], session=True)
         self.assertEqual(second.deliveries(), [])
 

@@ -46,6 +46,7 @@ class Lambda(LambdaCase):
         )
         self.invoke_async(name, {"key": key, "do": "fail", "error": "E"})
         record = json.loads(receive(url)["Body"])
+
         self.assertEqual(record["requestContext"]["condition"], "EventAgeExceeded")
         self.assertEqual(record["requestContext"]["approximateInvokeCount"], 1)
         self.assertEqual(record["responsePayload"]["errorType"], "E")
@@ -72,6 +73,7 @@ class Lambda(LambdaCase):
         self.assertEqual(found["AWS_REGION"], REGION)
         self.assertEqual(found["AWS_LAMBDA_LOG_FORMAT"], "JSON")
         self.assertEqual(found["AWS_LAMBDA_LOG_GROUP_NAME"], f"/aws/lambda/{name}")
+
         names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         caller = client("sts", *(found[name] for name in names)).get_caller_identity()
         self.assertIn(":assumed-role/", caller["Arn"])

@@ -35,7 +35,9 @@ class AsyncInvocations(LambdaCase):
         self.invoke_async(name, event)
         record = json.loads(receive(url)["Body"])
         reports = inbox.of(key)
+
         self.assertEqual(len(reports), 3)
+
         (request,) = {report["request"] for report in reports}
         self.assertRegex(record.pop("timestamp"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
         self.assertEqual(
@@ -69,6 +71,7 @@ class AsyncInvocations(LambdaCase):
         self.invoke_async(name, {"do": "fail", "error": "E"})
         wait_for_log(f"Lambda {name}: its role does not permit its destination")
         counted = aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+
         self.assertEqual(counted["Attributes"]["ApproximateNumberOfMessages"], "0")
 
     def test_success_is_sent_to_its_destination(self) -> None:
@@ -77,6 +80,7 @@ class AsyncInvocations(LambdaCase):
         self.configure(name, DestinationConfig={"OnSuccess": {"Destination": queue_arn}})
         self.invoke_async(name, {"a": 1})
         record = json.loads(receive(url)["Body"])
+
         self.assertEqual(record["requestContext"]["condition"], "Success")
         self.assertEqual(record["requestContext"]["approximateInvokeCount"], 1)
         self.assertEqual(record["responsePayload"], {"a": 1})
@@ -90,7 +94,9 @@ class AsyncInvocations(LambdaCase):
         event = {"key": key, "do": "fail", "error": "E"}
         self.invoke_async(name, event)
         message = receive(url)
+
         self.assertEqual(json.loads(message["Body"]), event)
+
         attributes = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()}
         request = inbox.of(key)[0]["request"]
         expected = {"RequestID": request, "ErrorCode": "200", "ErrorMessage": "as requested"}
@@ -123,6 +129,7 @@ class AsyncInvocations(LambdaCase):
         os.kill(report["pid"], signal.SIGKILL)
         hanging.join()
         record = json.loads(receive(url)["Body"])
+
         self.assertEqual(record["requestPayload"], {"key": second})
         self.assertGreaterEqual(record["requestContext"]["approximateInvokeCount"], 2)
         self.assertEqual(len(inbox.of(second)), 1)
@@ -138,7 +145,9 @@ class AsyncInvocations(LambdaCase):
         entries = [{"Source": source, "DetailType": "t", "Detail": "{}"}]
         aws("events").put_events(Entries=entries)
         wait_for_log(f"{rule_arn['RuleArn']} may not invoke function {name}")
+
         self.assertEqual(inbox.of(key), [])
+
         aws("lambda").add_permission(
             FunctionName=name,
             StatementId="s",
@@ -147,4 +156,5 @@ class AsyncInvocations(LambdaCase):
             SourceArn=rule_arn["RuleArn"],
         )
         aws("events").put_events(Entries=entries)
+
         self.assertEqual(len(inbox.wait(key, 2)), 2)

@@ -16,7 +16,9 @@ class Readme(unittest.TestCase):
 
         readme = (FOLDER / "README.md").read_text()
         rows = [line for line in readme.splitlines() if re.match(r"\| .*`\w+` \|$", line)]
+
         self.assertGreater(len(rows), 40)
+
         for row in rows:
             for name in re.findall(r"`(\w+)`", row.split(" | ")[-1]):
                 with self.subTest(name):

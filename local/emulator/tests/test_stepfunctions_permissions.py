@@ -137,7 +137,9 @@ class MachineRole(StepFunctions):
         )
         key = unique()
         found = self.run_machine(one(callback(key)), role=role)
+
         self.assertEqual(found["error"], "Lambda.AWSLambdaException")
+
         function = arn("lambda", "function:worker")
         name = role.rsplit("/", 1)[-1]
         self.assertRegex(
@@ -161,9 +163,12 @@ class MachineRole(StepFunctions):
         get["Parameters"] = {"Bucket": bucket, "Key": "k"}
         states = {"Put": {**put, "Next": "Get"}, "Get": {**get, "End": True}}
         output = self.output({"StartAt": "Put", "States": states}, {"a": [1]})
+
         self.assertEqual(json.loads(output["Body"]), {"a": [1]})
+
         get["Parameters"]["Key"] = "missing"
         self.assertEqual(self.failure(one(get)), "S3.NoSuchKey")
+
         queue_url, rule = make_queue()[0], unique("rule")
         role = make_role("iot", EVERYTHING)
         action = {"sqs": {"queueUrl": queue_url, "roleArn": role, "useBase64": False}}
@@ -172,6 +177,7 @@ class MachineRole(StepFunctions):
         publish = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:iotdataplane:publish"}
         publish["Parameters"] = {"Topic": f"sdk/{rule}", "Payload.$": "$", "Qos": 1}
         self.output(one(publish), {"b": 2})
+
         self.assertEqual(json.loads(receive(queue_url)["Body"]), {"b": 2})
 
     def test_permission_to_answer_can_name_the_machine(self) -> None:
@@ -192,9 +198,11 @@ class MachineRole(StepFunctions):
             with self.refused("AccessDeniedException"):
                 answer(taskToken=our_token)
         client.send_task_success(taskToken=our_token, output="1")
+
         self.assertEqual(self.ended(executions[0])["output"], "1")
         with self.refused("TaskTimedOut"):
             client.send_task_success(taskToken=our_token, output="1")
         self.assertEqual(self.describe(executions[1])["status"], "RUNNING")
+
         self.sfn.send_task_success(taskToken=other_token, output="2")
         self.assertEqual(self.ended(executions[1])["output"], "2")

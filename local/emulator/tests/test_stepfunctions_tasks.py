@@ -36,6 +36,7 @@ class CallbackTasks(StepFunctions):
         state = callback(key, HeartbeatSeconds=1, TimeoutSeconds=60, Retry=[retry])
         began = time.monotonic()
         output = self.output(one({**state, **catch("States.Timeout")}))
+
         self.assertEqual(output, {"Error": "States.HeartbeatTimeout", "Cause": ""})
         self.assertGreaterEqual(time.monotonic() - began, 3.0)
         self.assertEqual(len(inbox.of(key)), 2)
@@ -48,7 +49,9 @@ class CallbackTasks(StepFunctions):
         for _ in range(5):
             time.sleep(0.4)
             self.sfn.send_task_heartbeat(taskToken=token)
+
         self.assertEqual(self.describe(execution)["status"], "RUNNING")
+
         last = time.monotonic()
         found = self.ended(execution)
         self.assertEqual(found["error"], "States.HeartbeatTimeout")
@@ -64,6 +67,7 @@ class CallbackTasks(StepFunctions):
             while True:
                 self.sfn.send_task_heartbeat(taskToken=token)
                 time.sleep(0.1)
+
         self.assertEqual(self.ended(execution)["error"], "States.Timeout")
 
     def test_each_attempt_has_a_new_token(self) -> None:
@@ -72,11 +76,13 @@ class CallbackTasks(StepFunctions):
         execution = self.start(one(callback(key, Retry=[retry])))
         first = self.token(key)
         self.assertGreater(len(first), 500)
+
         self.sfn.send_task_failure(taskToken=first, error="Busy", cause="try again")
         second = self.token(key, 2)
         self.assertNotEqual(first, second)
         with self.refused("TaskTimedOut"):
             self.sfn.send_task_success(taskToken=first, output="1")
+
         self.sfn.send_task_success(taskToken=second, output='"done"')
         self.assertEqual(self.ended(execution)["output"], '"done"')
 
@@ -99,6 +105,7 @@ class CallbackTasks(StepFunctions):
         key = unique()
         execution = self.start(one(callback(key)))
         token = self.token(key)
+
         with self.refused("InvalidOutput"):
             self.sfn.send_task_success(taskToken=token, output="{")
         with self.refused("ValidationException"):
@@ -108,8 +115,10 @@ class CallbackTasks(StepFunctions):
         with self.refused("ValidationException"):
             self.sfn.send_task_failure(taskToken=token, cause="x" * 32_769)
         self.assertEqual(self.describe(execution)["status"], "RUNNING")
+
         self.sfn.send_task_success(taskToken=token, output=json.dumps("x" * 262_142))
         self.assertEqual(len(self.ended(execution)["output"]), 262_144)
+
         for answer, more in answers:
             with self.subTest(answer.__name__):
                 with self.refused("InvalidToken"):
@@ -124,8 +133,10 @@ class CallbackTasks(StepFunctions):
         token = self.token(key)
         until(lambda: "TaskSubmitted" in [e["type"] for e in self.history(execution)], "submission")
         self.sfn.stop_execution(executionArn=execution, error="Why", cause="because")
+
         with self.refused("TaskTimedOut"):
             self.sfn.send_task_heartbeat(taskToken=token)
+
         found = self.describe(execution)
         self.assertEqual((found["status"], found["error"]), ("ABORTED", "Why"))
         self.assertEqual(self.history(execution)[-1]["type"], "ExecutionAborted")
