@@ -30,6 +30,7 @@
 //! then gives them out again, under a new token.
 
 mod add;
+mod backoff;
 mod check;
 pub mod config;
 mod engine;

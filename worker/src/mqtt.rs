@@ -16,9 +16,10 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::explain::{explain, explain_subscribe};
-use crate::link::{Incoming, Link, PublishError};
+use crate::link::{Incoming, Link, Priority, PublishError};
 
 /// A [`Link`] over MQTT 5 and mutual TLS: persistent session, manual acknowledgement, reconnects with backoff
 /// and jitter, subscribes again when the broker has lost the session, starts before its broker does.
@@ -39,9 +40,9 @@ impl Mqtt {
     pub fn connect(
         settings: &Settings,
         tls: Arc<rustls::ClientConfig>,
-    ) -> (Self, mpsc::UnboundedReceiver<Incoming<Option<ManualAck>>>) {
+    ) -> (Self, mpsc::Receiver<Incoming<Option<ManualAck>>>) {
         let (client, events) = AsyncClient::builder(options(settings, tls)).capacity(100).build();
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(200);
         let max_packet = Arc::new(AtomicU32::new(u32::MAX));
         let link = Self { client, max_packet, ended: CancellationToken::new() };
         let driver = Driver {
@@ -79,31 +80,35 @@ pub(crate) fn options(settings: &Settings, tls: Arc<rustls::ClientConfig>) -> Mq
 impl Link for Mqtt {
     type Receipt = Option<ManualAck>;
 
-    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), PublishError> {
+    async fn publish(&self, topic: &Topic, payload: Bytes, _: Priority) -> Result<(), PublishError> {
         let most = self.max_packet.load(Ordering::Relaxed) as usize;
         let bytes = payload.len();
         if bytes + PACKET_OVERHEAD > most {
             return Err(PublishError::TooLarge { bytes, most: most.saturating_sub(PACKET_OVERHEAD) });
         }
-        let properties = PublishProperties {
-            content_type: Some("application/json".into()),
-            ..PublishProperties::default()
-        };
-        let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
-        let notice = self.client.publish_tracked(topic.as_str(), payload, options).await;
-        match notice.map_err(|_| PublishError::Closed)?.wait_completion_async().await {
-            Ok(()) => Ok(()),
-            Err(PublishNoticeError::V5PubAck(reason)) => Err(PublishError::Refused(format!("{reason:?}"))),
-            Err(PublishNoticeError::SessionReset) => Err(PublishError::Lost),
-            Err(PublishNoticeError::Recv) => Err(PublishError::Closed),
-            Err(other) => Err(PublishError::Refused(other.to_string())),
+        loop {
+            let properties = PublishProperties {
+                content_type: Some("application/json".into()),
+                ..PublishProperties::default()
+            };
+            let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
+            let notice = self.client.publish_tracked(topic.as_str(), payload.clone(), options).await;
+            match notice.map_err(|_| PublishError::Closed)?.wait_completion_async().await {
+                Ok(()) => return Ok(()),
+                Err(PublishNoticeError::SessionReset) => {}
+                Err(PublishNoticeError::V5PubAck(reason)) => {
+                    return Err(PublishError::Refused(format!("{reason:?}")));
+                }
+                Err(PublishNoticeError::Recv) => return Err(PublishError::Closed),
+                Err(other) => return Err(PublishError::Refused(other.to_string())),
+            }
         }
     }
 
-    async fn acknowledge(&self, receipt: Option<ManualAck>) {
+    fn acknowledge(&self, receipt: Option<ManualAck>) {
         if let Some(receipt) = receipt {
             // A closed client: the broker sends the message again, and the ledger or the next process knows.
-            let _ = self.client.manual_ack(receipt).await;
+            let _ = self.client.try_manual_ack(receipt);
         }
     }
 
@@ -120,7 +125,7 @@ struct Driver {
     endpoint: String,
     filter: String,
     subscribed: Arc<AtomicBool>,
-    incoming: mpsc::UnboundedSender<Incoming<Option<ManualAck>>>,
+    incoming: mpsc::Sender<Incoming<Option<ManualAck>>>,
 }
 
 impl Driver {
@@ -143,7 +148,7 @@ impl Driver {
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
                     let receipt = self.link.client.prepare_ack(&publish);
                     let message = Incoming::Message { payload: publish.payload, receipt };
-                    if self.incoming.send(message).is_err() {
+                    if self.incoming.send(message).await.is_err() {
                         return;
                     }
                 }
@@ -174,7 +179,7 @@ impl Driver {
                     subscribed.store(true, Ordering::Relaxed);
                 }
                 Err(Some(refused)) => {
-                    let _ = incoming.send(Incoming::SubscriptionRefused(refused));
+                    let _ = incoming.send(Incoming::SubscriptionRefused(refused)).await;
                 }
                 // The connection went; the next one subscribes.
                 Err(None) => {}
@@ -194,22 +199,6 @@ pub(crate) async fn subscribe(client: &AsyncClient, filter: &str) -> Result<(), 
     match codes.first() {
         Some(SubscribeReasonCode::Success(QoS::AtLeastOnce | QoS::ExactlyOnce)) => Ok(()),
         code => Err(Some(explain_subscribe(filter, code))),
-    }
-}
-
-/// Waits between tries: from half a second, doubled up to a minute, each cut at random by up to a half, so
-/// that a thousand workers do not come back at the same moment.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff(u32);
-
-impl Backoff {
-    const SHORTEST: Duration = Duration::from_millis(500);
-    pub(crate) const LONGEST: Duration = Duration::from_mins(1);
-
-    pub(crate) fn next(&mut self) -> Duration {
-        let wait = Self::SHORTEST.saturating_mul(2_u32.saturating_pow(self.0)).min(Self::LONGEST);
-        self.0 = self.0.saturating_add(1);
-        wait.mul_f64(1.0 - fastrand::f64() / 2.0)
     }
 }
 
@@ -244,21 +233,5 @@ impl SessionStore for NothingInFlight {
 
     fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> SessionStoreFuture<'a, ()> {
         Box::pin(async { Ok(()) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_a_minute_with_jitter() {
-        let mut backoff = Backoff::default();
-        let waits: Vec<_> = (0..40).map(|_| backoff.next()).collect();
-        assert!(waits[0] >= Duration::from_millis(250) && waits[0] <= Duration::from_millis(500));
-        assert!(waits[3] >= Duration::from_secs(2) && waits[3] <= Duration::from_secs(4));
-        assert!(waits.iter().all(|wait| *wait <= Backoff::LONGEST));
-        assert!(waits[20..].iter().all(|wait| *wait >= Backoff::LONGEST / 2));
-        assert!(waits[20..].iter().any(|wait| *wait != waits[20]), "no jitter");
     }
 }
