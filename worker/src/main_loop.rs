@@ -46,7 +46,6 @@ pub fn main(registry: Registry) -> ExitCode {
 }
 
 async fn work(settings: &Settings, registry: Registry) -> Result<Stopped, WorkError> {
-    let tls = tls::client_config(settings)?;
     tls::valid_until(&settings.cert)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
@@ -55,7 +54,7 @@ async fn work(settings: &Settings, registry: Registry) -> Result<Stopped, WorkEr
         .thread_name("handler")
         .enable_all()
         .build()?;
-    let (link, incoming) = Mqtt::connect(settings, tls);
+    let (link, incoming) = Mqtt::connect(settings)?;
     let kinds = registry.kinds().collect::<Vec<_>>().join(", ");
     tracing::info!(client_id = settings.client_id, topic = %settings.job_topic, kinds, "worker started");
     let engine = Engine {

@@ -39,8 +39,8 @@ impl Mqtt {
     /// Starts to connect; what comes in comes in over the receiver.
     pub fn connect(
         settings: &Settings,
-        tls: Arc<rustls::ClientConfig>,
-    ) -> (Self, mpsc::Receiver<Incoming<Option<ManualAck>>>) {
+    ) -> Result<(Self, mpsc::Receiver<Incoming<Option<ManualAck>>>), crate::TlsError> {
+        let tls = crate::tls::client_config(settings)?;
         let (client, events) = AsyncClient::builder(options(settings, tls)).capacity(100).build();
         let (sender, receiver) = mpsc::channel(200);
         let max_packet = Arc::new(AtomicU32::new(u32::MAX));
@@ -53,7 +53,7 @@ impl Mqtt {
             incoming: sender,
         };
         tokio::spawn(driver.run(events));
-        (link, receiver)
+        Ok((link, receiver))
     }
 }
 
