@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Parser as _;
 use postern_types::Topic;
 use postern_worker::Mqtt;
-use postern_worker::config::{CommandLine, Settings};
+use postern_worker::config::{CommandLine, Config};
 use postern_worker::link::{Incoming, Link, Priority, PublishError};
 use rumqttc::mqttbytes::v5::{ConnectReturnCode, Packet, PubAckReason, SubscribeReasonCode};
 use serde_json::json;
@@ -20,15 +20,15 @@ use crate::site::{Site, logged};
 type Receiver = mpsc::Receiver<Incoming<<Mqtt as Link>::Receipt>>;
 
 /// The configuration of a worker of this site.
-fn config(site: &Site) -> Settings {
+fn config(site: &Site) -> Config {
     let arguments = [vec!["worker".to_owned()], site.arguments("worker-1", "ca")].concat();
-    CommandLine::try_parse_from(arguments).unwrap().settings().unwrap()
+    Config::load(CommandLine::try_parse_from(arguments).unwrap()).unwrap()
 }
 
 /// The same with a keep-alive that is short enough to wait for. The command line does not allow it: AWS IoT Core
 /// wants at least 30 seconds.
-fn impatient(site: &Site) -> Settings {
-    Settings { keep_alive_seconds: 2, ..config(site) }
+fn impatient(site: &Site) -> Config {
+    Config { keep_alive_seconds: 2, ..config(site) }
 }
 
 async fn receipt(incoming: &mut Receiver) -> <Mqtt as Link>::Receipt {

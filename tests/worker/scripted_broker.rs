@@ -96,10 +96,6 @@ pub(crate) struct Log {
     pub(crate) subscriptions: usize,
 }
 
-impl Log {
-    /// The published messages with this status.
-}
-
 /// One connection of the worker to the broker.
 pub(crate) struct Connection {
     pub(crate) stream: TlsStream<TcpStream>,

@@ -6,7 +6,7 @@ use rumqttc::mqttbytes::v5::Packet;
 use rumqttc::{AsyncClient, Event};
 use tokio::time::timeout;
 
-use crate::config::Settings;
+use crate::config::Config;
 use crate::explain::explain;
 use crate::mqtt::{options, subscribe};
 use crate::tls;
@@ -15,7 +15,7 @@ use crate::tls;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Tests what a worker needs, step by step, and writes a line for each. Whether all is well.
-pub(crate) async fn check(settings: &Settings, out: &mut (impl Write + Send)) -> std::io::Result<bool> {
+pub(crate) async fn check(settings: &Config, out: &mut (impl Write + Send)) -> std::io::Result<bool> {
     match steps(settings, out).await? {
         Ok(()) => {
             writeln!(out, "all is well: this worker can run")?;
@@ -30,7 +30,7 @@ pub(crate) async fn check(settings: &Settings, out: &mut (impl Write + Send)) ->
 
 type Step = Result<(), (&'static str, String)>;
 
-async fn steps(settings: &Settings, out: &mut (impl Write + Send)) -> std::io::Result<Step> {
+async fn steps(settings: &Config, out: &mut (impl Write + Send)) -> std::io::Result<Step> {
     let tls = match tls::valid_until(&settings.cert)
         .and_then(|until| tls::client_config(settings).map(|config| (config, until)))
     {
@@ -55,7 +55,8 @@ async fn steps(settings: &Settings, out: &mut (impl Write + Send)) -> std::io::R
         Err(problem) => return Ok(Err(("connection", problem))),
     }
     // Whatever comes in meanwhile is not acknowledged: the worker gets it.
-    let filter = settings.job_topic.as_str();
+    let filter = settings.job_filter();
+    let filter = filter.as_str();
     let subscribed = timeout(PATIENCE, async {
         let subscription = subscribe(&client, filter);
         tokio::pin!(subscription);

@@ -32,20 +32,20 @@
 mod add;
 mod backoff;
 mod check;
+mod cli;
 pub mod config;
 mod engine;
 mod explain;
 mod handler;
 pub mod ledger;
 pub mod link;
-mod main_loop;
 mod mqtt;
 mod tls;
 
 pub use add::Add;
+pub use cli::{Worker, main};
 pub use engine::{Engine, Stopped};
 pub use handler::{Handler, JobContext, Registry};
-pub use main_loop::main;
 pub use mqtt::Mqtt;
 pub use postern_types::TaskFailure;
 pub use tls::TlsError;

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::config::Settings;
+use crate::config::Config;
 use crate::explain::{explain, explain_subscribe};
 use crate::link::{Incoming, Link, Priority, PublishError};
 
@@ -38,9 +38,9 @@ const PACKET_OVERHEAD: usize = 1_024;
 impl Mqtt {
     /// Starts to connect; what comes in comes in over the receiver.
     pub fn connect(
-        settings: &Settings,
+        settings: &Config,
     ) -> Result<(Self, mpsc::Receiver<Incoming<Option<ManualAck>>>), crate::TlsError> {
-        let tls = crate::tls::client_config(settings)?;
+        let tls = crate::tls::client_config(config)?;
         let (client, events) = AsyncClient::builder(options(settings, tls)).capacity(100).build();
         let (sender, receiver) = mpsc::channel(200);
         let max_packet = Arc::new(AtomicU32::new(u32::MAX));
@@ -48,7 +48,7 @@ impl Mqtt {
         let driver = Driver {
             link: link.clone(),
             endpoint: settings.endpoint.to_string(),
-            filter: settings.job_topic.to_string(),
+            filter: settings.job_filter(),
             subscribed: Arc::new(AtomicBool::new(false)),
             incoming: sender,
         };
@@ -58,7 +58,7 @@ impl Mqtt {
 }
 
 /// The connection's options, for the worker and for `--check` alike.
-pub(crate) fn options(settings: &Settings, tls: Arc<rustls::ClientConfig>) -> MqttOptions {
+pub(crate) fn options(settings: &Config, tls: Arc<rustls::ClientConfig>) -> MqttOptions {
     let broker = Broker::tcp(settings.endpoint.host.clone(), settings.endpoint.port);
     let mut options = MqttOptions::new(settings.client_id.clone(), broker);
     options

@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::Settings;
+use crate::config::Config;
 
 /// Why the worker's certificate, its key or the CA cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub enum TlsError {
 }
 
 /// The worker's side of mutual TLS.
-pub(crate) fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client_config(settings: &Config) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     match &settings.ca {
         Some(path) => {
