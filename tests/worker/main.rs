@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connection;
-mod jobs;
 mod mosquitto;
 mod redelivery;
 mod scripted_broker;

@@ -9,12 +9,12 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::check::check;
 use crate::config::{CommandLine, Config};
+use crate::doctor::doctor;
 use crate::engine::{Engine, Stopped};
 use crate::handler::{Handler, Registry};
 use crate::mqtt::Mqtt;
-use crate::tls::{self, TlsError};
+use crate::tls::TlsError;
 
 /// A worker program with a name and a version of its own, which `--help` and `--version` print.
 ///
@@ -68,7 +68,7 @@ impl Worker {
         };
 
         if only_check {
-            return match runtime.block_on(check(&config, &mut std::io::stdout())) {
+            return match runtime.block_on(doctor(&config, &mut std::io::stdout())) {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::from(1),
                 Err(error) => self.fail(1, &error.to_string()),
@@ -98,7 +98,6 @@ impl Worker {
 }
 
 async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError> {
-    tls::valid_until(&config.cert)?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let handlers = tokio::runtime::Builder::new_multi_thread()

@@ -13,6 +13,8 @@ use postern_types::{Tenant, Topic, TopicTemplate};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::proxy::Proxy;
+
 /// The command line. Every option has an environment variable and, in the file, the same name with
 /// underscores.
 #[derive(Debug, Parser)]
@@ -106,6 +108,11 @@ struct Options {
     #[arg(long, env = "POSTERN_KEEP_ALIVE_SECONDS", value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_alive_seconds: Option<u16>,
+    /// The HTTP proxy, http://USER:PASSWORD@HOST:PORT, or `none` [default: `HTTPS_PROXY`, unless `NO_PROXY` exempts
+    /// the endpoint]. Prefer the variable or the file: other users can read a command line.
+    #[arg(long, env = "POSTERN_PROXY", value_name = "URL", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
     /// error, warn, info or debug [default: info].
     #[arg(long, env = "POSTERN_LOG_LEVEL", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +155,8 @@ pub struct Config {
     pub session_expiry_seconds: u32,
     /// The MQTT Keep Alive.
     pub keep_alive_seconds: u16,
+    /// The HTTP proxy through which the connection goes, if any.
+    pub proxy: Option<Proxy>,
     /// The lowest level that is logged.
     pub log_level: LevelFilter,
 }
@@ -192,8 +201,11 @@ impl Config {
         let client_id = client_id(options.client_id)?;
         let log_level = options.log_level.as_deref().unwrap_or("info").parse();
 
+        let endpoint: Endpoint = value("endpoint", required("endpoint", options.endpoint)?.parse())?;
+
         Ok(Self {
-            endpoint: value("endpoint", required("endpoint", options.endpoint)?.parse())?,
+            proxy: proxy(options.proxy.as_deref(), &endpoint)?,
+            endpoint,
             cert: required("cert", options.cert)?.into(),
             key: required("key", options.key)?.into(),
             ca: options.ca.map(PathBuf::from),
@@ -220,6 +232,15 @@ impl Config {
             Some(group) => format!("$share/{group}/{}", self.job_topic),
             None => self.job_topic.to_string(),
         }
+    }
+}
+
+/// The given proxy, else the environment's. `none` is for a host whose other programs use a proxy.
+fn proxy(given: Option<&str>, endpoint: &Endpoint) -> Result<Option<Proxy>, InvalidConfig> {
+    match given {
+        Some("none") => Ok(None),
+        Some(url) => value("proxy", url.parse().map(Some)),
+        None => value("HTTPS_PROXY", Proxy::from_environment(&endpoint.host, |name| env::var(name).ok())),
     }
 }
 

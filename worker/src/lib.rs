@@ -31,21 +31,26 @@
 
 mod add;
 mod backoff;
-mod check;
 mod cli;
 pub mod config;
+mod dial;
+mod doctor;
 mod engine;
 mod explain;
 mod handler;
+mod identity;
 pub mod ledger;
 pub mod link;
 mod mqtt;
+mod pacing;
+mod proxy;
 mod tls;
 
 pub use add::Add;
 pub use cli::{Worker, main};
 pub use engine::{Engine, Stopped};
 pub use handler::{Handler, JobContext, Registry};
-pub use mqtt::Mqtt;
+pub use mqtt::{Mqtt, Receipt};
 pub use postern_types::TaskFailure;
+pub use proxy::Proxy;
 pub use tls::TlsError;
