@@ -9,9 +9,10 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{CommandLine, Config};
+use crate::config::{Command, CommandLine, Config, EnrollOptions};
 use crate::doctor::doctor;
 use crate::engine::{Engine, Stopped};
+use crate::enroll::enroll;
 use crate::handler::{Handler, Registry};
 use crate::mqtt::Mqtt;
 use crate::tls::TlsError;
@@ -51,11 +52,14 @@ impl Worker {
 
     /// Reads the command line and runs until SIGTERM or SIGINT. Logs are JSON lines on standard output.
     ///
-    /// The exit status is 0 after a signal or a successful `--check`, 1 when the worker cannot continue, and 2
+    /// The exit status is 0 after a signal, a successful `doctor` or `enroll`, 1 when the worker cannot continue, and 2
     /// when its configuration cannot be used.
     pub fn main(self) -> ExitCode {
         let line = self.command_line();
-        let only_check = line.check;
+        if let Some(Command::Enroll(options)) = &line.command {
+            return self.enroll(options);
+        }
+        let only_doctor = line.check || matches!(line.command, Some(Command::Doctor(_)));
         let config = match Config::load(line) {
             Ok(config) => config,
             Err(error) => return self.fail(2, &error.to_string()),
@@ -67,7 +71,7 @@ impl Worker {
             Err(error) => return self.fail(1, &error.to_string()),
         };
 
-        if only_check {
+        if only_doctor {
             return match runtime.block_on(doctor(&config, &mut std::io::stdout())) {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::from(1),
@@ -90,6 +94,13 @@ impl Worker {
     fn command_line(&self) -> CommandLine {
         let command = CommandLine::command().name(self.name).version(self.version);
         CommandLine::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn enroll(&self, options: &EnrollOptions) -> ExitCode {
+        match enroll(options, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => self.fail(1, &error.to_string()),
+        }
     }
 
     fn fail(&self, status: u8, why: &str) -> ExitCode {

@@ -36,6 +36,7 @@ pub mod config;
 mod dial;
 mod doctor;
 mod engine;
+mod enroll;
 mod explain;
 mod handler;
 mod identity;

@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_saves_up_no_more_than_the_burst() {
         let mut pacer = Pacer::new();
-        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
         let start = Instant::now();
         for _ in 0..15 {
             pacer.ready().await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls::client::WantsClientCert;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
@@ -55,17 +56,7 @@ pub enum TlsError {
 
 /// The worker's side of mutual TLS: the configured certificate and key, and the CAs that it trusts.
 pub(crate) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, TlsError> {
-    let chain = certificates("certificate", &config.cert)?;
-    let key =
-        PrivateKeyDer::from_pem_file(&config.key).map_err(|error| unreadable("key", &config.key, &error))?;
-
-    let tls = builder(config)?.with_client_auth_cert(chain, key);
-    let mut tls = tls.map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            TlsError::Mismatch { cert: config.cert.clone(), key: config.key.clone() }
-        }
-        other => other.into(),
-    })?;
+    let mut tls = pair(builder(config)?, &config.cert, &config.key)?;
     if config.endpoint.port == 443 {
         // On port 443, AWS IoT Core tells MQTT from HTTPS by this protocol name.
         tls.alpn_protocols = vec![b"x-amzn-mqtt-ca".to_vec()];
@@ -73,9 +64,36 @@ pub(crate) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, TlsErr
     Ok(Arc::new(tls))
 }
 
+/// An error if the key does not belong to the certificate.
+pub(crate) fn check_pair(cert: &Path, key: &Path) -> Result<(), TlsError> {
+    pair(
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(RootCertStore::empty()),
+        cert,
+        key,
+    )
+    .map(|_| ())
+}
+
 /// TLS to the same endpoint for HTTPS, without a certificate of the worker's.
 pub(crate) fn https_config(config: &Config) -> Result<ClientConfig, TlsError> {
     Ok(builder(config)?.with_no_client_auth())
+}
+
+/// Adds a certificate and its key.
+fn pair(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    cert: &Path,
+    key: &Path,
+) -> Result<ClientConfig, TlsError> {
+    let chain = certificates("certificate", cert)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("key", key, &error))?;
+
+    builder.with_client_auth_cert(chain, private).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch { cert: cert.into(), key: key.into() },
+        other => other.into(),
+    })
 }
 
 /// Trusts the configured CA, or the system's CAs.
@@ -95,10 +113,13 @@ fn builder(config: &Config) -> Result<ConfigBuilder<ClientConfig, WantsClientCer
         return Err(TlsError::NoRoots);
     }
 
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// The end of a certificate's validity. An error if the certificate is not valid now.

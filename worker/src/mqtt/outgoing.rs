@@ -128,7 +128,9 @@ mod tests {
         .map(|(payload, priority)| message(payload, priority))
         .into_iter()
         .unzip();
-        messages.into_iter().for_each(|message| outgoing.push(message));
+        for message in messages {
+            outgoing.push(message);
+        }
 
         for expected in ["answer 1", "answer 2", "accepted 1", "accepted 2", "heartbeat"] {
             assert_eq!(outgoing.next().await.payload, expected);
