@@ -311,6 +311,7 @@ impl WorkerFiles {
     pub fn command(&self, program: &Path, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(program);
         command.arg("--config").arg(self.config()).args(arguments);
+        command.env("POSTERN_STATE_DIR", self.folder.join("state"));
         command
     }
 
