@@ -89,7 +89,7 @@ impl Site {
         let broker = Process::start("mosquitto", &mut command, &self.path("mosquitto.log")).unwrap();
         let end = Instant::now() + TIMEOUT;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < end, "mosquitto does not listen:\n{}", broker.said());
+            assert!(Instant::now() < end, "mosquitto does not listen:\n{}", broker.logs());
             sleep(Duration::from_millis(20)).await;
         }
         broker
@@ -212,7 +212,7 @@ async fn jobs_that_came_while_the_worker_was_down_are_run() {
     let mut worker = site.worker("first.log");
     said(&worker, r#""message":"subscribed""#).await;
     assert!(worker.stop().unwrap().success());
-    assert!(worker.said().contains(r#""message":"stopped""#));
+    assert!(worker.logs().contains(r#""message":"stopped""#));
     let mut cloud = site.cloud().await;
     for number in 0..5 {
         cloud.send(job(&format!("T{number}"), number, 0)).await;
@@ -275,7 +275,7 @@ async fn a_job_that_is_delivered_twice_runs_once() {
     cloud.send(&held).await;
     assert_eq!(cloud.answer().await, first, "its answer, again");
     said(&worker, "its answer is sent again").await;
-    assert_eq!(worker.said().matches(r#""message":"job received""#).count(), 1);
+    assert_eq!(worker.logs().matches(r#""message":"job received""#).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
