@@ -152,7 +152,7 @@ fn authority_params(name: &str) -> CertificateParams {
 
 /// What a process has written to its log.
 pub(crate) fn logs(process: &Process) -> String {
-    process.said()
+    process.logs()
 }
 
 /// Waits until a process has logged `text`.
