@@ -26,13 +26,13 @@ async fn every_record_is_readable_once_whatever_is_killed_and_refused() {
     let kafka = Kafka::start(&folder.path().join("broker")).await;
     let (s3, endpoint) = S3::start(Some(seed)).await;
     let client = bucket(&endpoint).await;
-    let settings = [
+    let config = [
         ("RECORD_FORMAT", "json"),
         ("CSV_COLUMNS", &COLUMNS.join(",")),
         ("CSV_METADATA_COLUMNS", "true"),
         ("KEY_PREFIX", "in"),
     ];
-    let lambda = lambda(&endpoint, &settings).await;
+    let lambda = lambda(&endpoint, &config).await;
 
     // Every 500th customer is a tombstone.
     let file: Vec<(Customer, String)> = customers(seed)
@@ -55,13 +55,13 @@ async fn every_record_is_readable_once_whatever_is_killed_and_refused() {
     .unwrap();
 
     // Batches' bounds vary from one poller to the next; kills fall into the middle of a write.
-    let letters = folder.path().join("letters.jsonl");
+    let dead_letters = folder.path().join("dead-letters.jsonl");
     let mut numbers = Numbers::new(seed);
     let mut start = || {
         let size = (20 + numbers.below((records as u64 / 40).clamp(100, 2_000))).to_string();
         let mut options =
             vec!["--batch-size", &size, "--maximum-retry-attempts", "-1", "--bisect-batch-on-function-error"];
-        options.extend(["--dead-letters", letters.to_str().unwrap()]);
+        options.extend(["--dead-letters", dead_letters.to_str().unwrap()]);
         poller(&kafka.origin, &lambda.endpoint(), &endpoint, &options)
     };
     let mut process = start();
@@ -115,7 +115,7 @@ async fn every_record_is_readable_once_whatever_is_killed_and_refused() {
         .collect();
     assert_eq!(reading.contradictions, 0);
     assert!(reading.records == expected, "every record is there once, with its fields");
-    assert_eq!(std::fs::read(&letters).unwrap(), b"", "no record was given up");
+    assert_eq!(std::fs::read(&dead_letters).unwrap(), b"", "no record was given up");
     duckdb(&client, folder.path(), &expected).await;
 }
 

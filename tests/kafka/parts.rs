@@ -79,14 +79,14 @@ pub(crate) fn release_build() -> Option<PathBuf> {
     std::env::var_os("POSTERN_MSK_TO_S3").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// The function, writing to S3 at this endpoint with these settings.
-pub(crate) async fn lambda(s3: &str, settings: &[(&str, &str)]) -> Function {
+/// The function, writing to S3 at this endpoint with this configuration.
+pub(crate) async fn lambda(s3: &str, config: &[(&str, &str)]) -> Function {
     let built = || Project::here().unwrap().program("msk-to-s3");
     let bootstrap = release_build().unwrap_or_else(built);
     assert!(bootstrap.exists(), "{} is not built: run `cargo build --workspace`", bootstrap.display());
     let mut variables = vec![("AWS_LAMBDA_LOG_LEVEL", "OFF"), ("S3_BUCKET_NAME", BUCKET)];
     variables.extend(aws(s3));
-    variables.extend(settings);
+    variables.extend(config);
     Function::start(&bootstrap, 1, &variables).await.unwrap()
 }
 
