@@ -108,7 +108,7 @@ impl Settings {
             "json" => Ok(Format::Json),
             _ => Err("it is neither lines nor json"),
         })?;
-        let columns = environment.parse("CSV_COLUMNS", "", columns)?;
+        let columns = environment.parse_or("CSV_COLUMNS", "", "id,name", columns)?;
         let header = environment.parse("CSV_HEADER", "false", |text| match flag(text) {
             Ok(true) if format == Format::Lines && columns.is_empty() => {
                 Err("lines have no names of their own: a header needs CSV_COLUMNS")
@@ -118,7 +118,7 @@ impl Settings {
         let named = if columns.is_empty() { "fail" } else { "drop" };
         Ok(Self {
             bucket: environment.required("S3_BUCKET_NAME", "my-bucket", bucket)?,
-            prefix: environment.parse("KEY_PREFIX", "", prefix)?,
+            prefix: environment.parse_or("KEY_PREFIX", "", "raw/", prefix)?,
             format,
             drop_extra: environment.parse("CSV_EXTRA_COLUMNS", named, |text| match text {
                 "drop" => Ok(true),
