@@ -149,7 +149,8 @@ mod tests {
             if fits(&exact) {
                 prop_assert_eq!(got.unwrap(), exact.to_string());
             } else {
-                prop_assert_eq!(got.unwrap_err().error(), OUT_OF_RANGE);
+                let failure = got.unwrap_err();
+                prop_assert_eq!(failure.error(), OUT_OF_RANGE);
             }
         }
     }

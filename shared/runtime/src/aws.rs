@@ -72,10 +72,10 @@ where
 
 /// Describes the failure of a request that no service answered.
 fn unanswered<E>(error: &SdkError<E, HttpResponse>) -> String {
-    let (problem, cause): (_, Option<&dyn Error>) = match error {
+    let (problem, cause): (_, Option<&(dyn Error + 'static)>) = match error {
         SdkError::TimeoutError(_) => return "no answer within the time limit".to_owned(),
         SdkError::DispatchFailure(failure) => {
-            let cause = failure.as_connector_error().map(|error| error as &dyn Error);
+            let cause = failure.as_connector_error().map(|error| error as _);
             let timed_out = failure.is_timeout();
             (if timed_out { "the connection timed out" } else { "the connection failed" }, cause)
         }
@@ -86,8 +86,12 @@ fn unanswered<E>(error: &SdkError<E, HttpResponse>) -> String {
 }
 
 /// The last error of a chain: the one that names DNS, a refused connection, TLS or a timeout.
-fn innermost(error: &dyn Error) -> &dyn Error {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
 }
 
 /// Tests for an error code with which Step Functions says that a task has ended, timed out or never existed. A repeated

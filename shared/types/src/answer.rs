@@ -221,13 +221,13 @@ impl Answer {
             token: TaskToken::parse(token)?,
             tenant: text(fields.tenant.as_deref()),
             worker: text(fields.worker.as_deref()),
-            outcome: Outcome::read(fields),
+            outcome: Outcome::read(&fields),
         })
     }
 }
 
 impl Outcome {
-    fn read(fields: AnswerFields) -> Self {
+    fn read(fields: &AnswerFields) -> Self {
         let invalid = |cause: String| Self::Failed(TaskFailure::new(Answer::INVALID, cause));
         let exception = text(fields.exception.as_deref());
         let status = match fields::string("Status", fields.status.as_deref()) {
@@ -240,8 +240,8 @@ impl Outcome {
             (Some("HEARTBEAT"), _) => Self::Heartbeat,
             (Some("SUCCEEDED"), Some(result)) => Self::Succeeded(result.to_owned()),
             (Some("SUCCEEDED"), None) => invalid("Status is SUCCEEDED, but there is no result".into()),
-            (Some("FAILED"), _) => Self::Failed(named_failure(&fields, exception, Answer::FAILED)),
-            (Some("CANCELLED"), _) => Self::Failed(named_failure(&fields, exception, Answer::CANCELLED)),
+            (Some("FAILED"), _) => Self::Failed(named_failure(fields, exception, Answer::FAILED)),
+            (Some("CANCELLED"), _) => Self::Failed(named_failure(fields, exception, Answer::CANCELLED)),
             (Some(_), _) => {
                 invalid("Status must be ACCEPTED, HEARTBEAT, SUCCEEDED, FAILED or CANCELLED".into())
             }
