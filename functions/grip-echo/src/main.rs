@@ -8,7 +8,7 @@ use postern_runtime::env::Environment;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
-    postern_runtime::log::init();
+    postern_runtime::log::init(env!("CARGO_CRATE_NAME"));
     let config = Config::read(&Environment::process())?;
     let proxy = Publisher::new(&config.url)?.prefixed(&config.prefix);
     postern_runtime::serve(async |event, _context| handle(&proxy, &config, &event).await).await
