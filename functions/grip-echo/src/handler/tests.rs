@@ -1,20 +1,21 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use postern_runtime::env::Environment;
 use serde_json::{Value, json};
 
 use super::*;
 
-/// Keeps what was published, or refuses it.
+/// A proxy that keeps what is published, or fails with the given error.
 #[derive(Default)]
 struct Proxy {
     published: RefCell<Vec<Item>>,
-    refuse: Option<PublishError>,
+    fails: Option<PublishError>,
 }
 
 impl Publish for Proxy {
     async fn publish(&self, item: Item) -> Result<(), PublishError> {
-        if let Some(error) = &self.refuse {
+        if let Some(error) = &self.fails {
             return Err(error.clone());
         }
         self.published.borrow_mut().push(item);
@@ -22,12 +23,14 @@ impl Publish for Proxy {
     }
 }
 
-/// What a token of the secret `changeme` looks like that lasts until 2100, and one of another secret.
-const TOKEN: &str = include_str!("../testdata/changeme.jwt");
-const OTHER_TOKEN: &str = include_str!("../testdata/other.jwt");
+/// A signature of the secret `changeme` and one of another secret. Both expire in 2100.
+const SIGNATURE: &str = include_str!("../../testdata/changeme.jwt");
+const OTHER_SIGNATURE: &str = include_str!("../../testdata/other.jwt");
+
+const PUBLISH_TOKEN: &str = "only-for-this-test";
 
 fn config(list: &[(&str, &str)]) -> Config {
-    Config::read(&Environment::of(list)).unwrap()
+    Config::from_env(&Environment::of(list)).unwrap()
 }
 
 async fn ask(proxy: &Proxy, config: &Config, event: &Value) -> Result<Value, Error> {
@@ -71,7 +74,7 @@ async fn polls_and_streams_listen_to_the_channel() {
 }
 
 #[tokio::test]
-async fn what_is_not_grip_gets_400() {
+async fn a_request_that_is_not_grip_gets_400() {
     for event in [
         request("GET", "/", &json!({}), ""),
         request("POST", "/", &json!({}), "OPEN\r\n"),
@@ -87,13 +90,13 @@ async fn what_is_not_grip_gets_400() {
 }
 
 #[tokio::test]
-async fn with_a_key_only_the_proxy_is_served() {
+async fn with_a_key_only_the_proxys_requests_are_served() {
     let strict = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_VERIFY_ISS", "pushpin")]);
     let by_url = config(&[("GRIP_URL", "http://127.0.0.1:5561/?verify-key=changeme&verify-iss=pushpin")]);
     let lenient = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_REQUIRE_SIGNATURE", "false")]);
     let closed = config(&[("GRIP_REQUIRE_SIGNATURE", "true")]);
-    let (none, good) = (json!({}), json!({"grip-sig": TOKEN.trim()}));
-    let bad = json!({"grip-sig": OTHER_TOKEN.trim()});
+    let (none, good) = (json!({}), json!({"grip-sig": SIGNATURE.trim()}));
+    let bad = json!({"grip-sig": OTHER_SIGNATURE.trim()});
     for (config, headers, status) in [
         (&strict, &good, 200),
         (&strict, &none, 403),
@@ -113,43 +116,87 @@ async fn with_a_key_only_the_proxy_is_served() {
     }
 }
 
-#[tokio::test]
-async fn whoever_shows_a_key_may_publish() {
-    let strict = config(&[("GRIP_VERIFY_KEY", "changeme")]);
-    let lenient = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_REQUIRE_SIGNATURE", "false")]);
-    let open = config(&[]);
-    let signed = json!({"grip-sig": TOKEN.trim()});
-    let bearer = json!({"authorization": format!("bearer {}", TOKEN.trim())});
-    let wrong = json!({"authorization": format!("Bearer {}", OTHER_TOKEN.trim())});
-    for (config, headers, status) in [
-        (&strict, &signed, 200),
-        (&strict, &bearer, 200),
-        (&strict, &wrong, 403),
-        (&strict, &json!({}), 403),
-        (&strict, &json!({"authorization": "Bearer changeme"}), 403),
-        (&lenient, &bearer, 200),
-        (&lenient, &json!({}), 403),
-        (&open, &signed, 403),
-        (&open, &json!({}), 403),
-    ] {
-        let proxy = Proxy::default();
-        let answer = ask(&proxy, config, &request("POST", "/publish", headers, "news")).await.unwrap();
-        assert_eq!(
-            (&answer["statusCode"], proxy.published.borrow().len()),
-            (&json!(status), usize::from(status == 200))
-        );
-    }
-    // A key to publish is no key to be taken for the proxy.
-    let answer = ask(&Proxy::default(), &strict, &events(&bearer, "OPEN\r\n")).await.unwrap();
-    assert_eq!(answer["statusCode"], 403);
+fn bearer(token: &str) -> Value {
+    json!({"authorization": format!("Bearer {token}")})
 }
 
 #[tokio::test]
-async fn a_publication_is_for_every_kind_of_listener() {
-    let config = config(&[("GRIP_VERIFY_KEY", "changeme")]);
+async fn only_a_caller_with_the_publish_token_may_publish() {
+    let strict = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
+    let without_key = config(&[("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
+    let lower_case = json!({"authorization": format!("bearer {PUBLISH_TOKEN}")});
+    let basic = json!({"authorization": format!("Basic {PUBLISH_TOKEN}")});
+    let mut signed = bearer(PUBLISH_TOKEN);
+    signed["grip-sig"] = json!(SIGNATURE.trim());
+
+    for (config, headers, status) in [
+        (&strict, &bearer(PUBLISH_TOKEN), 200),
+        (&strict, &lower_case, 200),
+        (&strict, &signed, 200),
+        (&without_key, &bearer(PUBLISH_TOKEN), 200),
+        (&strict, &json!({}), 401),
+        (&strict, &json!({"authorization": PUBLISH_TOKEN}), 401),
+        (&strict, &bearer("only-for-this-tesT"), 401),
+        (&strict, &bearer(""), 401),
+        (&strict, &bearer(SIGNATURE.trim()), 401),
+        (&strict, &basic, 401),
+        (&without_key, &json!({}), 401),
+    ] {
+        let proxy = Proxy::default();
+        let answer = ask(&proxy, config, &request("POST", "/publish", headers, "news")).await.unwrap();
+        let published = proxy.published.borrow().len();
+        assert_eq!(
+            (&answer["statusCode"], published),
+            (&json!(status), usize::from(status == 200)),
+            "{headers}"
+        );
+        assert_eq!(answer["headers"]["www-authenticate"] == json!("Bearer"), status == 401);
+    }
+}
+
+/// The proxy signs whatever it forwards: its signature says nothing about who publishes.
+#[tokio::test]
+async fn the_proxys_signature_alone_does_not_allow_to_publish() {
+    let config = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
     let proxy = Proxy::default();
-    let headers = json!({"grip-sig": TOKEN.trim()});
-    ask(&proxy, &config, &request("POST", "/publish", &headers, "news")).await.unwrap();
+    let event = request("POST", "/publish", &json!({"grip-sig": SIGNATURE.trim()}), "news");
+    let answer = ask(&proxy, &config, &event).await.unwrap();
+    assert_eq!((&answer["statusCode"], proxy.published.borrow().len()), (&json!(401), 0));
+}
+
+#[tokio::test]
+async fn without_a_publish_token_publishing_is_switched_off() {
+    let config = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_PUBLISH_TOKEN", "")]);
+    for headers in [json!({}), bearer(""), bearer("changeme"), json!({"grip-sig": SIGNATURE.trim()})] {
+        let proxy = Proxy::default();
+        let answer = ask(&proxy, &config, &request("POST", "/publish", &headers, "news")).await.unwrap();
+        assert_eq!((&answer["statusCode"], proxy.published.borrow().len()), (&json!(403), 0));
+        assert_eq!(answer["body"], "Publishing is switched off: GRIP_PUBLISH_TOKEN is not set\n");
+    }
+}
+
+#[tokio::test]
+async fn the_publish_token_does_not_replace_the_proxys_signature() {
+    let config = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
+    let mut on_publish = events(&bearer(PUBLISH_TOKEN), "OPEN\r\n");
+    on_publish["rawPath"] = json!("/publish");
+    for event in [
+        events(&bearer(PUBLISH_TOKEN), "OPEN\r\n"),
+        on_publish,
+        request("GET", "/poll", &bearer(PUBLISH_TOKEN), ""),
+        request("GET", "/publish", &bearer(PUBLISH_TOKEN), ""),
+    ] {
+        let answer = ask(&Proxy::default(), &config, &event).await.unwrap();
+        assert_eq!(answer["statusCode"], 403, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_publication_has_a_form_for_every_kind_of_listener() {
+    let config = config(&[("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
+    let proxy = Proxy::default();
+    ask(&proxy, &config, &request("POST", "/publish", &bearer(PUBLISH_TOKEN), "news")).await.unwrap();
+
     let item = proxy.published.borrow()[0].json("app-");
     assert_eq!(item["channel"], "app-echo");
     assert_eq!(item["formats"]["ws-message"], json!({"type": "text", "content": "news"}));
@@ -158,31 +205,64 @@ async fn a_publication_is_for_every_kind_of_listener() {
 }
 
 #[tokio::test]
-async fn a_failed_publication_is_a_failed_invocation_unless_it_is_too_large() {
-    let config = config(&[("GRIP_VERIFY_KEY", "changeme")]);
-    let event = request("POST", "/publish", &json!({"grip-sig": TOKEN.trim()}), "news");
-    let proxy = Proxy { refuse: Some(PublishError::Unreachable), ..Proxy::default() };
+async fn a_body_that_is_not_utf8_is_published_as_binary() {
+    let config = config(&[("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
+    let proxy = Proxy::default();
+    let mut event = request("POST", "/publish", &bearer(PUBLISH_TOKEN), "/w==");
+    event["isBase64Encoded"] = json!(true);
+    ask(&proxy, &config, &event).await.unwrap();
+
+    let item = proxy.published.borrow()[0].json("");
+    assert_eq!(item["formats"]["ws-message"], json!({"type": "binary", "content-bin": "/w=="}));
+    assert_eq!(item["formats"]["http-response"]["body-bin"], "/w==");
+}
+
+#[tokio::test]
+async fn a_failed_publication_fails_the_invocation_unless_it_is_too_large() {
+    let config = config(&[("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
+    let event = request("POST", "/publish", &bearer(PUBLISH_TOKEN), "news");
+    let unreachable = PublishError::Unreachable("Connection refused".to_owned());
+    let proxy = Proxy { fails: Some(unreachable), ..Proxy::default() };
     assert_eq!(ask(&proxy, &config, &event).await.unwrap_err().name(), "GripEcho.PublishFailed");
-    let proxy = Proxy { refuse: Some(PublishError::TooLarge(2_000_000)), ..Proxy::default() };
-    assert_eq!(ask(&proxy, &config, &event).await.unwrap()["statusCode"], 413);
+
+    let proxy = Proxy { fails: Some(PublishError::TooLarge(2_000_000)), ..Proxy::default() };
+    let answer = ask(&proxy, &config, &event).await.unwrap();
+    assert_eq!(answer["statusCode"], 413);
+    assert_eq!(answer["body"], "The publication has 2000000 bytes; at most 1000000 are allowed\n");
+
     let error = ask(&Proxy::default(), &config, &json!({"Records": []})).await.unwrap_err();
     assert_eq!(error.name(), "GripEcho.InvalidEvent");
 }
 
-#[test]
-fn a_wrong_environment_is_named_without_its_keys() {
-    for (name, value) in [
-        ("GRIP_URL", "hidden"),
-        ("GRIP_URL", "http://h/?verify-key=base64:hidden*"),
-        ("GRIP_VERIFY_KEY", "base64:hidden*"),
-        ("GRIP_REQUIRE_SIGNATURE", "hidden"),
+#[tokio::test]
+async fn a_prefix_that_cannot_be_sent_fails_the_invocation() {
+    let in_header = config(&[("GRIP_PREFIX", "a,b")]);
+    let error =
+        ask(&Proxy::default(), &in_header, &request("GET", "/poll", &json!({}), "")).await.unwrap_err();
+    assert_eq!(error.name(), "GripEcho.InvalidPrefix");
+
+    let long = "x".repeat(grip::CONTROL_BYTES);
+    let too_long = config(&[("GRIP_PREFIX", &long)]);
+    let error = ask(&Proxy::default(), &too_long, &events(&json!({}), "OPEN\r\n")).await.unwrap_err();
+    assert_eq!(error.name(), "GripEcho.InvalidPrefix");
+}
+
+#[tokio::test]
+async fn a_client_may_ask_for_requests_while_it_is_idle() {
+    for (query, expected) in [
+        ("keep-alive=20", json!("20")),
+        ("a=b&keep-alive=60", json!("60")),
+        ("keep-alive=x", json!(null)),
+        ("", json!(null)),
     ] {
-        let error = Config::read(&Environment::of(&[(name, value)])).map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains(name) && !error.contains("hidden"), "{error}");
+        let mut event = events(&json!({}), "OPEN\r\n");
+        event["rawQueryString"] = json!(query);
+        let answer = ask(&Proxy::default(), &config(&[]), &event).await.unwrap();
+        assert_eq!(answer["headers"]["keep-alive-interval"], expected, "{query}");
     }
 }
 
-/// Every sample event is answered as its name says.
+/// The last word of a sample event's file name is its kind, which decides the expected answer.
 #[tokio::test]
 async fn every_sample_event_is_answered() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/grip-echo");
@@ -207,10 +287,10 @@ async fn every_sample_event_is_answered() {
             "pong" | "disconnect" | "alive" => (200, "websocket-events", ""),
             "poll" => (200, "grip-hold", "nothing yet\n"),
             "stream" => (200, "grip-hold", "opened\n"),
-            "publish" => (403, "text/plain", "The request is not signed"),
+            "publish" => (403, "text/plain", "Publishing is switched off"),
             "body" => (200, "websocket-events", "OPEN\r\nTEXT 27"),
             "grip" => (400, "text/plain", "Not a WebSocket-over-HTTP request\n"),
-            other => panic!("no one has said what to expect of {other}"),
+            other => panic!("the test has no expectation for the kind {other}"),
         };
         assert_eq!(answer["statusCode"], status, "{name}");
         assert!(headers.contains(header), "{name}: {headers}");
@@ -218,5 +298,5 @@ async fn every_sample_event_is_answered() {
         assert_eq!(body.is_empty(), start.is_empty(), "{name}: {body}");
         kinds += 1;
     }
-    assert_eq!(kinds, 57, "five forms of eleven kinds, and two of a REST API's own");
+    assert_eq!(kinds, 57, "eleven kinds in five forms, and two kinds of a REST API alone");
 }
