@@ -73,13 +73,13 @@ enroll: tools ## Give a worker of a deployed stack its certificate: make enroll 
 # ---- Check it ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to end, and the emulator's mends
+test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to end, and the emulator's patches
 	@echo "== building"
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
-	@echo "== testing the emulator's mends"
-	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m unittest
+	@echo "== testing the emulator's patches"
+	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
 
 .PHONY: bench

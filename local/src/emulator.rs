@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,8 +42,8 @@ impl Emulator {
     /// Starts the emulator and waits until it is ready. Logs and files go into `folder`.
     pub async fn start(project: &Project, folder: &Path, options: EmulatorOptions) -> Result<Self, Error> {
         fs::create_dir_all(folder)?;
-        let gateway = options.gateway_port.map_or_else(free_port, Ok)?;
-        let mqtt = options.mqtt_port.map_or_else(free_port, Ok)?;
+        let gateway = options.gateway_port.map_or_else(postern_testing::free_port, Ok)?;
+        let mqtt = options.mqtt_port.map_or_else(postern_testing::free_port, Ok)?;
         let mut command = project.script("local/emulator/launch.py").into_std();
         command
             .env("AUTH", "true")
@@ -196,12 +195,7 @@ const REGION: &str = "us-east-1";
 
 /// The configuration of AWS clients for an emulator at `endpoint`.
 pub async fn sdk_config(endpoint: &str) -> SdkConfig {
-    postern_runtime::aws::config_for(endpoint, REGION, ("test", "test")).await
-}
-
-/// A port that nobody listens on.
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    postern_testing::config_for(endpoint, REGION, ("test", "test")).await
 }
 
 /// A stack to be: `template.yml`, perhaps with changes.
