@@ -35,6 +35,7 @@ async fn start() -> Stack<Child> {
 /// Enters the room, and waits until the room's messages arrive.
 async fn enter(stack: &Stack<Child>, name: &str) -> Client {
     let mut client = stack.connect_to(&format!("/{name}")).await.unwrap();
+
     for n in 0.. {
         client.send(format!("probe {n}")).await;
         let probe = Message::text(format!("{name}: probe {n}"));

@@ -106,6 +106,7 @@ mod tests {
             ["0123456789abcdef", "0123456789abcdeg", "0123456789abcde", "0123456789abcdef0", ""]
                 .map(|other| token.matches(other))
         });
+
         assert_eq!(token, Ok([true, false, false, false, false]));
     }
 }

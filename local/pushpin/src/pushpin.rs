@@ -221,6 +221,7 @@ fn held() -> Response<Vec<u8>> {
 /// Pushpin's configuration. `docs/grip.md` explains each line.
 fn config(directory: &Path, Ports { clients, control }: Ports) -> String {
     let directory = directory.display();
+
     // Version 1.36 makes its requests through zurl, a separate program, which Debian also runs as a system service.
     // Version 1.41 makes them itself.
     let (services, zurl) = match installed("zurl") {

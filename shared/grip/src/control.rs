@@ -97,6 +97,7 @@ pub enum Control<'a> {
 impl Serialize for Control<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(None)?;
+
         match self {
             Self::Subscribe { channel, filters } => {
                 map.serialize_entry("type", "subscribe")?;

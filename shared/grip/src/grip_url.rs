@@ -155,6 +155,7 @@ struct Parameters<'a> {
 impl<'a> Parameters<'a> {
     fn parse(query: &'a str) -> Result<Self, InvalidUrl> {
         let mut parameters = Self::default();
+
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             match name {

@@ -100,6 +100,7 @@ impl Key {
     pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
         let pem = pem.replace("\\n", "\n");
         let (label, document) = Document::from_pem(pem.trim()).map_err(|_| InvalidKey::Pem)?;
+
         match label {
             "PUBLIC KEY" => Self::from_spki(document.as_bytes()),
             "RSA PUBLIC KEY" => Ok(Self(Kind::Rs256Der(document.as_bytes().to_vec()))),
@@ -110,6 +111,7 @@ impl Key {
     fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
         let info = spki::SubjectPublicKeyInfoRef::from_der(der).map_err(|_| InvalidKey::Pem)?;
         let key = info.subject_public_key.as_bytes().ok_or(InvalidKey::Pem)?.to_vec();
+
         match (info.algorithm.oid, info.algorithm.parameters_oid()) {
             (RSA, _) => Ok(Self(Kind::Rs256Der(key))),
             (EC, Ok(P256)) if key.len() == 65 => Ok(Self(Kind::Es256(key))),

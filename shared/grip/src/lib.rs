@@ -1,3 +1,5 @@
+//! GRIP and WebSocket-over-HTTP for Rust: raw WebSockets, long-polls and HTTP streams on a function that holds no
+//! connection.
 #![doc = include_str!("../README.md")]
 //!
 //! # The parts of the crate

@@ -29,6 +29,7 @@ pub(crate) fn json(response: &Response<Vec<u8>>, status: StatusCode) -> Result<V
         "reason": status.canonical_reason().unwrap_or_default(),
         "headers": header_pairs(response.headers())?,
     });
+
     match std::str::from_utf8(response.body()) {
         Ok(text) => json["body"] = json!(text),
         Err(_) => json["body-bin"] = json!(BASE64.encode(response.body())),

@@ -3,13 +3,19 @@
 //! The proxy sends the function a request whenever something happens on a connection. Nothing is kept between requests,
 //! except the values that [`WebSocket::set_meta`] stores at the proxy.
 
+mod error;
+mod message;
+
 use http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use crate::close::{Close, InvalidClose};
 use crate::control::{CONTROL_BYTES, Control};
-use crate::event::{self, CONTENT_TYPE, Event, Events, InvalidBody};
+use crate::event::{self, CONTENT_TYPE, Event, Events};
 use crate::response::plain;
+
+pub use error::{ControlTooLarge, InvalidHeader, NotWebSocket};
+pub use message::{End, Message};
 
 /// The largest response body that Pushpin accepts, in bytes. It cuts the connection on a larger one.
 pub const ANSWER_BYTES: usize = 1_000_000;
@@ -18,67 +24,6 @@ pub const ANSWER_BYTES: usize = 1_000_000;
 const PING_BYTES: usize = 125;
 
 static CONNECTION_ID: HeaderName = HeaderName::from_static("connection-id");
-
-/// A message: received from the client and borrowed from the request's body, or to be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// A text message.
-    Text(&'a str),
-    /// A binary message.
-    Binary(&'a [u8]),
-}
-
-impl<'a> From<&'a str> for Message<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'a> From<&'a String> for Message<'a> {
-    fn from(text: &'a String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'a> From<&'a [u8]> for Message<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self::Binary(bytes)
-    }
-}
-
-/// Why a request is not a WebSocket-over-HTTP request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotWebSocket {
-    /// The method is not `POST`.
-    #[error("the request's method is not POST")]
-    NotPost,
-    /// The content type is not [`CONTENT_TYPE`].
-    #[error("the request's content type is not {CONTENT_TYPE}")]
-    ContentType,
-    /// The header `Connection-Id` is missing or empty.
-    #[error("the request has no Connection-Id")]
-    NoConnectionId,
-    /// The body is not a valid sequence of WebSocket-over-HTTP events.
-    #[error(transparent)]
-    Body(#[from] InvalidBody),
-}
-
-impl NotWebSocket {
-    /// The response that GRIP libraries give to such a request: 400 `Not a WebSocket-over-HTTP request`, plain text.
-    pub fn to_response(self) -> Response<Vec<u8>> {
-        plain(StatusCode::BAD_REQUEST, "Not a WebSocket-over-HTTP request\n")
-    }
-}
-
-/// A control message is larger than [`CONTROL_BYTES`]. The field holds its size in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the control message has {0} bytes; the proxy accepts at most {CONTROL_BYTES}")]
-pub struct ControlTooLarge(pub usize);
-
-/// A header name or value contains a character that HTTP does not allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the header's name or value contains a character that HTTP does not allow there")]
-pub struct InvalidHeader;
 
 /// One request of a connection: reads the client's messages, and builds the function's response.
 ///
@@ -135,19 +80,6 @@ pub struct WebSocket<'a> {
     out: Vec<u8>,
     /// The first capacity of `out`: most answers are about as long as what they answer.
     expected: usize,
-}
-
-/// How a connection ended: the result of [`WebSocket::end`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End<'a> {
-    /// The client closed the connection. The response contains the reply to its close.
-    Closed(Close<'a>),
-    /// The client violated the protocol. The response closes the connection with this code.
-    Failed(u16),
-    /// The connection was lost. Messages no longer reach the client.
-    Disconnected,
-    /// The function closed the connection.
-    ByUs,
 }
 
 impl<'a> WebSocket<'a> {

@@ -60,6 +60,7 @@ impl Stack {
     /// A client that already receives what is published. Pushpin subscribes it some time after it has connected.
     pub(crate) async fn listener(&self) -> Client {
         let mut client = self.connect().await;
+
         for n in 0.. {
             let probe = Message::text(format!("probe {n}"));
             self.publish_text(probe.to_text().unwrap()).await;

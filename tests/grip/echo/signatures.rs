@@ -90,6 +90,7 @@ async fn es256_signatures_are_verified_and_other_keys_refused() {
     let (private, public) = es256(&directory, "one.pem");
     let (other, _) = es256(&directory, "two.pem");
     let variables = [("GRIP_VERIFY_KEY", &*public), ("GRIP_VERIFY_ISS", "fanout")];
+
     assert_served(&Stack::with(&variables, "fanout", &private).await).await;
     assert_refused(&Stack::with(&variables, "fanout", &other).await).await;
     // A secret cannot sign for a function that verifies with a public key.
@@ -103,8 +104,10 @@ async fn rs256_signatures_are_verified_and_other_keys_refused() {
         concat!("file:", env!("CARGO_MANIFEST_DIR"), "/../functions/grip-echo/testdata/rs256.private.pem");
     let public = include_str!("../../../functions/grip-echo/testdata/rs256.pem");
     let variables = [("GRIP_VERIFY_KEY", public), ("GRIP_VERIFY_ISS", "pushpin")];
+
     assert_served(&Stack::with(&variables, "pushpin", private).await).await;
     let public = include_str!("../../../functions/grip-echo/testdata/another.pem");
     let variables = [("GRIP_VERIFY_KEY", public), ("GRIP_VERIFY_ISS", "pushpin")];
+
     assert_refused(&Stack::with(&variables, "pushpin", private).await).await;
 }

@@ -17,6 +17,7 @@ fn frame(kind: Data, content: &[u8], last: bool) -> Frame {
 async fn messages_come_back_as_they_were() {
     let stack = Stack::start().await;
     let mut client = stack.connect().await;
+
     for text in ["hello", "", "Zoë, 日本, 🦀", "m:x", "c:x", "line\r\nline"] {
         client.send(text).await;
         assert_eq!(client.next().await, Message::text(text));
@@ -31,6 +32,7 @@ async fn messages_come_back_as_they_were() {
 async fn a_message_in_fragments_comes_back_whole() {
     let stack = Stack::start().await;
     let mut client = stack.connect().await;
+
     // The crab has four bytes, and the first cut is between its second and third.
     client
         .send_frames(vec![
@@ -39,6 +41,7 @@ async fn a_message_in_fragments_comes_back_whole() {
             frame(Data::Continue, b"\xa6\x80b", true),
         ])
         .await;
+
     assert_eq!(client.next().await, Message::text("a🦀b"));
     client.send_frames(vec![frame(Data::Binary, b"\xff", false), frame(Data::Continue, b"\xfe", true)]).await;
     assert_eq!(client.next().await, Message::binary(b"\xff\xfe".to_vec()));
@@ -48,12 +51,14 @@ async fn a_message_in_fragments_comes_back_whole() {
 async fn a_ping_gets_its_pong_with_its_payload() {
     let stack = Stack::start().await;
     let mut client = stack.connect().await;
+
     for payload in [&b"beat"[..], b"", b"\xff\x00", &[b'x'; 125]] {
         client.send(Message::Ping(Bytes::copy_from_slice(payload))).await;
         assert_eq!(client.next().await, Message::Pong(Bytes::copy_from_slice(payload)));
     }
     client.send(Message::Pong(Bytes::new())).await;
     client.send("after a pong").await;
+
     assert_eq!(client.next().await, Message::text("after a pong"));
 }
 
@@ -76,6 +81,7 @@ async fn a_client_that_violates_the_protocol_gets_the_code() {
         let header = FrameHeader { opcode: OpCode::Control(Control::Close), ..FrameHeader::default() };
         Frame::from_payload(header, Bytes::copy_from_slice(content))
     };
+
     for (wrong, code) in [
         (vec![frame(Data::Text, b"\xff", true)], 1007),
         (vec![frame(Data::Text, b"a\xf0\x9f", false), frame(Data::Continue, b"b", true)], 1007),

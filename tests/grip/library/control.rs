@@ -49,12 +49,14 @@ async fn filters_read_the_values_attached_to_a_connection() {
     .await;
     let mut client = stack.connect().await;
     let items = [news("hers").meta("sender", "Zoë"), news("his").meta("sender", "Al")];
+
     assert_eq!(stack.publish_until_received(&mut client, &items).await, Message::text("his"));
     let message = WsMessage::text("for %(user)s").content_filters(&["var-subst"]);
     let mut heard = stack.publish_until_received(&mut client, &[Item::new("names").websocket(message)]).await;
     while heard == Message::text("his") {
         heard = client.next().await;
     }
+
     assert_eq!(heard, Message::text("for Zoë"));
 }
 
@@ -77,11 +79,13 @@ async fn a_delayed_message_waits_for_its_time_the_next_one_or_a_flush() {
     .await;
     let mut client = stack.connect().await;
     client.send("later").await;
+
     // The second message pushes out the first, and is sent itself after a second.
     for expected in ["first", "second"] {
         assert_eq!(client.next().await, Message::text(expected));
     }
     client.send("now").await;
+
     assert_eq!(client.next().await, Message::text("flushed"));
 }
 
@@ -106,6 +110,7 @@ async fn a_client_is_kept_alive_with_every_kind_of_message() {
         ("pong", Message::Pong(beat)),
     ];
     let mut clients = Vec::new();
+
     for (kind, expected) in kinds {
         let mut client = stack.connect().await;
         client.send(kind).await;
@@ -135,6 +140,7 @@ async fn an_empty_keep_alive_ends_it() {
     .await;
     let mut client = stack.connect().await;
     client.send("on").await;
+
     assert_eq!(client.next().await, Message::text("beat"));
     client.send("off").await;
     // The delayed message measures 4 seconds by the proxy's own clock. One beat may have been under way.
@@ -142,5 +148,6 @@ async fn an_empty_keep_alive_ends_it() {
     while client.next().await == Message::text("beat") {
         beats += 1;
     }
+
     assert!(beats < 3, "{beats} keep-alives arrived after the end");
 }

@@ -25,6 +25,7 @@ async fn keep_alives_of_every_format_arrive() {
     })
     .await;
     let mut held = Vec::new();
+
     for (path, data) in [
         ("/raw", "tick tock"),
         ("/cstring?interval", "\\ tick\r\n"),
@@ -54,6 +55,7 @@ async fn a_poll_without_news_ends_with_the_given_status() {
     })
     .await;
     let (json, headers) = tokio::join!(stack.get("/json"), stack.get("/"));
+
     for answer in [json, headers] {
         assert_eq!((answer.status, answer.headers["x-kept"].to_str().unwrap()), (StatusCode::ACCEPTED, "1"));
         assert_eq!(within_timeout(answer.text()).await.unwrap(), "first\n");
@@ -72,6 +74,7 @@ async fn filters_read_the_values_attached_to_a_hold() {
     })
     .await;
     let item = |text: &str, sender| Item::new("news").meta("sender", sender).stream(HttpStream::text(text));
+
     for path in ["/", "/json"] {
         let mut answer = stack.get(path).await;
         let items = [item("hers\n", "Ann B"), item("his, for %(user)s\n", "Al")];

@@ -44,9 +44,11 @@ async fn a_stream_receives_text_and_bytes_and_is_closed() {
     let mut answer = stack.get("/").await;
     let text = [Item::new("lines").stream(HttpStream::text("Zoë\n"))];
     let heard = stack.publish_until(&text, answer.until("Zoë\n")).await.unwrap();
+
     assert!(heard.starts_with("first\nZoë\n"), "{heard}");
     let last = HttpStream::binary(b"last\n");
     stack.publish(&[Item::new("lines").stream(last), Item::new("lines").stream(HttpStream::close())]).await;
+
     assert!(within_timeout(answer.text()).await.unwrap().ends_with("Zoë\nlast\n"));
 }
 
@@ -60,6 +62,7 @@ async fn a_poll_receives_a_whole_response() {
     let news = Response::builder().status(201).header("x-news", "1").body(b"news\0".to_vec()).unwrap();
     let items = [Item::new("a, b; \"c\"").response(&news).unwrap()];
     let polled = stack.publish_until(&items, stack.get("/")).await;
+
     assert_eq!((polled.status, polled.headers["x-news"].to_str().unwrap()), (StatusCode::CREATED, "1"));
     assert_eq!(within_timeout(polled.text()).await.unwrap(), "news\0");
 }
@@ -74,6 +77,7 @@ async fn a_hint_repeats_the_request_of_a_poll() {
     .await;
     let hint = [Item::new("news").response_hint()];
     let polled = stack.publish_until(&hint, stack.get("/")).await;
+
     assert_eq!(within_timeout(polled.text()).await.unwrap(), "news");
 }
 
@@ -90,6 +94,7 @@ async fn a_hint_makes_a_stream_continue_at_its_link() {
     let answer = stack.get("/").await;
     let hint = [Item::new("lines").stream(HttpStream::hint())];
     let text = stack.publish_until(&hint, answer.text()).await.unwrap();
+
     assert_eq!(text, "first\nmore\n");
 }
 
@@ -107,5 +112,6 @@ async fn a_poll_that_missed_an_item_is_repeated() {
     let news = Response::new(b"item".to_vec());
     stack.publish(&[Item::new("log").id("2").prev_id("1").no_seq().response(&news).unwrap()]).await;
     let polled = stack.get("/").await;
+
     assert_eq!(within_timeout(polled.text()).await.unwrap(), "log; last-id=1");
 }

@@ -28,11 +28,13 @@ async fn a_function_stores_values_pings_and_closes() {
     }))
     .await;
     let mut client = stack.connect().await;
+
     for (text, expected) in [("count", "1"), ("count", "2"), ("forget", "forgotten"), ("count", "1")] {
         client.send(text).await;
         assert_eq!(client.next().await, Message::text(expected));
     }
     client.send("ping").await;
+
     assert_eq!(client.next().await, Message::Ping(Bytes::from_static(b"are you there")));
     client.send("close").await;
     assert_eq!(client.closed().await, (4002, "as you wish".to_owned()));
@@ -55,6 +57,7 @@ async fn a_subprotocol_is_chosen_and_a_refusal_is_seen() {
         within_timeout(client_async(request, socket)).await
     };
     let (_, response) = connect("superchat, chat").await.unwrap();
+
     assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
     match connect("superchat").await {
         Err(WsError::Http(response)) => assert_eq!(response.status(), 403),

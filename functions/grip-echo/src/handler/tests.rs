@@ -97,6 +97,7 @@ async fn with_a_key_only_the_proxys_requests_are_served() {
     let closed = config(&[("GRIP_REQUIRE_SIGNATURE", "true")]);
     let (none, good) = (json!({}), json!({"grip-sig": SIGNATURE.trim()}));
     let bad = json!({"grip-sig": OTHER_SIGNATURE.trim()});
+
     for (config, headers, status) in [
         (&strict, &good, 200),
         (&strict, &none, 403),
@@ -180,6 +181,7 @@ async fn the_publish_token_does_not_replace_the_proxys_signature() {
     let config = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
     let mut on_publish = events(&bearer(PUBLISH_TOKEN), "OPEN\r\n");
     on_publish["rawPath"] = json!("/publish");
+
     for event in [
         events(&bearer(PUBLISH_TOKEN), "OPEN\r\n"),
         on_publish,
@@ -268,6 +270,7 @@ async fn every_sample_event_is_answered() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/grip-echo");
     let config = config(&[]);
     let mut kinds = 0;
+
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();

@@ -54,6 +54,7 @@ fn an_invalid_url_is_reported_without_its_keys() {
     ] {
         assert_eq!(GripUrl::parse(text).unwrap_err(), error, "{text}");
     }
+
     let url = GripUrl::parse("http://me:hidden@h/?key=hidden&verify-key=hidden").unwrap();
     assert!(!format!("{url:?}").contains("hidden"));
 }

@@ -28,6 +28,7 @@ fn full() -> Hold {
 fn a_full_hold_is_written_in_headers() {
     let held = full().apply(response()).unwrap();
     let headers = held.headers();
+
     for (name, values) in [
         ("grip-hold", &["response"][..]),
         ("grip-channel", &["app-a; prev-id=7; filter=skip-self; filter=\"x y\"", "app-b"]),
@@ -48,6 +49,7 @@ fn a_full_hold_is_written_in_json() {
     let held = full().instruct(&response()).unwrap();
     assert_eq!((held.status(), all(held.headers(), "content-type")), (StatusCode::OK, vec![INSTRUCT_TYPE]));
     assert_eq!(all(held.headers(), "grip-link").len(), 2);
+
     let json: Value = serde_json::from_slice(held.body()).unwrap();
     assert_eq!(
         json,
@@ -61,9 +63,11 @@ fn a_full_hold_is_written_in_json() {
             "response": {"code": 304, "reason": "Not Modified", "headers": [["x-a", "1"]], "body": "nothing\n"},
         })
     );
+
     let binary = Response::new(vec![0xff]);
     let held = Hold::stream().channel("a").keep_alive(KeepAlive::new([0xfe], 20)).instruct(&binary).unwrap();
     let json: Value = serde_json::from_slice(held.body()).unwrap();
+
     assert_eq!(
         (&json["response"]["body-bin"], &json["hold"]["keep-alive"]["content-bin"]),
         (&json!("/w=="), &json!("/g=="))
@@ -115,6 +119,7 @@ fn values_that_would_inject_into_a_header_are_refused() {
     }
     assert_eq!(Hold::response(30).apply(response()).unwrap_err(), InvalidHold::NoChannel);
     assert_eq!(Hold::stream().instruct(&response()).unwrap_err(), InvalidHold::NoChannel);
+
     let hold = || Hold::response(30).channel("a");
     for (hold, what) in [
         (hold().meta("a=b", ""), "meta name"),
@@ -164,6 +169,7 @@ fn a_response_header_that_json_cannot_carry_is_refused_only_in_json() {
         Response::builder().header("x-odd", value).body(Vec::new()).unwrap()
     };
     let hold = Hold::stream().channel("a");
+
     assert!(hold.apply(odd()).is_ok());
     assert!(matches!(hold.instruct(&odd()), Err(InvalidHold::Header(_))));
 }

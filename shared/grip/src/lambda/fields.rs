@@ -86,6 +86,7 @@ impl Pairs<'_> {
     /// The pairs as headers. A header that HTTP does not allow is left out: it must not end the client's connection.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(self.0.len().min(256));
+
         for (name, value) in &self.0 {
             let name = HeaderName::from_bytes(name.as_bytes());
             if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {

@@ -107,6 +107,7 @@ fn cookies(headers: &HeaderMap) -> Vec<String> {
 /// The headers with one value for each name, without cookies. A repeated header means the same as a list with commas.
 fn joined(headers: &HeaderMap) -> HeaderMap {
     let mut joined = HeaderMap::with_capacity(headers.keys_len());
+
     for name in headers.keys().filter(|name| **name != SET_COOKIE) {
         let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
         if let Ok(value) = HeaderValue::from_bytes(&values.join(&b", "[..])) {

@@ -216,6 +216,7 @@ mod tests {
             .stream(HttpStream::binary(b"\xff"))
             .response(&response)
             .unwrap();
+
         assert_eq!(
             item.json("app-"),
             json!({
@@ -246,6 +247,7 @@ mod tests {
         assert_eq!(WsMessage::close(1006, ""), Err(InvalidClose::Code(1006)));
         assert_eq!(Value::Object(HttpStream::close().0), json!({"action": "close"}));
         assert_eq!(Value::Object(HttpStream::hint().0), json!({"action": "hint"}));
+
         let item = Item::new("a").response_hint();
         assert_eq!(item.json("")["formats"]["http-response"], json!({"action": "hint"}));
     }

@@ -52,9 +52,11 @@ fn refused(token: &str) -> InvalidSignature {
 fn a_token_of_the_secret_proves_the_proxy() {
     let token = token(&secret(), Some("pushpin"), Duration::from_mins(1), at(NOW)).unwrap();
     let verifier = Verifier::new(secret()).issuer("pushpin").required();
+
     assert_eq!(check(&verifier, &token), Ok(Origin::Proxy));
     assert_eq!(verifier.check_at(&headers(&token), at(NOW + 59)), Ok(Origin::Proxy));
     assert_eq!(verifier.check_at(&headers(&token), at(NOW + 60)), Err(InvalidSignature::Expired.into()));
+
     let other = Verifier::new(Key::parse("changeme2").unwrap()).required();
     assert_eq!(check(&other, &token), Err(InvalidSignature::Signature.into()));
     let other = Verifier::new(secret()).issuer("other").required();
@@ -65,6 +67,7 @@ fn a_token_of_the_secret_proves_the_proxy() {
 fn every_claim_is_checked() {
     let header = r#"{"alg":"HS256"}"#;
     let fine = r#"{"iss":"pushpin","exp":1700000001,"nbf":1699999999.5}"#;
+
     assert_eq!(check(&Verifier::new(secret()), &signed(header, fine)), Ok(Origin::Proxy));
     for (claims, error) in [
         (r#"{"iss":"pushpin"}"#, InvalidSignature::Expired),
@@ -152,6 +155,7 @@ fn es256_keys_are_read_in_every_form() {
     let pem =
         format!("-----BEGIN PUBLIC KEY-----\n{}\n{}\n-----END PUBLIC KEY-----\n", &spki[..64], &spki[64..]);
     let (x, y) = (BASE64URL.encode(&point[1..33]), BASE64URL.encode(&point[33..]));
+
     for key in [pem, format!(r#"{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}"#)] {
         let verifier = Verifier::new(Key::parse(&key).unwrap()).issuer("fastly:abc").required();
         assert_eq!(check(&verifier, &token), Ok(Origin::Proxy));

@@ -69,6 +69,7 @@ fn a_clients_text_is_never_a_control_message() {
 fn a_reader_learns_of_the_end_exactly_once() {
     let request = request(b"TEXT 1\r\na\r\nPING\r\nCLOSE 2\r\n\x03\xe8\r\nTEXT 1\r\nb\r\n");
     let mut ws = WebSocket::read(&request).unwrap();
+
     assert!(!ws.is_opening());
     assert!(ws.can_recv() && ws.can_recv());
     assert_eq!(ws.recv(), Some(Message::Text("a")));
@@ -78,6 +79,7 @@ fn a_reader_learns_of_the_end_exactly_once() {
     assert!(!ws.can_recv());
     ws.close(4000, "late").unwrap();
     ws.send("late");
+
     assert_eq!(ws.to_response().body(), b"PONG\r\nCLOSE 2\r\n\x03\xe8\r\n");
 }
 
@@ -85,6 +87,7 @@ fn a_reader_learns_of_the_end_exactly_once() {
 fn a_connection_is_accepted_or_refused() {
     let request = request(b"OPEN\r\n");
     let mut ws = WebSocket::read(&request).unwrap();
+
     assert!(ws.is_opening());
     assert_eq!((ws.id(), ws.meta("user"), ws.meta("other")), ("c1", Some("ann"), None));
     assert_eq!(ws.protocols().collect::<Vec<_>>(), ["chat", "superchat"]);
@@ -92,6 +95,7 @@ fn a_connection_is_accepted_or_refused() {
     ws.accept_protocol("chat").unwrap();
     ws.set_meta("room", "7").unwrap();
     ws.set_keep_alive_interval(30);
+
     assert_eq!(ws.set_meta("room", "7\r\nX: y"), Err(InvalidHeader));
     assert_eq!(ws.set_meta("a b", "7"), Err(InvalidHeader));
     let response = ws.to_response();
@@ -118,6 +122,7 @@ fn pings_and_closes_among_unread_messages_are_answered() {
 fn the_function_closes_with_code_and_reason() {
     let request = request(b"");
     let mut ws = WebSocket::read(&request).unwrap();
+
     assert_eq!(ws.close(1005, ""), Err(InvalidClose::Code(1005)));
     ws.close(4001, "bye").unwrap();
     assert_eq!(ws.end(), Some(End::ByUs));
@@ -133,9 +138,11 @@ fn control_messages_are_sent_with_their_own_prefix() {
     ws.unsubscribe("a").unwrap();
     ws.control(&Control::KeepAlive { message: Some(Automatic::Ping("")), timeout: 20, mode: Mode::Idle })
         .unwrap();
+
     assert_eq!(ws.subscribe(&"x".repeat(CONTROL_BYTES)), Err(ControlTooLarge(CONTROL_BYTES + 39)));
     let room = ws.room();
     let body = ws.to_response().into_body();
+
     assert_eq!(room, ANSWER_BYTES - body.len());
     let texts: Vec<Event<'_>> = Events::decode(&body).unwrap().collect();
     assert_eq!(
@@ -154,22 +161,28 @@ fn control_messages_are_sent_with_their_own_prefix() {
 fn requests_of_another_kind_are_refused() {
     let mut get = request(b"");
     *get.method_mut() = Method::GET;
+
     assert_eq!(WebSocket::read(&get).unwrap_err(), NotWebSocket::NotPost);
     let mut html = request(b"");
     html.headers_mut().insert("content-type", HeaderValue::from_static("text/html"));
+
     assert_eq!(WebSocket::read(&html).unwrap_err(), NotWebSocket::ContentType);
     assert!(!WebSocket::is_claimed_by(&html));
     let mut anonymous = request(b"");
     anonymous.headers_mut().remove("connection-id");
+
     assert_eq!(WebSocket::read(&anonymous).unwrap_err(), NotWebSocket::NoConnectionId);
     let broken = request(b"TEXT -7\r\n");
     let response = WebSocket::read(&broken).unwrap_err().to_response();
+
     assert_eq!(response.status(), 400);
     assert_eq!(response.headers()["content-type"], "text/plain");
     assert_eq!(response.body(), b"Not a WebSocket-over-HTTP request\n");
+
     let mut spelled = request(b"");
     let kind = HeaderValue::from_static("Application/WebSocket-Events; charset=utf-8");
     spelled.headers_mut().insert("content-type", kind);
+
     assert!(WebSocket::read(&spelled).is_ok());
 }
 
@@ -182,6 +195,7 @@ proptest! {
         for text in &texts {
             Event::Text(text.as_bytes()).encode(&mut body);
         }
+
         let answer = echo(&body);
         let answered: Vec<Event<'_>> = Events::decode(&answer).unwrap().collect();
         prop_assert_eq!(answered.len(), texts.len());
@@ -221,11 +235,13 @@ fn a_ping_is_cut_to_the_longest_payload() {
 fn nothing_is_sent_after_the_end() {
     let request = request(b"CLOSE\r\n");
     let mut ws = WebSocket::read(&request).unwrap();
+
     assert_eq!(ws.recv(), None);
     ws.send("late");
     ws.send_binary(b"late");
     ws.ping(b"late");
     ws.subscribe("late").unwrap();
+
     assert_eq!(ws.to_response().body(), b"CLOSE\r\n");
 }
 
@@ -254,6 +270,7 @@ fn the_largest_control_message_is_accepted() {
     let request = request(b"");
     let mut ws = WebSocket::read(&request).unwrap();
     let overhead = r#"c:{"type":"unsubscribe","channel":""}"#.len();
+
     assert_eq!(ws.unsubscribe(&"x".repeat(CONTROL_BYTES - overhead)), Ok(()));
     assert_eq!(
         ws.unsubscribe(&"x".repeat(CONTROL_BYTES - overhead + 1)),

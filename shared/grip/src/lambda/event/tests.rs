@@ -35,10 +35,12 @@ fn an_event_of_a_rest_api_becomes_a_request() {
         "body": "UElORw0K", "isBase64Encoded": true,
     });
     let (request, reply) = read(&event).unwrap();
+
     assert_eq!((request.method(), request.uri()), (&Method::POST, &Uri::from_static("/a%20b/c?q=1%26&q=2")));
     assert_eq!(request.headers().get_all("x-a").iter().count(), 2);
     assert_eq!(request.body(), b"PING\r\n");
     assert_eq!(reply, Reply::Rest);
+
     let answer = answer(reply, b"hi");
     assert_eq!(
         answer,
@@ -56,10 +58,12 @@ fn an_event_of_an_http_api_or_function_url_becomes_a_request() {
         "isBase64Encoded": false,
     });
     let (request, reply) = read(&event).unwrap();
+
     assert_eq!((request.method(), request.uri()), (&Method::PUT, &Uri::from_static("/poll?a=1&b=%2F")));
     assert_eq!(request.headers()["cookie"], "x=1; y=2");
     assert!(request.body().is_empty());
     assert_eq!(reply, Reply::Http);
+
     let answer = answer(reply, b"\xff");
     assert_eq!(
         answer,
@@ -75,6 +79,7 @@ fn an_event_of_a_load_balancer_becomes_a_request_with_and_without_multi_value_he
         "queryStringParameters": {"q": "a%20b"}, "headers": {"x-a": "1"}, "body": "", "isBase64Encoded": false,
     });
     let (request, reply) = read(&event).unwrap();
+
     assert_eq!(request.uri(), "/?q=a%20b");
     assert_eq!(reply, Reply::Alb { multi_value: false });
     let single = answer(reply, b"");
@@ -85,6 +90,7 @@ fn an_event_of_a_load_balancer_becomes_a_request_with_and_without_multi_value_he
     event["multiValueHeaders"] = json!({"x-a": ["1", "2"]});
     event["headers"].take();
     let (request, reply) = read(&event).unwrap();
+
     assert_eq!(request.headers().get_all("x-a").iter().count(), 2);
     assert_eq!(reply, Reply::Alb { multi_value: true });
     assert_eq!(answer(reply, b"")["multiValueHeaders"]["grip-channel"], json!(["a", "b"]));
@@ -105,6 +111,7 @@ fn invalid_headers_are_left_out_and_the_rest_is_kept() {
     let (request, _) = read(&event).unwrap();
     let headers: Vec<(&HeaderName, &[u8])> =
         request.headers().iter().map(|(name, value)| (name, value.as_bytes())).collect();
+
     assert_eq!(headers, [(&HeaderName::from_static("x-name"), "Zoë".as_bytes())]);
     let many: serde_json::Map<_, _> = (0..40_000).map(|n| (format!("h{n}"), json!("v"))).collect();
     assert!(read(&json!({"httpMethod": "GET", "headers": many})).is_ok());

@@ -37,10 +37,12 @@ async fn items_are_posted_below_the_control_address() {
     let (address, served) = control_endpoint(OK).await;
     publish(format!("http://{address}/service/1/?x=y")).await.unwrap();
     let request = served.await.unwrap();
+
     assert!(request.starts_with("POST /service/1/publish/?x=y HTTP/1.1\r\n"), "{request}");
     assert!(request.contains("content-type: application/json\r\n"));
     assert!(!request.contains("authorization"));
     let body: serde_json::Value = serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+
     assert_eq!(body["items"][0]["channel"], "app-echo");
 }
 
@@ -54,6 +56,7 @@ async fn each_kind_of_authentication_is_sent() {
         publish(format!("{}{address}{}", url.0, url.1)).await.unwrap();
         assert!(served.await.unwrap().contains(expected));
     }
+
     let (address, served) = control_endpoint(OK).await;
     publish(format!("http://{address}/?iss=me&key=secret")).await.unwrap();
     let request = served.await.unwrap();
@@ -63,6 +66,7 @@ async fn each_kind_of_authentication_is_sent() {
         HeaderValue::from_str(token).unwrap(),
     )]);
     let verifier = Verifier::new(Key::parse("secret").unwrap()).issuer("me").required();
+
     assert!(verifier.check(&headers).is_ok());
 }
 
