@@ -63,7 +63,7 @@ def set_environment() -> None:
     os.environ.setdefault("MINISTACK_ACCOUNT_ID", "123456789012")
     os.environ.setdefault("SFTP_ENABLED", "0")
     # AWS's limit. ministack derives a lower one from the memory, because it starts a process for
-    # each invocation; patches/lambda_.py bounds the processes instead.
+    # each invocation; patches/lambda_/processes.py bounds the processes instead.
     os.environ.setdefault("LAMBDA_ACCOUNT_CONCURRENCY", "1000")
     check_processes(os.environ.get("POSTERN_FUNCTION_PROCESSES", ""))
 

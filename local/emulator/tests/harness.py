@@ -1,9 +1,10 @@
-"""What the tests share: a launcher under test, functions, an inbox for what they are given.
+"""What the tests share: an emulator, functions, and an inbox that receives their events.
 
-Each test module has a launch.py of its own, on free ports, with AUTH=true and a temporary folder:
-its `setUpModule` calls `launcher.start`, and it is stopped when the module ends.
-The functions are a small Python program that speaks the Lambda Runtime API; it reports each event
-to an HTTP server in this process, so that a test can wait for what a function was given.
+Each test module runs a launch.py of its own, on free ports, with AUTH=true and a temporary folder.
+The module's `setUpModule` calls `launcher.start`, and the end of the module stops it.
+
+The functions are a small Python program that speaks the Lambda Runtime API. It reports each event
+to an HTTP server in this process, so that a test can wait until a function has an event.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from botocore.exceptions import ClientError
 
 FOLDER = Path(__file__).resolve().parent.parent  # with launch.py
 ACCOUNT, REGION = "123456789012", "us-east-1"
-TIMEOUT = 20.0  # seconds until a condition that does not come true fails a test
+TIMEOUT = 20.0  # seconds; a test fails when a condition is not met in time
 
 FUNCTION = """#!/usr/bin/env python3
 import http.client, json, os, time, urllib.request
@@ -74,18 +75,18 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> Any:
-    """Wait until the condition gives something true, and return that."""
+    """Wait until the condition returns a true value, and return the value."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
         time.sleep(0.02)
-    raise AssertionError(f"waited in vain for {what}")
+    raise AssertionError(f"waited {timeout:g} s for {what}")
 
 
 class Launcher:
-    """A launch.py of our own: one at a time, started anew for each test module."""
+    """The emulator under test. Each test module starts a new one."""
 
     def start(self, **environment: str) -> None:
         unittest.addModuleCleanup(self.stop)
@@ -93,6 +94,7 @@ class Launcher:
         self.port, self.mqtt_port = free_port(), free_port()
         self.log = Path(self.folder) / "log"
         self.clients: dict[str, Any] = {}
+
         foreign = ("AWS_", "IOT_", "LAMBDA_", "POSTERN_", "SFN_")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         with self.log.open("w") as log:
@@ -115,7 +117,9 @@ class Launcher:
                     **environment,
                 },
             )
+
         until(self.ready, "the launcher to be ready", 60)
+
         role = make_role("lambda", [])
         for name in ("worker", "other"):
             make_function(name, role)
@@ -140,7 +144,7 @@ class Launcher:
 
 
 class Inbox(http.server.ThreadingHTTPServer):
-    """Where functions report the events that they are given."""
+    """The HTTP server to which functions report their events."""
 
     daemon_threads = True
 
@@ -215,11 +219,12 @@ def document(statements: list[dict]) -> str:
 
 
 def make_role(service: str, statements: list[dict]) -> str:
-    """The ARN of a new role, which the service and the account's root may assume."""
+    """Create a role that the service and the account's root may assume; return its ARN."""
     name = unique("role")
     trust = {"Effect": "Allow", "Action": "sts:AssumeRole"}
     root = f"arn:aws:iam::{ACCOUNT}:root"
     trust["Principal"] = {"Service": f"{service}.amazonaws.com", "AWS": root}
+
     aws("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document([trust]))
     if statements:
         grant(name, statements)
@@ -299,7 +304,7 @@ END = {"Type": "Pass", "End": True}
 
 
 def one(state: dict, **machine: Any) -> dict:
-    """A machine of one state, which ends unless it says where to go; a state `Caught` is there."""
+    """A machine of one state, which ends unless it has a `Next`. `Caught` is a state to go to."""
     if "Next" not in state and state["Type"] not in ("Choice", "Fail", "Succeed"):
         state = {**state, "End": True}
     return {"StartAt": "Only", "States": {"Only": state, "Caught": END}, **machine}
@@ -312,7 +317,7 @@ def invoke(payload: dict, function: str = "worker", **fields: Any) -> dict:
 
 
 def callback(key: str, payload: dict | None = None, **fields: Any) -> dict:
-    """A task that is given to `worker`, with a token, and then waits."""
+    """A task that sends a token to the function `worker` and waits for the answer."""
     state = invoke({"key": key, "token.$": "$$.Task.Token", **(payload or {})}, **fields)
     return {**state, "Resource": state["Resource"] + ".waitForTaskToken"}
 

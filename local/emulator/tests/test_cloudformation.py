@@ -1,4 +1,4 @@
-"""CloudFormation."""
+"""CloudFormation: the properties that the patches apply."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CloudFormation(Case):
 
         return until(done, "the stack")
 
-    def test_reserved_concurrency(self) -> None:
+    def test_template_sets_reserved_concurrency(self) -> None:
         name = unique("f")
         properties = {"FunctionName": name, "Runtime": "provided.al2023", "Handler": "bootstrap"}
         properties["ReservedConcurrentExecutions"] = 5
@@ -52,7 +52,7 @@ class CloudFormation(Case):
         found = aws("lambda").get_function_concurrency(FunctionName=name)
         self.assertEqual(found["ReservedConcurrentExecutions"], 5)
 
-    def test_settings_of_a_kafka_source(self) -> None:
+    def test_template_keeps_the_settings_of_a_kafka_source(self) -> None:
         name = unique("f")
         function = {"FunctionName": name, "Runtime": "provided.al2023", "Handler": "bootstrap"}
         settings = {
@@ -70,11 +70,13 @@ class CloudFormation(Case):
             "Function": {"Type": "AWS::Serverless::Function", "Properties": function},
             "Source": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": source},
         }
+
         self.assertEqual(self.deploy(resources)["StackStatus"], "CREATE_COMPLETE")
+
         found = aws("lambda").list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
         self.assertEqual({key: found[0][key] for key in settings}, settings)
 
-    def test_address_of_a_function_url(self) -> None:
+    def test_address_of_a_function_url_answers(self) -> None:
         properties = {"Runtime": "provided.al2023", "Handler": "bootstrap"}
         url = {"Type": "AWS::Lambda::Url"}
         url["Properties"] = {
@@ -95,14 +97,16 @@ class CloudFormation(Case):
         function = {"Type": "AWS::Serverless::Function", "Properties": properties}
         function["Properties"]["Environment"] = {"Variables": {"INBOX": inbox.url}}
         resources = {"Function": function, "Url": url, "Permission": permission}
+
         self.assertEqual(
             self.deploy({**resources, "Address": parameter})["StackStatus"], "CREATE_COMPLETE"
         )
+
         found = aws("ssm").get_parameter(Name=name)["Parameter"]["Value"]
         with urllib.request.urlopen(found + "some/path?a=b") as answer:
             self.assertEqual(json.load(answer)["rawQueryString"], "a=b")
 
-    def test_definition_is_checked(self) -> None:
+    def test_template_with_an_invalid_definition_fails(self) -> None:
         definition = one({"Type": "Pass", "Next": "Nowhere"})
         machine = {"Type": "AWS::Serverless::StateMachine"}
         machine["Properties"] = {"Definition": definition}

@@ -1,4 +1,4 @@
-"""Lambda."""
+"""Lambda: payloads, environment, speed, permissions."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def setUpModule() -> None:
 
 
 class Lambda(LambdaCase):
-    def test_default_retry_delays(self) -> None:
-        from patches.lambda_ import retry_delays
+    def test_retries_wait_one_and_two_minutes_by_default(self) -> None:
+        from patches.lambda_.asynchronous import retry_delays
 
         with unittest.mock.patch.dict(os.environ):
             os.environ.pop("POSTERN_ASYNC_RETRY_SECONDS", None)
             self.assertEqual(retry_delays(), [60.0, 120.0])
 
-    def test_event_age(self) -> None:
+    def test_old_event_is_dropped(self) -> None:
         url, queue_arn = make_queue()
         name, key = self.function(allow("sqs:SendMessage", queue_arn)), unique()
         self.configure(  # the first retry would be after a minute
@@ -46,12 +46,13 @@ class Lambda(LambdaCase):
         )
         self.invoke_async(name, {"key": key, "do": "fail", "error": "E"})
         record = json.loads(receive(url)["Body"])
+
         self.assertEqual(record["requestContext"]["condition"], "EventAgeExceeded")
         self.assertEqual(record["requestContext"]["approximateInvokeCount"], 1)
         self.assertEqual(record["responsePayload"]["errorType"], "E")
         self.assertEqual(len(inbox.of(key)), 1)
 
-    def test_payload_limits(self) -> None:
+    def test_large_requests_and_responses_are_refused(self) -> None:
         name = self.function()
         with self.refused("RequestTooLargeException"):
             self.invoke(name, {"x": "a" * (6 * 1024 * 1024)})
@@ -61,7 +62,7 @@ class Lambda(LambdaCase):
         found = self.invoke(name, {"do": "size", "size": 7_000_000})
         self.assertEqual(found["errorType"], "Function.ResponseSizeTooLarge")
 
-    def test_environment(self) -> None:
+    def test_function_has_only_its_own_environment(self) -> None:
         name = self.function(LoggingConfig={"LogFormat": "JSON"})
         found = self.invoke(name, {"do": "environment"})
         self.assertNotIn("SHELL_VARIABLE", found)
@@ -72,6 +73,7 @@ class Lambda(LambdaCase):
         self.assertEqual(found["AWS_REGION"], REGION)
         self.assertEqual(found["AWS_LAMBDA_LOG_FORMAT"], "JSON")
         self.assertEqual(found["AWS_LAMBDA_LOG_GROUP_NAME"], f"/aws/lambda/{name}")
+
         names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         caller = client("sts", *(found[name] for name in names)).get_caller_identity()
         self.assertIn(":assumed-role/", caller["Arn"])

@@ -27,7 +27,7 @@ def setUpModule() -> None:
 
 
 class AsyncInvocations(LambdaCase):
-    def test_async_retries_and_destination(self) -> None:
+    def test_failed_event_is_retried_and_sent_to_its_destination(self) -> None:
         url, queue_arn = make_queue()
         name, key = self.function(allow("sqs:SendMessage", queue_arn)), unique()
         self.configure(name, DestinationConfig={"OnFailure": {"Destination": queue_arn}})
@@ -35,7 +35,9 @@ class AsyncInvocations(LambdaCase):
         self.invoke_async(name, event)
         record = json.loads(receive(url)["Body"])
         reports = inbox.of(key)
+
         self.assertEqual(len(reports), 3)
+
         (request,) = {report["request"] for report in reports}
         self.assertRegex(record.pop("timestamp"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
         self.assertEqual(
@@ -69,14 +71,16 @@ class AsyncInvocations(LambdaCase):
         self.invoke_async(name, {"do": "fail", "error": "E"})
         wait_for_log(f"Lambda {name}: its role does not permit its destination")
         counted = aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+
         self.assertEqual(counted["Attributes"]["ApproximateNumberOfMessages"], "0")
 
-    def test_success_destination(self) -> None:
+    def test_success_is_sent_to_its_destination(self) -> None:
         url, queue_arn = make_queue()
         name = self.function(allow("sqs:SendMessage", queue_arn))
         self.configure(name, DestinationConfig={"OnSuccess": {"Destination": queue_arn}})
         self.invoke_async(name, {"a": 1})
         record = json.loads(receive(url)["Body"])
+
         self.assertEqual(record["requestContext"]["condition"], "Success")
         self.assertEqual(record["requestContext"]["approximateInvokeCount"], 1)
         self.assertEqual(record["responsePayload"], {"a": 1})
@@ -90,13 +94,15 @@ class AsyncInvocations(LambdaCase):
         event = {"key": key, "do": "fail", "error": "E"}
         self.invoke_async(name, event)
         message = receive(url)
+
         self.assertEqual(json.loads(message["Body"]), event)
+
         attributes = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()}
         request = inbox.of(key)[0]["request"]
         expected = {"RequestID": request, "ErrorCode": "200", "ErrorMessage": "as requested"}
         self.assertEqual(attributes, expected)
 
-    def test_function_without_concurrency(self) -> None:
+    def test_event_for_a_function_without_concurrency_is_dropped(self) -> None:
         url, queue_arn = make_queue()
         name = self.function(allow("sqs:SendMessage", queue_arn))
         self.configure(name, DestinationConfig={"OnFailure": {"Destination": queue_arn}})
@@ -106,7 +112,7 @@ class AsyncInvocations(LambdaCase):
         self.assertEqual(record["requestContext"]["condition"], "ZeroReservedConcurrency")
         self.assertNotIn("responsePayload", record)
 
-    def test_throttling_is_no_attempt(self) -> None:
+    def test_throttling_does_not_count_as_an_attempt(self) -> None:
         url, queue_arn = make_queue()
         name, first, second = self.function(allow("sqs:SendMessage", queue_arn)), unique(), unique()
         self.configure(
@@ -123,6 +129,7 @@ class AsyncInvocations(LambdaCase):
         os.kill(report["pid"], signal.SIGKILL)
         hanging.join()
         record = json.loads(receive(url)["Body"])
+
         self.assertEqual(record["requestPayload"], {"key": second})
         self.assertGreaterEqual(record["requestContext"]["approximateInvokeCount"], 2)
         self.assertEqual(len(inbox.of(second)), 1)
@@ -138,7 +145,9 @@ class AsyncInvocations(LambdaCase):
         entries = [{"Source": source, "DetailType": "t", "Detail": "{}"}]
         aws("events").put_events(Entries=entries)
         wait_for_log(f"{rule_arn['RuleArn']} may not invoke function {name}")
+
         self.assertEqual(inbox.of(key), [])
+
         aws("lambda").add_permission(
             FunctionName=name,
             StatementId="s",
@@ -147,4 +156,5 @@ class AsyncInvocations(LambdaCase):
             SourceArn=rule_arn["RuleArn"],
         )
         aws("events").put_events(Entries=entries)
+
         self.assertEqual(len(inbox.wait(key, 2)), 2)

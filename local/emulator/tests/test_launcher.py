@@ -1,4 +1,4 @@
-"""The process: what launch.py itself sees to."""
+"""The process: start, refusals, addresses, stop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def listening(pid: int) -> set[str]:
 
 
 def address(words: str) -> bytes:
-    """The kernel writes addresses as words in the machine's own byte order."""
+    """Convert an address from /proc, where it is in words of the machine's byte order."""
     raw = bytes.fromhex(words)
     if sys.byteorder == "big":
         return raw
@@ -86,7 +86,9 @@ class LauncherItself(StepFunctions):
         for key in keys[1:]:
             self.start(one(invoke({"key": key, "do": "hang"}, TimeoutSeconds=60)))
         pids = {inbox.wait(key)[0]["pid"] for key in keys}
-        self.assertGreaterEqual(len(pids), 2)  # the callback's process may be used again
+
+        self.assertGreaterEqual(len(pids), 2)  # the process of the callback may be reused
+
         began = time.monotonic()
         launcher.process.send_signal(signal.SIGTERM)
         self.assertEqual(launcher.process.wait(20), 0)

@@ -27,7 +27,7 @@ def map_over(path: str, selector: dict, state: dict, **fields: Any) -> dict:
 
 
 class Context(StepFunctions):
-    def test_indexes_of_nested_maps(self) -> None:
+    def test_nested_maps_have_their_own_indexes(self) -> None:
         inner = map_over(
             "$.columns",
             {
@@ -49,6 +49,7 @@ class Context(StepFunctions):
             inner,
         )
         output = self.output(one(outer), {"rows": [["a", "a"], ["b"]]})
+
         self.assertEqual(
             output,
             [
@@ -60,7 +61,7 @@ class Context(StepFunctions):
             ],
         )
 
-    def test_three_nested_maps(self) -> None:
+    def test_three_nested_maps_have_their_own_indexes(self) -> None:
         innermost = map_over(
             "$.items",
             {"item.$": "States.Array($.outer, $.middle, $$.Map.Item.Index)"},
@@ -80,9 +81,10 @@ class Context(StepFunctions):
         )
         output = self.output(one(outer), [[[0], [0, 0]], [[0]]])
         found = [item["item"] for rows in output for row in rows for item in row]
+
         self.assertEqual(found, [[0, 0, 0], [0, 1, 0], [0, 1, 1], [1, 0, 0]])
 
-    def test_array_of_paths_literals_and_nothing(self) -> None:
+    def test_array_takes_paths_literals_and_nothing(self) -> None:
         parameters = {
             "empty.$": "States.Array()",
             "mixed.$": "States.Array($.n, 'text', 2, true, null, $.list)",
@@ -93,6 +95,7 @@ class Context(StepFunctions):
             one({"Type": "Pass", "Parameters": parameters}), {"n": 1, "list": []}
         )
         output = self.ended(execution)["output"]
+
         self.assertEqual(
             json.loads(output),
             {
@@ -124,6 +127,7 @@ class Context(StepFunctions):
             attempts = [event for event in reports if event["item"] == [index]]
             self.assertEqual([event["retries"] for event in attempts], [0, 1, 2])
             self.assertEqual(len({event["entered"] for event in attempts}), 1)
+
         self.assertEqual(len({event["map_entered"] for event in reports}), 1)
 
     def test_retried_map_keeps_its_entered_time_and_counts(self) -> None:
@@ -142,6 +146,7 @@ class Context(StepFunctions):
         }
         retry = {"ErrorEquals": ["E"], "IntervalSeconds": 1, "MaxAttempts": 1}
         state = map_over("$", selector, invoke(payload), Retry=[retry])
+
         self.assertEqual(self.failure(one(state), [0]), "E")
 
         first, second = (report["event"] for report in inbox.of(key))
@@ -160,4 +165,5 @@ class Context(StepFunctions):
         machine = one(task)
         machine["States"].update(Count=count, Again=again)
         self.output(machine, {"n": 0})
+
         self.assertEqual(len({report["event"]["entered"] for report in inbox.of(key)}), 3)

@@ -34,6 +34,7 @@ class Branches(StepFunctions):
         execution = self.start(one({"Type": "Parallel", "Branches": branches}))
         reports = inbox.wait(key, 8)
         self.assertEqual(len({report["event"]["token"] for report in reports}), 8)
+
         for report in reports:
             output = json.dumps(report["event"]["branch"])
             self.sfn.send_task_success(taskToken=report["event"]["token"], output=output)
@@ -58,6 +59,7 @@ class Branches(StepFunctions):
         processor = {"StartAt": "Choose", "States": states}
         state = {"Type": "Map", "ItemsPath": "$.items", "ItemProcessor": processor}
         output = self.output(one({**state, **catch("E")}), {"items": [1, 2]})
+
         self.assertEqual(output, {"Error": "E", "Cause": "C"})
 
     def test_map_keeps_order_and_concurrency(self) -> None:
@@ -70,9 +72,10 @@ class Branches(StepFunctions):
             event = inbox.of(key)[done]["event"]
             output = json.dumps(event["item"])
             self.sfn.send_task_success(taskToken=event["token"], output=output)
+
         self.assertEqual(json.loads(self.ended(execution)["output"]), [5, 6, 7])
 
-    def test_jsonata_parallel(self) -> None:
+    def test_parallel_has_arguments_and_output_in_jsonata(self) -> None:
         inner = {"QueryLanguage": "JSONata", "Type": "Pass", "Output": "{% $states.input.n + 1 %}"}
         state = {"QueryLanguage": "JSONata", "Type": "Parallel", "Branches": [one(inner)]}
         state["Arguments"] = {"n": "{% $states.input.given %}"}
@@ -119,24 +122,28 @@ class Executions(StepFunctions):
                 found = self.sfn.validate_state_machine_definition(definition=definition)
                 self.assertEqual(found["result"], "FAIL")
         sound = self.sfn.validate_state_machine_definition(definition=json.dumps(one(END)))
+
         self.assertEqual(sound["result"], "OK")
 
-    def test_size_limits(self) -> None:
+    def test_data_over_256_kib_is_refused(self) -> None:
         machine = self.create(one(END))
         with self.refused("ValidationException"):
             self.sfn.start_execution(stateMachineArn=machine, input=json.dumps("x" * 262_143))
         with self.refused("InvalidExecutionInput"):
             self.sfn.start_execution(stateMachineArn=machine, input="{oops")
+
         large = invoke({"do": "size", "size": 262_200})
         self.assertEqual(
             self.failure(one({**large, **catch("States.ALL")})), "States.DataLimitExceeded"
         )
+
         output = self.output(one({**large, **catch("States.DataLimitExceeded")}))
         self.assertEqual(output["Error"], "States.DataLimitExceeded")
+
         fits = invoke({"do": "size", "size": 262_000}, OutputPath="$.Payload")
         self.assertEqual(self.output(one(fits)), "x" * 262_000)
 
-    def test_names_of_executions(self) -> None:
+    def test_name_of_an_execution_is_checked(self) -> None:
         machine = self.create(one({"Type": "Wait", "Seconds": 60}))
 
         def start(name: str, data: str) -> str:
@@ -145,27 +152,30 @@ class Executions(StepFunctions):
             ]
 
         first = start("same", '{"a":1}')
+
         self.assertEqual(start("same", '{"a":1}'), first)
         with self.refused("ExecutionAlreadyExists"):
             start("same", '{"a":2}')
+
         self.sfn.stop_execution(executionArn=first)
         with self.refused("ExecutionAlreadyExists"):
             start("same", '{"a":1}')
         with self.refused("InvalidName"):
             start("with space", "{}")
 
-    def test_context_object(self) -> None:
+    def test_context_object_has_role_time_and_retries(self) -> None:
         key = unique()
         paths = {"role.$": "$$.Execution.RoleArn", "retries.$": "$$.State.RetryCount"}
         payload = {"key": key, "do": "fail", "error": "E", "entered.$": "$$.State.EnteredTime"}
         retry = {"ErrorEquals": ["E"], "IntervalSeconds": 1, "MaxAttempts": 1}
         self.assertEqual(self.failure(one(invoke({**payload, **paths}, Retry=[retry]))), "E")
+
         first, second = (report["event"] for report in inbox.of(key))
         self.assertEqual(first["role"], self.role)
         self.assertEqual((first["retries"], second["retries"]), (0, 1))
         self.assertEqual(first["entered"], second["entered"])
 
-    def test_missing_path(self) -> None:
+    def test_path_that_leads_nowhere_fails_the_state(self) -> None:
         for parameters in ({"a.$": "$.nope"}, {"b": {"a.$": "$.list[1]"}}, {"a.$": "$$.Nope"}):
             with self.subTest(parameters):
                 state = {"Type": "Pass", "Parameters": parameters}
@@ -175,9 +185,10 @@ class Executions(StepFunctions):
         there = {"a.$": "$.null", "b.$": "$.list[0]", "c.$": "$['odd name']", "d.$": "$"}
         data = {"null": None, "list": [1], "odd name": 2}
         output = self.output(one({"Type": "Pass", "Parameters": there}), data)
+
         self.assertEqual(output, {"a": None, "b": 1, "c": 2, "d": data})
 
-    def test_jsonpath_variables(self) -> None:
+    def test_variables_work_in_jsonpath(self) -> None:
         first = {"Type": "Pass", "Assign": {"x.$": "$.n", "y": {"z": 2}}, "Next": "Only"}
         selector = {"x.$": "$x", "z.$": "$y.z", "name.$": "$$.Execution.Name"}
         second = invoke({"x.$": "$x"}, ResultSelector=selector)
@@ -187,7 +198,7 @@ class Executions(StepFunctions):
         self.assertEqual((output["x"], output["z"], len(output["name"])), (1, 2, 36))
         self.assertEqual(self.failure(one(second)), "States.Runtime")
 
-    def test_history(self) -> None:
+    def test_history_records_a_callback_task(self) -> None:
         key = unique()
         state = callback(key, TimeoutSeconds=50, HeartbeatSeconds=20, ResultPath="$.r")
         execution = self.start(one({**state, "Next": "Caught"}))
@@ -199,9 +210,12 @@ class Executions(StepFunctions):
         expected = ["ExecutionStarted", "TaskStateEntered", "TaskScheduled", "TaskStarted"]
         expected += ["TaskSubmitted", "TaskSucceeded", "TaskStateExited"]
         expected += ["PassStateEntered", "PassStateExited", "ExecutionSucceeded"]
+
         self.assertEqual([event["type"] for event in events], expected)
+
         ids = [(event["id"], event["previousEventId"]) for event in events]
         self.assertEqual(ids, [(n, n - 1) for n in range(1, 11)])
+
         scheduled = events[2]["taskScheduledEventDetails"]
         self.assertEqual(scheduled["resourceType"], "lambda")
         self.assertEqual(scheduled["resource"], "invoke.waitForTaskToken")
@@ -210,13 +224,15 @@ class Executions(StepFunctions):
         self.assertEqual(json.loads(scheduled["parameters"])["Payload"]["token"], token)
         self.assertEqual(events[5]["taskSucceededEventDetails"]["output"], '{"a":1}')
 
-    def test_history_of_branches_and_failures(self) -> None:
+    def test_history_records_branches_and_failures(self) -> None:
         key = unique()
         direct = {"Type": "Task", "Resource": arn("lambda", "function:worker")}
         timing_out = callback(key, TimeoutSeconds=1)
         definition = one({"Type": "Parallel", "Branches": [one(direct), one(timing_out)]})
         execution = self.start(definition, {"key": key})
+
         self.assertEqual(self.ended(execution)["error"], "States.Timeout")
+
         events = {event["id"]: event for event in self.history(execution)}
         by_type = {event["type"]: event for event in events.values()}
         entered = [e for e in events.values() if e["type"] == "TaskStateEntered"]
@@ -227,11 +243,13 @@ class Executions(StepFunctions):
         while event["previousEventId"]:
             event = events[event["previousEventId"]]
             chain.append(event["type"])
+
         self.assertEqual(
             chain,
             ["LambdaFunctionStarted", "LambdaFunctionScheduled", "TaskStateEntered"]
             + ["ParallelStateStarted", "ParallelStateEntered", "ExecutionStarted"],
         )
+
         details = by_type["TaskTimedOut"]["taskTimedOutEventDetails"]
         self.assertEqual(details["error"], "States.Timeout")
 
@@ -256,6 +274,7 @@ class Waiting(Case):
         until(lambda: inner._on_cancel, "the wait to begin")
         outer.cancel()
         thread.join(TIMEOUT)
+
         self.assertEqual(ended, [Cancelled])
 
     def test_token_of_a_cancelled_branch_is_dead_at_once(self) -> None:
@@ -271,4 +290,5 @@ class Waiting(Case):
             return answer_task({"taskToken": "token"}, {}, lambda task: self.fail("answered"))
 
         status, _, body = contextvars.copy_context().run(open_and_answer)
+
         self.assertEqual((status, json.loads(body)["__type"]), (400, "TaskTimedOut"))

@@ -31,30 +31,20 @@ def setUpModule() -> None:
 
 
 class MachineRole(StepFunctions):
-    """What a state machine may do is what its role allows."""
+    """A state machine may do what its role allows."""
 
     def task(self, resource: str, parameters: dict) -> dict:
         return one({"Type": "Task", "Resource": resource, "Parameters": parameters})
 
-    def test_role_is_checked(self) -> None:
+    def messaging_cases(self) -> list[tuple]:
+        """Calls that start or send something: resource, parameters, error, statement needed."""
         queue_url, queue_arn = make_queue()
-        table, bucket = unique("table"), unique("bucket")
-        aws("s3").create_bucket(Bucket=bucket)
-        aws("dynamodb").create_table(
-            TableName=table,
-            KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
         topic = aws("sns").create_topic(Name=unique("topic"))["TopicArn"]
         child = self.create(one(END))
         function = arn("lambda", "function:worker")
         states = "arn:aws:states:::"
         entries = [{"Source": "s", "DetailType": "t", "Detail": "{}"}]
-        item = {"TableName": table, "Item": {"k": {"S": "a"}}}
-        thing = {"Bucket": bucket, "Key": "k", "Body": {"a": 1}}
-        message = {"Topic": "a/b", "Payload": {"a": 1}}
-        cases = [
+        return [
             (function, {}, "Lambda.AWSLambdaException", allow("lambda:InvokeFunction", function)),
             (
                 states + "lambda:invoke",
@@ -86,6 +76,23 @@ class MachineRole(StepFunctions):
                 "EventBridge.AccessDeniedException",
                 allow("events:PutEvents", arn("events", "event-bus/default")),
             ),
+        ]
+
+    def storage_cases(self) -> list[tuple]:
+        """Calls that write something: resource, parameters, error, statement needed."""
+        table, bucket = unique("table"), unique("bucket")
+        aws("s3").create_bucket(Bucket=bucket)
+        aws("dynamodb").create_table(
+            TableName=table,
+            KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        states = "arn:aws:states:::"
+        item = {"TableName": table, "Item": {"k": {"S": "a"}}}
+        thing = {"Bucket": bucket, "Key": "k", "Body": {"a": 1}}
+        message = {"Topic": "a/b", "Payload": {"a": 1}}
+        return [
             (
                 states + "dynamodb:putItem",
                 item,
@@ -111,22 +118,28 @@ class MachineRole(StepFunctions):
                 allow("iot:Publish", arn("iot", "topic/a/b")),
             ),
         ]
+
+    def test_role_is_checked(self) -> None:
+        cases = self.messaging_cases() + self.storage_cases()
         for resource, parameters, error, statement in cases:
             with self.subTest(resource):
                 role = make_role("states", [])
                 definition = self.task(resource, parameters)
                 self.assertEqual(self.failure(definition, role=role), error)
+
                 grant(role, [statement])
                 found = self.run_machine(definition, role=role)
                 self.assertEqual(found["status"], "SUCCEEDED", found)
 
-    def test_cause_of_a_denied_invocation(self) -> None:
+    def test_denied_invocation_names_role_and_function(self) -> None:
         role = make_role(
             "states", [allow("lambda:InvokeFunction", arn("lambda", "function:other"))]
         )
         key = unique()
         found = self.run_machine(one(callback(key)), role=role)
+
         self.assertEqual(found["error"], "Lambda.AWSLambdaException")
+
         function = arn("lambda", "function:worker")
         name = role.rsplit("/", 1)[-1]
         self.assertRegex(
@@ -141,7 +154,7 @@ class MachineRole(StepFunctions):
         role = make_role("lambda", EVERYTHING)
         self.assertEqual(self.failure(one(invoke({})), role=role), "Lambda.AWSLambdaException")
 
-    def test_s3_and_iot_sdk_integrations(self) -> None:
+    def test_task_can_call_s3_and_iot_data(self) -> None:
         bucket = unique("bucket")
         aws("s3").create_bucket(Bucket=bucket)
         put = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:s3:putObject"}
@@ -150,9 +163,12 @@ class MachineRole(StepFunctions):
         get["Parameters"] = {"Bucket": bucket, "Key": "k"}
         states = {"Put": {**put, "Next": "Get"}, "Get": {**get, "End": True}}
         output = self.output({"StartAt": "Put", "States": states}, {"a": [1]})
+
         self.assertEqual(json.loads(output["Body"]), {"a": [1]})
+
         get["Parameters"]["Key"] = "missing"
         self.assertEqual(self.failure(one(get)), "S3.NoSuchKey")
+
         queue_url, rule = make_queue()[0], unique("rule")
         role = make_role("iot", EVERYTHING)
         action = {"sqs": {"queueUrl": queue_url, "roleArn": role, "useBase64": False}}
@@ -161,9 +177,10 @@ class MachineRole(StepFunctions):
         publish = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:iotdataplane:publish"}
         publish["Parameters"] = {"Topic": f"sdk/{rule}", "Payload.$": "$", "Qos": 1}
         self.output(one(publish), {"b": 2})
+
         self.assertEqual(json.loads(receive(queue_url)["Body"]), {"b": 2})
 
-    def test_permission_to_answer_names_the_machine(self) -> None:
+    def test_permission_to_answer_can_name_the_machine(self) -> None:
         keys = unique(), unique()
         ours, others = (self.create(one(callback(key))) for key in keys)
         executions = [
@@ -181,9 +198,11 @@ class MachineRole(StepFunctions):
             with self.refused("AccessDeniedException"):
                 answer(taskToken=our_token)
         client.send_task_success(taskToken=our_token, output="1")
+
         self.assertEqual(self.ended(executions[0])["output"], "1")
         with self.refused("TaskTimedOut"):
             client.send_task_success(taskToken=our_token, output="1")
         self.assertEqual(self.describe(executions[1])["status"], "RUNNING")
+
         self.sfn.send_task_success(taskToken=other_token, output="2")
         self.assertEqual(self.ended(executions[1])["output"], "2")

@@ -29,13 +29,14 @@ def setUpModule() -> None:
 
 
 class CallbackTasks(StepFunctions):
-    def test_heartbeat_timeout(self) -> None:
+    def test_task_without_a_heartbeat_times_out(self) -> None:
         key = unique()
         retry = {"ErrorEquals": ["States.HeartbeatTimeout"], "IntervalSeconds": 1}
         retry["MaxAttempts"] = 1
         state = callback(key, HeartbeatSeconds=1, TimeoutSeconds=60, Retry=[retry])
         began = time.monotonic()
         output = self.output(one({**state, **catch("States.Timeout")}))
+
         self.assertEqual(output, {"Error": "States.HeartbeatTimeout", "Cause": ""})
         self.assertGreaterEqual(time.monotonic() - began, 3.0)
         self.assertEqual(len(inbox.of(key)), 2)
@@ -48,7 +49,9 @@ class CallbackTasks(StepFunctions):
         for _ in range(5):
             time.sleep(0.4)
             self.sfn.send_task_heartbeat(taskToken=token)
+
         self.assertEqual(self.describe(execution)["status"], "RUNNING")
+
         last = time.monotonic()
         found = self.ended(execution)
         self.assertEqual(found["error"], "States.HeartbeatTimeout")
@@ -64,19 +67,22 @@ class CallbackTasks(StepFunctions):
             while True:
                 self.sfn.send_task_heartbeat(taskToken=token)
                 time.sleep(0.1)
+
         self.assertEqual(self.ended(execution)["error"], "States.Timeout")
 
-    def test_new_token_for_each_attempt(self) -> None:
+    def test_each_attempt_has_a_new_token(self) -> None:
         key = unique()
         retry = {"ErrorEquals": ["Busy"], "IntervalSeconds": 1, "MaxAttempts": 1}
         execution = self.start(one(callback(key, Retry=[retry])))
         first = self.token(key)
         self.assertGreater(len(first), 500)
+
         self.sfn.send_task_failure(taskToken=first, error="Busy", cause="try again")
         second = self.token(key, 2)
         self.assertNotEqual(first, second)
         with self.refused("TaskTimedOut"):
             self.sfn.send_task_success(taskToken=first, output="1")
+
         self.sfn.send_task_success(taskToken=second, output='"done"')
         self.assertEqual(self.ended(execution)["output"], '"done"')
 
@@ -90,7 +96,7 @@ class CallbackTasks(StepFunctions):
         with self.refused("TaskTimedOut"):
             self.sfn.send_task_success(taskToken=self.token(key), output="1")
 
-    def test_token_errors(self) -> None:
+    def test_each_bad_answer_to_a_token_has_its_own_error(self) -> None:
         answers = (
             (self.sfn.send_task_success, {"output": "1"}),
             (self.sfn.send_task_failure, {}),
@@ -99,6 +105,7 @@ class CallbackTasks(StepFunctions):
         key = unique()
         execution = self.start(one(callback(key)))
         token = self.token(key)
+
         with self.refused("InvalidOutput"):
             self.sfn.send_task_success(taskToken=token, output="{")
         with self.refused("ValidationException"):
@@ -108,8 +115,10 @@ class CallbackTasks(StepFunctions):
         with self.refused("ValidationException"):
             self.sfn.send_task_failure(taskToken=token, cause="x" * 32_769)
         self.assertEqual(self.describe(execution)["status"], "RUNNING")
+
         self.sfn.send_task_success(taskToken=token, output=json.dumps("x" * 262_142))
         self.assertEqual(len(self.ended(execution)["output"]), 262_144)
+
         for answer, more in answers:
             with self.subTest(answer.__name__):
                 with self.refused("InvalidToken"):
@@ -124,13 +133,15 @@ class CallbackTasks(StepFunctions):
         token = self.token(key)
         until(lambda: "TaskSubmitted" in [e["type"] for e in self.history(execution)], "submission")
         self.sfn.stop_execution(executionArn=execution, error="Why", cause="because")
+
         with self.refused("TaskTimedOut"):
             self.sfn.send_task_heartbeat(taskToken=token)
+
         found = self.describe(execution)
         self.assertEqual((found["status"], found["error"]), ("ABORTED", "Why"))
         self.assertEqual(self.history(execution)[-1]["type"], "ExecutionAborted")
 
-    def test_machine_timeout(self) -> None:
+    def test_timeout_of_the_machine_ends_the_execution(self) -> None:
         key = unique()
         found = self.run_machine(one(callback(key), TimeoutSeconds=1))
         self.assertEqual(found["status"], "TIMED_OUT")
@@ -145,7 +156,7 @@ class CallbackTasks(StepFunctions):
 
 
 class Errors(StepFunctions):
-    def test_retry_with_max_delay(self) -> None:
+    def test_retry_waits_no_longer_than_max_delay(self) -> None:
         key = unique()
         retry = {"ErrorEquals": ["E"], "IntervalSeconds": 1, "BackoffRate": 10}
         retry.update(MaxAttempts=2, MaxDelaySeconds=1)
@@ -155,7 +166,7 @@ class Errors(StepFunctions):
         self.assertEqual(len(times), 3)
         self.assertLess(times[2] - times[1], 5.0)
 
-    def test_retry_delay(self) -> None:
+    def test_retry_delay_follows_backoff_and_jitter(self) -> None:
         from patches.stepfunctions.retries import retry_delay as delay
 
         self.assertEqual(delay({}, 0), 1)
@@ -165,7 +176,7 @@ class Errors(StepFunctions):
         self.assertGreater(len(drawn), 40)
         self.assertTrue(all(0 <= seconds <= 8 for seconds in drawn))
 
-    def test_names_that_match_an_error(self) -> None:
+    def test_names_match_the_errors_that_aws_documents(self) -> None:
         from patches.stepfunctions.retries import _error_matches as matches
 
         self.assertTrue(matches(["States.Timeout"], "States.HeartbeatTimeout"))
@@ -176,7 +187,7 @@ class Errors(StepFunctions):
         self.assertFalse(matches(["States.ALL"], "States.Runtime"))
         self.assertTrue(matches(["States.DataLimitExceeded"], "States.DataLimitExceeded"))
 
-    def test_throttled_function(self) -> None:
+    def test_throttled_function_has_its_own_error(self) -> None:
         name = unique("f")
         make_function(name, make_role("lambda", []))
         aws("lambda").put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
@@ -189,7 +200,7 @@ class Errors(StepFunctions):
         self.assertEqual((found["error"], found["cause"]), ("E", "C"))
         self.assertNotIn("output", found)
 
-    def test_failed_child_execution(self) -> None:
+    def test_failed_child_fails_its_parent_with_a_description(self) -> None:
         child = self.create(one({"Type": "Fail", "Error": "E", "Cause": "C"}))
         resource = "arn:aws:states:::states:startExecution.sync:2"
         state = {"Type": "Task", "Resource": resource, "Parameters": {"StateMachineArn": child}}

@@ -60,7 +60,6 @@ def run_branches(count: int, run_one: Callable[[int], Any], at_once: int) -> lis
     workers = min(count, at_once)
     for _ in range(workers):
         start_thread(work)
-
     try:
         for _ in range(workers):
             while ended.empty():
