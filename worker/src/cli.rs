@@ -66,7 +66,7 @@ impl Worker {
     pub fn main(self) -> ExitCode {
         let line = self.command_line();
         let only_check = line.check;
-        let config = match Config::load(line) {
+        let config = match Config::load(&line) {
             Ok(config) => config,
             Err(error) => return self.fail(2, &error.to_string()),
         };
