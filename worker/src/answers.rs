@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_report_keeps_as_much_of_a_large_payload_as_fits() {
-        let report = not_a_job(&[b'x'; IOT_PAYLOAD_BYTES]);
+        let report = not_a_job(&vec![b'x'; IOT_PAYLOAD_BYTES]);
         assert!(report.len() <= IOT_PAYLOAD_BYTES);
         let kept = value(&report)["PayloadBase64"].as_str().unwrap().len();
         assert_eq!(kept, IOT_PAYLOAD_BYTES - REPORT_OVERHEAD);

@@ -70,7 +70,7 @@ impl Worker {
             return self.enroll(options);
         }
         let only_doctor = line.check || matches!(line.command, Some(Command::Doctor(_)));
-        let config = match Config::load(line) {
+        let config = match Config::load(&line) {
             Ok(config) => config,
             Err(error) => return self.fail(2, &error.to_string()),
         };

@@ -66,13 +66,16 @@ impl<L: Link> Delivery<L> {
                 Next::Done
             }
             Err(PublishError::Closed) => Next::Keep,
-            Err(PublishError::TooLarge { bytes, most }) => match answers::shorten(&answer.payload, most) {
-                Some(shorter) => Next::Replace(shorter),
-                None => {
-                    tracing::error!(bytes, most, "an answer is larger than the broker takes: given up");
-                    Next::Done
-                }
-            },
+            Err(PublishError::TooLarge { bytes, most }) => {
+                let shorter = answers::shorten(&answer.payload, most);
+                tracing::error!(
+                    bytes,
+                    most,
+                    given_up = shorter.is_none(),
+                    "an answer is too large for the broker"
+                );
+                shorter.map_or(Next::Done, Next::Replace)
+            }
             Err(PublishError::Refused(reason)) => {
                 self.health.add(Counter::Refused, 1);
                 self.refused(&reason, answer.deadline, backoff.next()).await

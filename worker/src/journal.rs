@@ -130,7 +130,7 @@ impl Journal {
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
-        let request = Box::new(Operation { operation, outcome: None, reply });
+        let request = Box::new(Operation { run: operation, outcome: None, reply });
         match &self.handle {
             // A writer that has ended drops the request, which ends the wait below.
             Handle::Thread(sender) => drop(sender.send(Message::Request(request))),
@@ -138,14 +138,12 @@ impl Journal {
             Handle::Inline(writer) => writer::commit_inline(writer, request).await,
         }
 
-        match outcome.await {
-            Ok(outcome) => outcome,
-            // Nothing is durable any more: the requester must not continue as if it were.
-            Err(_) => {
-                self.health.set_journal_problem(Some("its writer has ended".into()));
-                std::future::pending().await
-            }
+        if let Ok(outcome) = outcome.await {
+            return outcome;
         }
+        // Nothing is durable any more: the requester must not continue as if it were.
+        self.health.set_journal_problem(Some("its writer has ended".into()));
+        std::future::pending().await
     }
 }
 
@@ -154,14 +152,14 @@ fn recover(writer: &Writer, directory: &Path) -> Result<Recovered, JournalError>
 }
 
 struct Operation<F, T> {
-    operation: F,
+    run: F,
     outcome: Option<T>,
     reply: oneshot::Sender<T>,
 }
 
 impl<T: Send, F: FnMut(&Connection) -> rusqlite::Result<T> + Send> Request for Operation<F, T> {
     fn apply(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        self.outcome = Some((self.operation)(db)?);
+        self.outcome = Some((self.run)(db)?);
         Ok(())
     }
 

@@ -69,18 +69,15 @@ impl Runs {
         let attempt = Attempt { job: Arc::clone(job), answered };
         let mut runs = self.lock();
 
-        let stage = match runs.get_mut(key) {
-            Some(run) => {
-                run.attempts.push(attempt);
-                run.deadline.send_modify(|latest| *latest = later(*latest, job.deadline));
-                if run.started { Stage::Started } else { Stage::Waiting }
-            }
-            None => {
-                let deadline = watch::Sender::new(job.deadline);
-                let run = Run { attempts: vec![attempt], started: false, stuck: false, deadline };
-                runs.insert(key.clone(), run);
-                Stage::New
-            }
+        let stage = if let Some(run) = runs.get_mut(key) {
+            run.attempts.push(attempt);
+            run.deadline.send_modify(|latest| *latest = later(*latest, job.deadline));
+            if run.started { Stage::Started } else { Stage::Waiting }
+        } else {
+            let deadline = watch::Sender::new(job.deadline);
+            let run = Run { attempts: vec![attempt], started: false, stuck: false, deadline };
+            runs.insert(key.clone(), run);
+            Stage::New
         };
         Joined { answered: receiver, stage }
     }

@@ -120,7 +120,7 @@ pub enum JournalError {
         /// The operating system's reason.
         error: std::io::Error,
     },
-    /// `SQLite` cannot open or read the file.
+    /// SQLite cannot open or read the file.
     #[error("{}: {error}", file.display())]
     Store {
         /// The journal's file.

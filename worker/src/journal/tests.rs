@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::health::Counter;
 
-const RETENTION: Retention = Retention { age: Duration::from_secs(86_400), bytes: 1_000_000 };
+const RETENTION: Retention = Retention { age: Duration::from_hours(24), bytes: 1_000_000 };
 
 fn directory() -> TempDir {
     tempfile::tempdir().unwrap()

@@ -95,18 +95,39 @@ async fn a_run_goes_on_until_the_last_deadline_of_its_attempts() {
     assert_eq!((&answer["TaskToken"], &answer["result"]), (&json!("long"), &json!(1)));
 }
 
-/// A handler that blocks its thread until the test sends to it.
-fn blocked() -> (Registry, blocking::Sender<()>) {
+/// A handler that blocks its thread until the test releases it.
+fn blocked() -> (Registry, Blocked) {
+    let (began, started) = mpsc::unbounded_channel();
     let (release, wait) = blocking::channel();
     let wait = Arc::new(Mutex::new(wait));
     let handler = work(move |_| {
-        let wait = Arc::clone(&wait);
+        let (wait, began) = (Arc::clone(&wait), began.clone());
         async move {
+            let _ = began.send(());
             wait.lock().unwrap().recv().map_err(|error| TaskFailure::new("Test.Ended", error.to_string()))?;
             Ok(json!("late"))
         }
     });
-    (handler, release)
+    (handler, Blocked { started, release })
+}
+
+struct Blocked {
+    started: mpsc::UnboundedReceiver<()>,
+    release: blocking::Sender<()>,
+}
+
+/// Stops the test's clock, which otherwise runs ahead while the test waits for another thread.
+struct StoppedClock {
+    _running: blocking::Sender<()>,
+}
+
+impl StoppedClock {
+    fn new() -> Self {
+        let (running, ended) = blocking::channel::<()>();
+        // The clock of a test does not advance while a blocking task runs.
+        tokio::task::spawn_blocking(move || ended.recv());
+        Self { _running: running }
+    }
 }
 
 struct Threads(Option<tokio::runtime::Runtime>);
@@ -130,10 +151,13 @@ impl Drop for Threads {
 #[tokio::test(start_paused = true)]
 async fn a_blocked_handler_keeps_its_slot_and_sends_no_heartbeats_after_the_deadline() {
     let (threads, directory) = (Threads::new(), tempfile::tempdir().unwrap());
-    let (handler, release) = blocked();
+    let (handler, mut blocked) = blocked();
     let bench = Bench::open(directory.path(), Broker::default(), handler, 1, threads.handle());
     let deadline = in_seconds(100);
+    let clock = StoppedClock::new();
     bench.send(1, &our_job("stuck", &format!(r#","HeartbeatSeconds":30,"Deadline":"{deadline}""#)));
+    blocked.started.recv().await.unwrap();
+    drop(clock);
     assert_eq!(bench.answers("FAILED", 1).await[0]["Error"], "Worker.DeadlineExceeded");
     assert_eq!(bench.health.problems(), [Problem::AllSlotsStuck(1)]);
 
@@ -145,8 +169,9 @@ async fn a_blocked_handler_keeps_its_slot_and_sends_no_heartbeats_after_the_dead
     assert_eq!(last["TaskToken"], "next", "the job that waits for the slot is alive");
     assert_eq!(bench.health.count(Counter::Started), 1, "the slot is not free");
 
-    release.send(()).unwrap();
-    release.send(()).unwrap();
+    let _clock = StoppedClock::new();
+    blocked.release.send(()).unwrap();
+    blocked.release.send(()).unwrap();
     assert_eq!(bench.answers("SUCCEEDED", 1).await[0]["TaskToken"], "next");
     assert_eq!(bench.health.problems(), []);
 }
@@ -154,15 +179,19 @@ async fn a_blocked_handler_keeps_its_slot_and_sends_no_heartbeats_after_the_dead
 #[tokio::test(start_paused = true)]
 async fn a_retry_of_a_job_whose_handler_is_stuck_joins_it() {
     let (threads, directory) = (Threads::new(), tempfile::tempdir().unwrap());
-    let (handler, release) = blocked();
+    let (handler, mut blocked) = blocked();
     let bench = Bench::open(directory.path(), Broker::default(), handler, 2, threads.handle());
     let deadline = in_seconds(100);
+    let clock = StoppedClock::new();
     bench.send(1, &our_job("first", &format!(r#","IdempotencyKey":"k","Deadline":"{deadline}""#)));
+    blocked.started.recv().await.unwrap();
+    drop(clock);
     bench.answers("FAILED", 1).await;
 
     bench.send(2, &our_job("retry", r#","IdempotencyKey":"k""#));
     bench.acknowledged(2).await;
-    release.send(()).unwrap();
+    let _clock = StoppedClock::new();
+    blocked.release.send(()).unwrap();
     let answer = &bench.answers("SUCCEEDED", 1).await[0];
     assert_eq!((&answer["TaskToken"], &answer["result"]), (&json!("retry"), &json!("late")));
     assert_eq!(bench.health.count(Counter::Started), 1);
@@ -171,10 +200,13 @@ async fn a_retry_of_a_job_whose_handler_is_stuck_joins_it() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_slots_are_all_stuck_ends() {
     let (threads, directory) = (Threads::new(), tempfile::tempdir().unwrap());
-    let (handler, _release) = blocked();
+    let (handler, mut blocked) = blocked();
     let bench = Bench::open(directory.path(), Broker::default(), handler, 1, threads.handle());
     let deadline = in_seconds(100);
+    let clock = StoppedClock::new();
     bench.send(1, &our_job("stuck", &format!(r#","Deadline":"{deadline}""#)));
+    blocked.started.recv().await.unwrap();
+    drop(clock);
     assert_eq!(bench.engine.await.unwrap(), Stopped::AllSlotsStuck(1));
 }
 
