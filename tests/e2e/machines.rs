@@ -343,5 +343,8 @@ async fn run_prints_the_states_and_its_exit_status_says_how_it_ended() {
     assert!(said.contains("FAILED: Branch.InvalidInvoice\n  net must be"), "{said}");
     let (code, said) = run("no-such-machine", "events/statemachines/branch/negative.json");
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("The stack test has no state machine no-such-machine. It has: approve, "), "{said}");
+    assert!(
+        said.contains("The stack test has no state machine no-such-machine. It has: approve, "),
+        "{said}"
+    );
 }
