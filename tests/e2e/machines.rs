@@ -195,9 +195,9 @@ async fn every_sample_ends_as_it_should_and_every_retry_and_catch_is_reached() {
 async fn throttled(stack: &Stack) -> Outputs {
     let mut deployment = Deployment::new("throttled");
     for description in [
-        "Description: A task goes out to a worker over MQTT",
-        "Description: Counts a step, as in the Dojo's tutorial",
-        "Description: Makes links that approve or reject, and serves their page",
+        "Description: Publishes a task as a job for a worker over MQTT",
+        "Description: Counts a step, as in the tutorial of the Dojo",
+        "Description: Makes links that approve or reject a task, and serves their page",
     ] {
         let none = format!("{description}\n      ReservedConcurrentExecutions: 0");
         deployment = deployment.edit(TEMPLATE, description, &none);
@@ -292,7 +292,7 @@ async fn two_tenants_workers_answer_in_parallel() {
     let execution = stack.executions.start(machine, &input.to_string()).await.unwrap();
     let done = |result: u8| json!({"status": "SUCCEEDED", "result": result});
     check("parallel", &stack.end(&execution).await, &With(json!({"one": done(3), "two": done(7)})));
-    assert_eq!(plant.said().matches("job received").count(), 1, "each worker ran its own tenant's job");
+    assert_eq!(plant.logs().matches("job received").count(), 1, "each worker ran its own tenant's job");
 }
 
 const COUNT: &str =

@@ -11,15 +11,16 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::backoff::Backoff;
-use crate::check::check;
-use crate::config::{CommandLine, Config};
+use crate::config::{Command, CommandLine, Config, EnrollOptions};
+use crate::doctor::doctor;
 use crate::engine::{Engine, Stopped};
+use crate::enroll::enroll;
 use crate::handler::{Handler, Registry};
 use crate::health::Health;
 use crate::journal::{Journal, JournalError, Recovered, Retention};
 use crate::mqtt::Mqtt;
 use crate::pause::Pause;
-use crate::tls::{self, TlsError};
+use crate::tls::TlsError;
 
 /// How many bytes of sent answers the journal keeps at most, for jobs that are delivered again.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
@@ -61,11 +62,14 @@ impl Worker {
 
     /// Reads the command line and runs until SIGTERM or SIGINT. Logs are JSON lines on standard output.
     ///
-    /// The exit status is 0 after a signal or a successful `--check`, 1 when the worker cannot continue, and 2
+    /// The exit status is 0 after a signal, a successful `doctor` or `enroll`, 1 when the worker cannot continue, and 2
     /// when its configuration cannot be used.
     pub fn main(self) -> ExitCode {
         let line = self.command_line();
-        let only_check = line.check;
+        if let Some(Command::Enroll(options)) = &line.command {
+            return self.enroll(options);
+        }
+        let only_doctor = line.check || matches!(line.command, Some(Command::Doctor(_)));
         let config = match Config::load(&line) {
             Ok(config) => config,
             Err(error) => return self.fail(2, &error.to_string()),
@@ -77,8 +81,8 @@ impl Worker {
             Err(error) => return self.fail(1, &error.to_string()),
         };
 
-        if only_check {
-            return match runtime.block_on(check(&config, &mut std::io::stdout())) {
+        if only_doctor {
+            return match runtime.block_on(doctor(&config, &mut std::io::stdout())) {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::from(1),
                 Err(error) => self.fail(1, &error.to_string()),
@@ -102,6 +106,13 @@ impl Worker {
         CommandLine::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
     }
 
+    fn enroll(&self, options: &EnrollOptions) -> ExitCode {
+        match enroll(options, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => self.fail(1, &error.to_string()),
+        }
+    }
+
     fn fail(&self, status: u8, why: &str) -> ExitCode {
         fail(self.name, status, why)
     }
@@ -120,8 +131,6 @@ fn reason(stopped: &Stopped) -> String {
 }
 
 async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError> {
-    let tls = tls::client_config(config)?;
-    tls::valid_until(&config.cert)?;
     let (stop, health) = (CancellationToken::new(), Health::new());
     stop_on_signal(stop.clone())?;
 
@@ -136,7 +145,7 @@ async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError>
         .enable_all()
         .build()?;
 
-    let (link, incoming) = Mqtt::connect(config, tls);
+    let (link, incoming) = Mqtt::connect(config)?;
     let kinds = registry.kinds().collect::<Vec<_>>().join(", ");
     tracing::info!(client_id = config.client_id, topic = config.job_filter(), kinds, "worker started");
     let engine = Engine {

@@ -3,28 +3,76 @@
 
 use std::env;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use config::{Config as Sources, ConfigError, File, FileFormat};
 use postern_types::{Tenant, Topic, TopicTemplate};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::proxy::Proxy;
+
 /// The command line. Every option has an environment variable and, in the file, the same name with
 /// underscores.
 #[derive(Debug, Parser)]
-#[command(about = "Runs jobs from AWS Step Functions inside a private network.")]
+#[command(
+    about = "Runs jobs from AWS Step Functions inside a private network.",
+    args_conflicts_with_subcommands = true
+)]
 pub struct CommandLine {
-    /// Test certificate, connection and subscription, print what is wrong, and exit. The test takes the
-    /// connection from a worker that runs under the same client id; that worker reconnects by itself.
+    /// What to do instead of running jobs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The same as the command `doctor`.
     #[arg(long)]
     pub check: bool,
-    /// A TOML file with any of the options below, with underscores: `client_id = "plant-7"`.
+    #[command(flatten)]
+    sources: FileAndOptions,
+}
+
+/// What the program does other than running jobs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tests what the worker needs (state directory, clock, proxy, certificate, connection, subscription) and prints
+    /// what is wrong. The test takes the connection from a worker that runs under the same client id; that worker
+    /// reconnects by itself.
+    Doctor(Box<Doctor>),
+    /// Makes a new key on this machine, which never leaves it, and a certificate signing request; then installs the
+    /// certificate. A running worker takes it up without a restart.
+    Enroll(EnrollOptions),
+}
+
+/// The options of `doctor`: those of the worker.
+#[derive(Debug, clap::Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    sources: FileAndOptions,
+}
+
+/// The options of `enroll`.
+#[derive(Debug, clap::Args)]
+pub struct EnrollOptions {
+    /// The thing's name: the worker's client id and the subject of the request.
+    #[arg(long, env = "POSTERN_CLIENT_ID")]
+    pub client_id: String,
+    /// The folder of the identities. The worker reads FOLDER/current/cert.pem and FOLDER/current/key.pem.
+    #[arg(long, value_name = "FOLDER", default_value = "identity")]
+    pub folder: PathBuf,
+    /// The signed certificate (PEM) of the request that was made before.
+    #[arg(long, value_name = "FILE")]
+    pub install: Option<PathBuf>,
+}
+
+/// A configuration file, and options that override it.
+#[derive(Debug, Default, clap::Args)]
+struct FileAndOptions {
+    /// A TOML file with any of the options below, with underscores: `client_id = "plant-7"`. Relative paths in it
+    /// start at the file's directory.
     #[arg(long, env = "POSTERN_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
 }
@@ -106,10 +154,30 @@ struct Options {
     #[arg(long, env = "POSTERN_KEEP_ALIVE_SECONDS", value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_alive_seconds: Option<u16>,
+    /// The HTTP proxy, http://USER:PASSWORD@HOST:PORT, or `none` [default: `HTTPS_PROXY`, unless `NO_PROXY` exempts
+    /// the endpoint]. Prefer the variable or the file: other users can read a command line.
+    #[arg(long, env = "POSTERN_PROXY", value_name = "URL", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
     /// error, warn, info or debug [default: info].
     #[arg(long, env = "POSTERN_LOG_LEVEL", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log_level: Option<String>,
+}
+
+impl Options {
+    /// Reads a TOML file. Relative paths in it start at the file's directory, so that the folder can be moved.
+    fn from_file(path: &Path) -> Result<Self, InvalidConfig> {
+        let file = Sources::builder().add_source(File::from(path).format(FileFormat::Toml)).build()?;
+        let mut options: Self = file.try_deserialize()?;
+
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let paths = [&mut options.cert, &mut options.key, &mut options.ca, &mut options.state_dir];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&*path).to_string_lossy().into_owned();
+        }
+        Ok(options)
+    }
 }
 
 /// What a worker runs with. The fields are public so that a program can build a configuration of its own;
@@ -148,6 +216,8 @@ pub struct Config {
     pub session_expiry_seconds: u32,
     /// The MQTT Keep Alive.
     pub keep_alive_seconds: u16,
+    /// The HTTP proxy through which the connection goes, if any.
+    pub proxy: Option<Proxy>,
     /// The lowest level that is logged.
     pub log_level: LevelFilter,
 }
@@ -174,12 +244,16 @@ pub enum InvalidConfig {
 impl Config {
     /// Reads the configuration file that `line` names, and merges it with the flags and environment variables.
     pub fn load(line: &CommandLine) -> Result<Self, InvalidConfig> {
-        let mut sources = Sources::builder();
-        if let Some(path) = &line.config {
-            sources = sources.add_source(File::from(path.as_path()).format(FileFormat::Toml));
-        }
+        let given = match &line.command {
+            Some(Command::Doctor(doctor)) => &doctor.sources,
+            _ => &line.sources,
+        };
 
-        let options = sources.add_source(Sources::try_from(&line.options)?).build()?.try_deserialize()?;
+        let mut sources = Sources::builder();
+        if let Some(path) = &given.config {
+            sources = sources.add_source(Sources::try_from(&Options::from_file(path)?)?);
+        }
+        let options = sources.add_source(Sources::try_from(&given.options)?).build()?.try_deserialize()?;
         Self::new(options)
     }
 
@@ -192,8 +266,11 @@ impl Config {
         let client_id = client_id(options.client_id)?;
         let log_level = options.log_level.as_deref().unwrap_or("info").parse();
 
+        let endpoint: Endpoint = value("endpoint", required("endpoint", options.endpoint)?.parse())?;
+
         Ok(Self {
-            endpoint: value("endpoint", required("endpoint", options.endpoint)?.parse())?,
+            proxy: proxy(options.proxy.as_deref(), &endpoint)?,
+            endpoint,
             cert: required("cert", options.cert)?.into(),
             key: required("key", options.key)?.into(),
             ca: options.ca.map(PathBuf::from),
@@ -220,6 +297,15 @@ impl Config {
             Some(group) => format!("$share/{group}/{}", self.job_topic),
             None => self.job_topic.to_string(),
         }
+    }
+}
+
+/// The given proxy, else the environment's. `none` is for a host whose other programs use a proxy.
+fn proxy(given: Option<&str>, endpoint: &Endpoint) -> Result<Option<Proxy>, InvalidConfig> {
+    match given {
+        Some("none") => Ok(None),
+        Some(url) => value("proxy", url.parse().map(Some)),
+        None => value("HTTPS_PROXY", Proxy::from_environment(&endpoint.host, |name| env::var(name).ok())),
     }
 }
 

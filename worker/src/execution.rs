@@ -302,7 +302,7 @@ impl<L: Link> Execution<L> {
             }
             Err(failure) => {
                 self.health.add(Counter::Failed, 1);
-                tracing::warn!(job_id = %job.id(), error = failure.error, "job failed");
+                tracing::warn!(job_id = %job.id(), error = failure.error(), "job failed");
             }
         }
     }
