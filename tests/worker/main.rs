@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connection;
+mod identity;
 mod mosquitto;
+mod proxy;
 mod redelivery;
 mod scripted_broker;
 mod site;
