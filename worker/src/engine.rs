@@ -168,7 +168,7 @@ impl<L: Link> Runner<L> {
                 }
             },
             Err(failure) => {
-                tracing::warn!(%job_id, error = failure.error, "job failed");
+                tracing::warn!(%job_id, error = failure.error(), "job failed");
                 (AnswerMessage::failed(&job, &failure), "failed")
             }
         };
@@ -285,8 +285,8 @@ fn reject(invalid: &InvalidJob, payload: &[u8]) -> Vec<u8> {
         None => json!({
             "TaskToken": null,
             "Status": "FAILED",
-            "Error": failure.error,
-            "Cause": failure.cause,
+            "Error": failure.error(),
+            "Cause": failure.cause(),
             "Bytes": payload.len(),
             "PayloadBase64": BASE64.encode(&payload[..payload.len().min(KEPT)]),
         })
