@@ -278,7 +278,7 @@ async fn run_lists_from_s3(stack: &Stack, runs: &mut Runs) {
 }
 
 async fn run_the_rest(stack: &Stack, runs: &mut Runs) {
-    let nobody = In("Approval.Expired", "nobody answered in time");
+    let nobody = In("Approval.Expired", "nobody approved or rejected the job in time");
     let soon = |definition: &mut Value| definition["States"]["Ask"]["TimeoutSeconds"] = json!(1);
     let input = r#"{"question":"?","job":{}}"#;
     let finished = runs.run_changed("approve", stack.outputs.machine("approve"), input, soon).await;
