@@ -28,18 +28,18 @@ enum Ending {
 }
 use Ending::{Fails, Succeeds};
 
-/// Compares the end of an execution with the expected one. `case` names the execution in the message of a failure.
-fn assert_ends(case: &str, finished: &Finished, ending: &Ending) {
+/// Compares the end of an execution with the expected one. `name` identifies the execution in the message of a failure.
+fn assert_ends(name: &str, finished: &Finished, ending: &Ending) {
     match ending {
         Succeeds(output) => {
-            assert_eq!(finished.status, "SUCCEEDED", "{case}: {finished:?}");
+            assert_eq!(finished.status, "SUCCEEDED", "{name}: {finished:?}");
             let found: Value = serde_json::from_str(finished.output.as_deref().unwrap()).unwrap();
-            assert_eq!(found, *output, "{case}");
+            assert_eq!(found, *output, "{name}");
         }
         Fails(error, cause) => {
-            assert_eq!(finished.status, "FAILED", "{case}: {finished:?}");
-            assert_eq!(finished.error.as_deref(), Some(*error), "{case}: {finished:?}");
-            assert!(finished.cause.as_deref().unwrap_or_default().contains(cause), "{case}: {finished:?}");
+            assert_eq!(finished.status, "FAILED", "{name}: {finished:?}");
+            assert_eq!(finished.error.as_deref(), Some(*error), "{name}: {finished:?}");
+            assert!(finished.cause.as_deref().unwrap_or_default().contains(cause), "{name}: {finished:?}");
         }
     }
 }
@@ -328,7 +328,7 @@ async fn run_lists_from_s3(stack: &Stack, runs: &mut Runs) {
 
 /// Runs an approval without a decision, and a job whose input is too large.
 async fn run_expired_and_too_large(stack: &Stack, runs: &mut Runs) {
-    let expired = Fails("Approval.Expired", "nobody approved or rejected the job in time");
+    let expired = Fails("Approval.Expired", "the job was neither approved nor rejected in time");
     let soon = |definition: &mut Value| definition["States"]["Ask"]["TimeoutSeconds"] = json!(1);
     let input = r#"{"question":"?","job":{}}"#;
     let finished = runs.run_changed("approve", stack.outputs.machine("approve"), input, soon).await;
