@@ -112,7 +112,7 @@ impl Steps {
                 let detail = format!("the worker has job {job}");
                 self.waiting.push(Step { at: line.timestamp, what: "accepted", detail });
             }
-            "answer with the broker" => {
+            "answer delivered" => {
                 let detail = format!("{} for job {job}", line.answer.as_deref().unwrap_or("answer"));
                 self.results.insert(job, Step { at: line.timestamp, what: "result", detail });
             }

@@ -209,7 +209,7 @@ async fn no_log_of_any_component_holds_a_task_token() {
     let functions = stack.logged("the task had ended before", 1).await;
     stack.dead_letter().await;
     let worker = worker_with(&mut stack, worker);
-    said_times(worker, "answer with the broker", 2).await;
+    said_times(worker, "answer delivered", 2).await;
     let said = worker.logs();
     let emulator = stack.cloud.process().logs();
     assert!(said.contains("job received") && functions.contains("job dispatched"), "the logs are there");
