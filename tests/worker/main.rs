@@ -5,6 +5,7 @@
 
 mod connection;
 mod identity;
+mod jobs;
 mod mosquitto;
 mod proxy;
 mod redelivery;

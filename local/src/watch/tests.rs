@@ -1,5 +1,5 @@
 use aws_sdk_sfn::primitives::DateTime;
-use aws_sdk_sfn::types::{MapIterationEventDetails, TaskFailedEventDetails, TaskSubmittedEventDetails};
+use aws_sdk_sfn::types::{TaskFailedEventDetails, TaskSubmittedEventDetails};
 
 use super::*;
 
