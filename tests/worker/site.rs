@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::{Instant, sleep};
 
-/// How long a test waits for something that will happen, on a busy machine too.
+/// The limit of every wait: far longer than any wait takes, also on a busy machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Certificates for a broker at `localhost` and its clients, and a port for the broker.
@@ -44,7 +44,7 @@ impl Site {
         self.folder.join(file)
     }
 
-    /// Writes `NAME.pem` and `NAME.key`: a certificate authority.
+    /// Creates a certificate authority and writes it to `NAME.pem` and `NAME.key`.
     pub(crate) fn authority(&self, name: &str) {
         let key = KeyPair::generate().unwrap();
         let certificate = authority_params(name).self_signed(&key).unwrap();
@@ -53,7 +53,7 @@ impl Site {
         fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    /// Writes `NAME.pem` and `NAME.key`, signed by `authority`.
+    /// Creates a certificate signed by `authority` and writes it to `NAME.pem` and `NAME.key`.
     pub(crate) fn certificate(
         &self,
         authority: &str,
@@ -70,7 +70,7 @@ impl Site {
         fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    /// The authority's name and key, to sign with.
+    /// The authority as an issuer, which signs certificates.
     pub(crate) fn issuer(&self, authority: &str) -> Issuer<'static, KeyPair> {
         let key = fs::read_to_string(self.path(&format!("{authority}.key"))).unwrap();
         Issuer::new(authority_params(authority), KeyPair::from_pem(&key).unwrap())
@@ -95,7 +95,7 @@ impl Site {
         Process::start("the worker", &mut command, &self.path(log)).unwrap()
     }
 
-    /// Starts the worker `worker-1` with these environment variables.
+    /// Starts the worker `worker-1` with additional environment variables.
     pub(crate) fn worker_with(&self, log: &str, variables: &[(&str, &str)]) -> Process {
         let mut command = self.command(env!("CARGO_BIN_EXE_test-worker"));
         command.args(self.arguments("worker-1", "ca")).envs(variables.iter().copied());
@@ -110,7 +110,7 @@ impl Site {
     }
 
     /// A port that nothing listens on.
-    pub(crate) fn port_of_nobody(&self) -> u16 {
+    pub(crate) fn unused_port(&self) -> u16 {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         assert_ne!(port, self.port);
         port
@@ -122,7 +122,7 @@ impl Site {
         self.command(program).args(arguments).output().unwrap()
     }
 
-    /// A command without the options and proxies of the environment that the tests run in.
+    /// A command whose environment contains no options and no proxies of the tests' own environment.
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -135,7 +135,7 @@ impl Site {
         command
     }
 
-    /// The server's side of mutual TLS.
+    /// The broker's configuration of mutual TLS.
     pub(crate) fn server_tls(&self) -> rustls::ServerConfig {
         let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
             Arc::new(self.roots("ca")),
@@ -171,7 +171,7 @@ fn authority_params(name: &str) -> CertificateParams {
     params
 }
 
-/// What a process has written to its log.
+/// The log of a process so far.
 pub(crate) fn logs(process: &Process) -> String {
     process.logs()
 }
@@ -185,7 +185,7 @@ pub(crate) async fn logged(process: &Process, text: &str) {
 pub(crate) async fn logged_times(process: &Process, text: &str, count: usize) {
     let end = Instant::now() + TIMEOUT;
     while logs(process).matches(text).count() < count {
-        assert!(Instant::now() < end, "{text:?} is not {count} times in:\n{}", logs(process));
+        assert!(Instant::now() < end, "{text:?} occurs fewer than {count} times in:\n{}", logs(process));
         sleep(Duration::from_millis(20)).await;
     }
 }
