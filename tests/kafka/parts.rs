@@ -85,6 +85,7 @@ pub(crate) fn release_build() -> Option<PathBuf> {
 pub(crate) async fn lambda(s3: &str, config: &[(&str, &str)]) -> Function {
     let built = || Project::here().unwrap().program("msk-to-s3");
     let bootstrap = release_build().unwrap_or_else(built);
+
     assert!(bootstrap.exists(), "{} is not built: run `cargo build --workspace`", bootstrap.display());
 
     let mut variables = vec![("AWS_LAMBDA_LOG_LEVEL", "OFF"), ("S3_BUCKET_NAME", BUCKET)];

@@ -128,7 +128,7 @@ impl Source {
             match self.consumer.recv().await {
                 Ok(message) => return Ok(record(&message)),
                 Err(KafkaError::MessageConsumption(code)) => {
-                    tracing::warn!(%code, "a record could not be read; reading again")
+                    tracing::warn!(%code, "a record could not be read; reading again");
                 }
                 Err(error) => return Err(error),
             }

@@ -36,8 +36,8 @@ pub(crate) struct Program {
 }
 
 impl Function {
-    /// Starts `instances` processes of the `bootstrap`. Each has the given environment variables and those that Lambda sets,
-    /// and none of this process.
+    /// Starts `instances` processes of the `bootstrap`. Each process has the given environment variables and those that
+    /// Lambda sets. It inherits no variable of this process.
     pub async fn start(bootstrap: &Path, instances: usize, variables: &[(&str, &str)]) -> io::Result<Self> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let program =
@@ -95,7 +95,7 @@ impl Function {
 
 impl Drop for Function {
     fn drop(&mut self) {
-        // The slots first: they would replace the killed processes. The processes are killed without a grace period,
+        // The slots are aborted first, because they would replace the killed processes. The processes are killed without a grace period,
         // because their Runtime API ends with this value, which they would report as an error.
         self.slots.abort_all();
         self.kill();
@@ -140,6 +140,7 @@ impl Process {
             .map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", program.bootstrap.display()))
             })?;
+
         let id = child.id().unwrap_or_default();
         processes.lock().push(id);
         Ok(Self { child, api, id, processes: processes.clone() })
@@ -152,7 +153,7 @@ impl Drop for Process {
     }
 }
 
-/// Keeps one process running: when it ends, the next is started.
+/// Keeps one process running: starts a new process when the current one ends.
 async fn keep_running(
     mut process: Process,
     program: Program,
@@ -164,12 +165,13 @@ async fn keep_running(
         let Process { child, api, .. } = &mut process;
         let ended_by_itself = tokio::select! {
             biased;
-            // First: an event that arrives after a kill must go to the new process.
+            // The kill is checked first, so that an event that arrives after it goes to the new process.
             _ = killed.changed() => false,
-            // Before the process: a response that has arrived counts, even if the process has ended since.
+            // A response that has arrived counts even if the process has ended since, so the end is checked last.
             () = work(api, &queue) => true,
             _ = child.wait() => true,
         };
+
         let has_polled = api.has_polled();
         drop(process);
 
