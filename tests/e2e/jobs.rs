@@ -51,7 +51,7 @@ async fn heartbeats_keep_a_job_alive_that_takes_longer_than_its_heartbeat() {
     let until = stack.folder.join("go");
     let execution = stack.execute(&json!({"until": until}).to_string()).await;
     // Four beats of three seconds: more than the nine that the state machine bears without one.
-    stack.logged(r#""said":"heartbeat""#, 4).await;
+    stack.logged(r#""status":"heartbeat""#, 4).await;
     std::fs::write(&until, "").unwrap();
     assert_eq!(value(stack.end(&execution).await)["lambdaOutput"]["result"]["until"], json!(until));
     assert_eq!(stack.tokens(&execution, 1).await.len(), 1, "one attempt");
