@@ -1,7 +1,7 @@
-# The only entry points. `make help` says what there is.
+# The entry points of the project. `make help` lists them.
 #
-# Everything that is installed goes into .postern/ (ignored by git), in pinned versions with hashes, but for
-# two system packages: mosquitto, the second MQTT broker of the tests, and Pushpin, the GRIP proxy.
+# Everything that is installed goes into .postern/, which git ignores, in pinned versions with checked hashes. The
+# exceptions are two system packages: mosquitto, the second MQTT broker of the tests, and Pushpin, the GRIP proxy.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,55 +10,64 @@ SHELL := bash
 
 TOOLS := .postern
 PYTHON ?= python3
-PROGRAMS := -p approval -p dispatcher -p step-counter -p task-token-done -p postern-worker -p postern-local
+# Every function has a folder in functions/. Its name there is its crate's name and its binary's name. What only one demo
+# deploys is built for that demo alone.
+DEMO_FUNCTIONS := msk-to-s3 grip-echo
+FUNCTIONS := $(filter-out $(DEMO_FUNCTIONS),$(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml)))
+PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := benches local infra docs
 CARGO_DENY := 0.20.2
 KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
 GRIP_PROGRAMS := -p grip-echo -p postern-demos
-# Not by `cargo run`: for one package alone, cargo would build its dependencies once more, with other features.
+# Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
+# rebuilds the AWS crates with other features: that takes minutes.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 LOCAL := $(BUILT)/postern-local
-# cargo-lambda must never install a toolchain behind our back.
+# cargo-lambda installs missing toolchains without asking. This address makes such an installation fail.
 export RUSTUP_DIST_SERVER := http://127.0.0.1:9
 
 .PHONY: help
-help: ## Say what there is
+help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 # ---- Run it --------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: tools programs ## Run one job the whole way on this machine, and show it
-	@$(LOCAL) demo
+demo: tools ## Run one job on this machine, from Step Functions to the worker and back
+	@echo "== building the functions, the worker and the demo"
+	@cargo build --locked $(PROGRAMS) -p postern-demos
+	@$(BUILT)/postern-demo
 
 .PHONY: demo-kafka
-demo-kafka: tools kafka-tools ## A Kafka topic becomes CSV objects in S3, every record once
+demo-kafka: tools kafka-tools ## Turn a Kafka topic into CSV objects in S3, every record once
 	@echo "== building the functions, the poller and the local stack"
 	@cargo build --locked $(PROGRAMS) $(KAFKA_PROGRAMS)
-	@$(BUILT)/kafka-demo
+	@$(BUILT)/postern-kafka-demo
 
 .PHONY: demo-grip
-demo-grip: tools pushpin ## WebSockets, a long-poll and a stream on a function, behind Pushpin
+demo-grip: tools pushpin ## Serve WebSockets, a long-poll and a stream from a function behind Pushpin
 	@echo "== building the functions, the client and the local stack"
 	@cargo build --locked $(PROGRAMS) $(GRIP_PROGRAMS)
-	@$(BUILT)/grip-demo
+	@$(BUILT)/postern-grip-demo
 
 .PHONY: up
 up: tools programs ## Start the local stack and leave it running
 	@$(LOCAL) up
 
 .PHONY: run
+# The input goes through the environment: an apostrophe in it would end a quoted argument.
+run: export POSTERN_INPUT = $(value INPUT)
 run: tools programs ## Start an execution and follow it: make run [MACHINE=dojo] [INPUT='{"a":1,"b":2}'|FILE] [TARGET=aws [STACK=postern]]
 	@$(LOCAL) run $(if $(MACHINE),--machine '$(MACHINE)') $(if $(TARGET),--target '$(TARGET)') \
-	    $(if $(STACK),--stack '$(STACK)') $(if $(INPUT),'$(INPUT)')
+	    $(if $(STACK),--stack '$(STACK)')
 
 .PHONY: pictures
-pictures: ## Draw the state machines in docs/use-cases/ anew
+pictures: ## Redraw the state machines in docs/use-cases/
 	@$(PYTHON) docs/pictures.py
 
 .PHONY: down
-down: tools programs ## Stop what `make up` started
+down: tools programs ## Stop the local stack
 	@$(LOCAL) down
 
 .PHONY: programs
@@ -73,17 +82,17 @@ enroll: tools ## Give a worker of a deployed stack its certificate: make enroll 
 # ---- Check it ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to end, and the emulator's mends
+test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to end, and the emulator's patches
 	@echo "== building"
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
-	@echo "== testing the emulator's mends"
-	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m unittest
+	@echo "== testing the emulator's patches"
+	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
 
 .PHONY: bench
-bench: bench-tools ## What Kafka to CSV and a GRIP echo cost, against Python and Node
+bench: bench-tools ## Measure Kafka to CSV and a GRIP echo against Python and Node
 	@echo "== building, for release"
 	@cargo build --locked --release -p postern-kafka-bench
 	@cargo build --locked --release -p postern-grip-bench
@@ -94,7 +103,7 @@ bench: bench-tools ## What Kafka to CSV and a GRIP echo cost, against Python and
 	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
 
 .PHONY: lint
-lint: lint-tools ## Format, clippy, docs, template, state machines, licences
+lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, licences
 	@echo "== format"
 	@cargo fmt --all --check
 	@$(LINT)/ruff format --check --quiet $(SCRIPTS)
@@ -103,6 +112,10 @@ lint: lint-tools ## Format, clippy, docs, template, state machines, licences
 	@$(LINT)/ruff check --quiet $(SCRIPTS)
 	@echo "== docs"
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	@echo "== structure: cycles, long functions and files, retired names"
+	@$(PYTHON) -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
+	@$(PYTHON) -B .ci/lint/structure.py
+	@$(PYTHON) -B .ci/lint/names.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml
@@ -111,7 +124,7 @@ lint: lint-tools ## Format, clippy, docs, template, state machines, licences
 	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done
 	@for broken in .ci/lint/broken/*.asl.json; do \
 	    if $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$broken" >/dev/null 2>&1; then \
-	        echo "asl-validator has nothing to say against $$broken, which is broken"; exit 1; fi; done
+	        echo "asl-validator accepts $$broken, which is broken"; exit 1; fi; done
 	@echo "== pictures"
 	@$(PYTHON) docs/pictures.py --check
 	@echo "== dependencies: licences, bans, sources"
@@ -121,7 +134,7 @@ lint: lint-tools ## Format, clippy, docs, template, state machines, licences
 	    $(TOOLS)/bin/cargo-deny --log-level error check --disable-fetch advisories; \
 	elif [ -n "$${REQUIRE_ADVISORIES:-}" ]; then echo "the advisory database cannot be fetched"; exit 1; \
 	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
-	@echo "OK: nothing to complain about"
+	@echo "OK: all checks passed"
 
 .PHONY: clean
 clean: ## Delete what was built and installed
@@ -130,10 +143,10 @@ clean: ## Delete what was built and installed
 
 # ---- Tools, pinned -------------------------------------------------------------------------------
 
-# A virtual environment with exactly the packages that a requirements file names; before them, those of $(1).
+# Makes a virtual environment with exactly the packages of a requirements file, after the packages that $(1) names.
 define python_packages
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-    { echo "$(PYTHON) is older than 3.11: name another with PYTHON=..."; exit 1; }; \
+    { echo "$(PYTHON) is older than 3.11: choose another with PYTHON=..."; exit 1; }; \
 rm -rf $(@D); \
 $(PYTHON) -m venv $(@D); \
 $(if $(1),$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes $(1);) \
@@ -189,14 +202,14 @@ $(TOOLS)/bin/cargo-deny:
 	    --root $(TOOLS) --target-dir $(TOOLS)/cargo-deny-target
 	@rm -rf $(TOOLS)/cargo-deny-target
 
-# The system packages. Where there is a package manager and the right to use it, they are installed.
+# The system packages, installed by the package manager if the user may do so.
 .PHONY: mosquitto pushpin
 mosquitto pushpin:
 	@if ! PATH="$$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v $@ >/dev/null; then \
-	    echo "== installing $@ for the tests, as a system package: no language's registry has it"; \
+	    echo "== installing $@ for the tests, as a system package"; \
 	    if command -v brew >/dev/null; then brew install --quiet $@; \
 	    elif command -v apt-get >/dev/null; then \
 	        sudo=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
 	        $$sudo apt-get update -qq; \
 	        $$sudo apt-get install -y -qq --no-install-recommends $@ >/dev/null; \
-	    else echo "install $@ with this system's package manager, then come back"; exit 1; fi; fi
+	    else echo "no package manager was found: install $@, then run make again"; exit 1; fi; fi

@@ -1,7 +1,7 @@
--- Every record once, in the order of its partition. Columns: the ones of CSV_COLUMNS, then the four that
--- CSV_METADATA_COLUMNS=true adds; CSV_HEADER=false, and CSV_LINE_BREAKS=space, because Athena takes every line break for
--- a row's end. The escape character is one that no text holds: RFC 4180 has none, and the default, a backslash, would
--- eat the backslashes of your data. Put your bucket, your prefix and your columns.
+-- Reads each record once, ordered by offset within its partition. The columns are those of CSV_COLUMNS and the four that
+-- CSV_METADATA_COLUMNS=true adds, with CSV_HEADER=false. CSV_LINE_BREAKS=space is required because Athena ends a row at
+-- every line break. The escape character is one that text does not contain: RFC 4180 has none, and the default, a
+-- backslash, would remove the backslashes from your data. Replace the bucket, the prefix and the columns with yours.
 CREATE EXTERNAL TABLE customer_objects (
   id string, name string, email string, city string, balance string, since string, note string,
   kafka_topic string, kafka_partition string, kafka_offset string, kafka_timestamp string

@@ -1,6 +1,6 @@
--- Every record once, in the order of its partition. Columns: the ones of CSV_COLUMNS, then the four that
--- CSV_METADATA_COLUMNS=true adds; CSV_HEADER=false. Put your bucket, your prefix and your columns.
--- new_line is said because DuckDB 2.0 otherwise takes the first line break for the rows' end, also one in quotes.
+-- Reads each record once, ordered by offset within its partition. The columns are those of CSV_COLUMNS and the four that
+-- CSV_METADATA_COLUMNS=true adds, with CSV_HEADER=false. Replace the bucket, the prefix and the columns with yours.
+-- new_line is set because DuckDB 2.0 would otherwise detect it from the first line break, even from one in quotes.
 SELECT *
 FROM read_csv('s3://BUCKET/PREFIX/customer/*/*.csv',
               auto_detect = false, header = false, delim = ',', quote = '"', escape = '"', new_line = '\n', nullstr = '\N',

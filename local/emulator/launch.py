@@ -1,9 +1,9 @@
-"""Start ministack, a local stand-in for AWS, with the gaps mended that Postern would fall into.
+"""Start ministack, a local stand-in for AWS, with patches where it differs from AWS too much.
 
     GATEWAY_PORT=4566 IOT_MTLS_PORT=8883 AUTH=true python launch.py
 
-ministack 1.5.33 is changed in memory only, by the `mend_*` modules beside this file; README.md
-lists the mends. They replace private functions, hence the exact version.
+The modules of `patches/` change ministack 1.5.33 in memory only; README.md lists the patches.
+They replace private functions of ministack, and therefore need exactly this version.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def check_version() -> None:
     except importlib.metadata.PackageNotFoundError:
         fail("ministack is not installed: pip install --require-hashes -r requirements.txt")
     if installed != MINISTACK_VERSION:
-        fail(f"this mends ministack {MINISTACK_VERSION}, but {installed} is installed")
+        fail(
+            f"the patches are for ministack {MINISTACK_VERSION}, but {installed} is installed: "
+            "pip install --require-hashes -r requirements.txt"
+        )
 
 
 def free_port() -> int:
@@ -59,6 +62,15 @@ def set_environment() -> None:
         os.environ.pop(name, None)
     os.environ.setdefault("MINISTACK_ACCOUNT_ID", "123456789012")
     os.environ.setdefault("SFTP_ENABLED", "0")
+    # AWS's limit. ministack derives a lower one from the memory, because it starts a process for
+    # each invocation; patches/lambda_/processes.py bounds the processes instead.
+    os.environ.setdefault("LAMBDA_ACCOUNT_CONCURRENCY", "1000")
+    check_processes(os.environ.get("POSTERN_FUNCTION_PROCESSES", ""))
+
+
+def check_processes(given: str) -> None:
+    if given and not (given.isascii() and given.isdigit() and int(given) > 0):
+        fail(f"POSTERN_FUNCTION_PROCESSES is {given!r}; it must be a whole number of at least 1")
 
 
 def listen_on_loopback_only() -> None:
@@ -77,17 +89,36 @@ def listen_on_loopback_only() -> None:
     asyncio.base_events.BaseEventLoop.create_server = create_server
 
 
-def apply_mends() -> None:
-    from patching import MissingPatchPoint
+def apply_patches() -> None:
+    import patches
+    from patches.patching import MissingPatchPoint
 
     try:
         listen_on_loopback_only()
-        import mend_cloudformation  # noqa: F401
-        import mend_iot  # noqa: F401
-        import mend_lambda  # noqa: F401
-        import mend_stepfunctions  # noqa: F401
+        patches.apply()
     except MissingPatchPoint as missing:
         fail(str(missing))
+
+
+def check_ports() -> None:
+    """Exit with a message when a port is taken, instead of starting without a listener.
+
+    ministack logs an error and goes on when the MQTT port is taken, so that a client waits in
+    vain for the emulator to be ready.
+    """
+    for variable, use in (("GATEWAY_PORT", "HTTP"), ("IOT_MTLS_PORT", "MQTT")):
+        port = int(os.environ[variable])
+        with socket.socket() as probe:
+            # As the servers do: a port in TIME_WAIT can be used.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError as error:
+                fail(
+                    f"port {port} on {LOOPBACK}, for {use}, cannot be used: {error.strerror}. "
+                    f"Stop the program that listens there, or choose another port: "
+                    f"{variable}={port + 1}"
+                )
 
 
 def end_functions() -> None:
@@ -101,7 +132,7 @@ def end_functions() -> None:
 
 
 def end_process(code: int) -> None:
-    # Not sys.exit: that would wait for worker threads, which wait for callbacks and functions.
+    # sys.exit would wait for worker threads, which wait for callbacks and functions.
     end_functions()
     logging.shutdown()
     sys.stdout.flush()
@@ -137,12 +168,11 @@ async def serve() -> None:
 def main() -> None:
     check_version()
     set_environment()
-    apply_mends()
-    port = os.environ["GATEWAY_PORT"]
-    with socket.socket() as probe:
-        if probe.connect_ex((LOOPBACK, int(port))) == 0:
-            fail(f"port {port} is in use; choose another with GATEWAY_PORT")
-    print(f"ministack with mends: gateway on {LOOPBACK}:{port}", flush=True)
+    check_ports()
+    apply_patches()
+
+    gateway, mqtt = os.environ["GATEWAY_PORT"], os.environ["IOT_MTLS_PORT"]
+    print(f"ministack with patches: HTTP on {LOOPBACK}:{gateway}, MQTT on :{mqtt}", flush=True)
     asyncio.run(serve())
 
 

@@ -1,77 +1,86 @@
-//! `up`, `run` and `down`: the stack as something that stays.
-
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+//! The commands `up`, `run` and `down`: a local stack that outlives the command that started it.
 
 use clap::{Args, ValueEnum};
-use postern_local::{DEFAULT_MACHINE, EmulatorOptions, Error, Executions, Outputs, Project, say};
-use serde::{Deserialize, Serialize};
+use postern_local::{
+    DEFAULT_MACHINE, EmulatorOptions, Error, Executions, LocalStack, Outputs, Project, environment, say,
+    sdk_config, watch,
+};
 
-use crate::SAMPLE_INPUT;
-use crate::demo::Running;
-use crate::watch::watch;
+use crate::input::input;
+use crate::note::{FOLDER, Note, Started};
 
-/// What `up` notes for `run` and `down`.
-#[derive(Serialize, Deserialize)]
-struct Note {
-    endpoint: String,
-    outputs: Outputs,
-    worker_log: PathBuf,
-    /// Process id, and a word of its command line: an id alone may be another process's by now.
-    processes: Vec<(u32, String)>,
-}
-
-const FOLDER: &str = "up";
-
-fn note_file(project: &Project) -> PathBuf {
-    project.file(".postern").join(FOLDER).join("note.json")
-}
-
-fn note(project: &Project) -> Result<Option<Note>, Error> {
-    match fs::read(note_file(project)) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
+/// Starts the local stack and leaves it running.
 pub(crate) async fn up() -> Result<bool, Error> {
     let project = Project::here()?;
-    if let Some(note) = note(&project)?
-        && note.processes.iter().any(|(id, word)| runs(*id, word))
-    {
-        say(format_args!("It runs already, at {}. `make down` stops it.", note.endpoint));
-        return Ok(false);
+    if let Some(note) = Note::read(&project)? {
+        let ended = note.ended();
+        if ended.is_empty() {
+            say("The local stack runs already.\n");
+            print_usage(&note);
+            return Ok(true);
+        }
+        for process in ended {
+            say(format_args!("{process} has ended without `make down`."));
+        }
+        say("Stopping what is left of that stack, then starting a new one.");
+        note.stop(&project)?;
     }
+
     let folder = project.fresh_folder(FOLDER)?;
-    // The ports that people know, so that what they note down stays true.
+    // The usual ports, so that exports and URLs stay true from one `up` to the next.
     let options = EmulatorOptions {
         gateway_port: Some(4_566),
         mqtt_port: Some(8_883),
         stays: true,
         ..EmulatorOptions::default()
     };
-    let running = Running::start(&project, &folder, options).await?;
-    let note = Note {
-        endpoint: running.cloud.endpoint(),
-        outputs: running.outputs.clone(),
-        worker_log: running.worker_log.clone(),
-        processes: vec![
-            (running.worker.id(), "postern-worker".into()),
-            (running.cloud.process().id(), "launch.py".into()),
-        ],
-    };
-    fs::write(note_file(&project), serde_json::to_vec_pretty(&note).unwrap_or_default())?;
-    let variables = running.cloud.environment();
-    let Running { worker, cloud, .. } = running;
+    let stack = LocalStack::start(&project, &folder, options).await?;
+
+    let note = note_of(&stack);
+    note.write(&project)?;
+    let LocalStack { worker, emulator, .. } = stack;
     worker.leave();
-    cloud.leave();
-    say("\nIt runs. Start an execution and watch it:\n");
+    emulator.leave();
+
+    say("\nThe local stack runs.\n");
+    print_usage(&note);
+    Ok(true)
+}
+
+fn note_of(stack: &LocalStack) -> Note {
+    let emulator = stack.emulator.process();
+    Note {
+        endpoint: stack.emulator.endpoint(),
+        outputs: stack.outputs.clone(),
+        processes: vec![
+            Started {
+                name: "worker".into(),
+                id: stack.worker.id(),
+                word: "postern-worker".into(),
+                log: stack.worker_log.clone(),
+            },
+            Started {
+                name: "emulator".into(),
+                id: emulator.id(),
+                word: "launch.py".into(),
+                log: emulator.log().to_owned(),
+            },
+        ],
+    }
+}
+
+/// Prints what runs and how to use it.
+fn print_usage(note: &Note) {
+    for process in &note.processes {
+        let (name, log) = (&process.name, process.log.display());
+        say(format_args!("  {name:<9} process {:<8} log {log}", process.id));
+    }
+
+    say("\nStart an execution and watch it:\n");
     say("  make run INPUT='{\"a\":1,\"b\":2}'");
     say("  make run MACHINE=dojo INPUT=events/statemachines/dojo/true.json\n");
     say("or with the AWS CLI:\n");
-    for (name, value) in variables {
+    for (name, value) in environment(&note.endpoint) {
         say(format_args!("  export {name}={value}"));
     }
     say(format_args!(
@@ -80,26 +89,24 @@ pub(crate) async fn up() -> Result<bool, Error> {
     ));
     say("      --input '{\"a\":1,\"b\":2}'");
     say("  aws stepfunctions describe-execution --execution-arn ...\n");
-    say(format_args!("The worker's log: {}", note.worker_log.display()));
     say("`make down` stops it.");
-    Ok(true)
 }
 
-/// `run`: which machine, where, with what.
+/// The arguments of `run`. `make` passes them by the environment, where an apostrophe needs no quoting.
 #[derive(Args)]
 pub(crate) struct Run {
-    /// The execution's input: JSON, or a file with JSON.
-    #[arg(default_value = SAMPLE_INPUT)]
-    input: String,
+    /// The execution's input: JSON, or a file with JSON. The machine's own sample if none is given.
+    #[arg(env = "POSTERN_INPUT", allow_hyphen_values = true)]
+    input: Option<String>,
     /// The state machine: the name of its file in statemachines/, without .asl.json.
     #[arg(long, default_value = DEFAULT_MACHINE)]
     machine: String,
-    /// On what `up` started, or on a stack in AWS, with the shell's credentials and region.
+    /// The local stack that `up` started, or a stack in AWS, with the shell's credentials and region.
     #[arg(long, value_enum, default_value_t = Target::Local)]
     target: Target,
-    /// The stack in AWS.
-    #[arg(long, default_value = "postern")]
-    stack: String,
+    /// The stack in AWS; `postern` if none is named.
+    #[arg(long)]
+    stack: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -109,63 +116,68 @@ enum Target {
 }
 
 impl Run {
-    /// Whether the execution succeeded.
+    /// Runs an execution; whether it succeeded.
     pub(crate) async fn run(&self) -> Result<bool, Error> {
         let project = Project::here()?;
-        let (config, outputs, worker_log) = match self.target {
+        let samples = project.file("events/statemachines");
+        match self.target {
             Target::Local => {
-                let Some(note) = note(&project)? else {
-                    say("Nothing runs. `make up` starts it.");
-                    return Ok(false);
-                };
-                (postern_local::sdk_config(&note.endpoint).await, note.outputs, Some(note.worker_log))
+                let note = self.running(&project)?;
+                let machine = note.outputs.find_machine(&self.machine)?;
+                let input = input(self.input.as_deref(), &samples, &self.machine)?;
+                let executions = Executions::new(&sdk_config(&note.endpoint).await);
+                self.follow(&executions, machine, &input, note.worker_log()).await
             }
             Target::Aws => {
-                let outputs = Outputs::of_stack(&project, &self.stack).await?;
-                (postern_runtime::aws::config().await, outputs, None)
+                // Before the first call, which costs a second or two.
+                let stack = self.stack.as_deref().unwrap_or("postern");
+                let input = input(self.input.as_deref(), &samples, &self.machine)?;
+                let config = postern_runtime::aws::config().await;
+                let outputs = Outputs::of_stack(&config, stack).await?;
+                let machine = outputs.find_machine(&self.machine)?;
+                self.follow(&Executions::new(&config), machine, &input, None).await
             }
-        };
-        let machine = outputs.machine(&self.machine);
-        if machine.is_empty() {
-            say(format_args!("The stack has no state machine {}.", self.machine));
-            return Ok(false);
         }
-        let file = Path::new(&self.input);
-        let input = if file.is_file() { fs::read_to_string(file)? } else { self.input.clone() };
+    }
+
+    async fn follow(
+        &self,
+        executions: &Executions,
+        machine: &str,
+        input: &str,
+        worker_log: Option<&std::path::Path>,
+    ) -> Result<bool, Error> {
         say(format_args!("execution of {machine} with {}", input.trim()));
-        let finished = watch(&Executions::new(&config), machine, &input, worker_log.as_deref()).await?;
+        let finished = watch(executions, machine, input, worker_log).await?;
         Ok(finished.status == "SUCCEEDED")
     }
-}
 
-pub(crate) fn down() -> Result<bool, Error> {
-    let project = Project::here()?;
-    let Some(note) = note(&project)? else {
-        say("Nothing runs.");
-        return Ok(true);
-    };
-    // In the order noted: the worker first, while its broker is there.
-    for (id, word) in &note.processes {
-        if runs(*id, word) {
-            Command::new("kill").arg(id.to_string()).status()?;
-            while runs(*id, word) {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
+    /// The note of the local stack, all of whose processes run.
+    fn running(&self, project: &Project) -> Result<Note, Error> {
+        if let Some(stack) = &self.stack {
+            return Err(Error::Invalid(format!(
+                "STACK={stack} names a stack in AWS: add TARGET=aws, or leave STACK out for the local stack."
+            )));
+        }
+        let note = Note::read(project)?
+            .ok_or_else(|| Error::Invalid("The local stack does not run: `make up` starts it.".into()))?;
+        match note.ended().first() {
+            None => Ok(note),
+            Some(process) => Err(Error::Invalid(format!(
+                "{process} has ended: `make up` starts the local stack again, `make down` stops the rest of it."
+            ))),
         }
     }
-    fs::remove_file(note_file(&project))?;
-    say("Stopped.");
-    Ok(true)
 }
 
-/// Whether a process with this id and this word in its command line runs.
-fn runs(id: u32, word: &str) -> bool {
-    // Linux says it in a file (empty for a process that only waits to be buried), others by `ps`.
-    let command = if Path::new("/proc/self").exists() {
-        fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default()
-    } else {
-        let ps = Command::new("ps").args(["-o", "command=", "-p", &id.to_string()]).output();
-        ps.map(|ps| ps.stdout).unwrap_or_default()
+/// Stops what `up` started.
+pub(crate) fn down() -> Result<bool, Error> {
+    let project = Project::here()?;
+    let Some(note) = Note::read(&project)? else {
+        say("The local stack does not run.");
+        return Ok(true);
     };
-    String::from_utf8_lossy(&command).contains(word)
+    note.stop(&project)?;
+    say("The local stack is stopped.");
+    Ok(true)
 }

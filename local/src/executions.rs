@@ -1,3 +1,5 @@
+//! Executions of state machines: started, awaited, and read event by event.
+
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -5,9 +7,9 @@ use aws_sdk_sfn::Client;
 use aws_sdk_sfn::types::{ExecutionStatus, HistoryEvent, HistoryEventType};
 use tokio::time::{Instant, sleep};
 
-use crate::Error;
+use crate::error::Error;
 
-/// Starts executions and sees how they end.
+/// Starts executions and waits for their events and their ends.
 #[derive(Debug, Clone)]
 pub struct Executions {
     client: Client,
@@ -18,30 +20,31 @@ pub struct Executions {
 pub struct Finished {
     /// `SUCCEEDED`, `FAILED`, `TIMED_OUT` or `ABORTED`.
     pub status: String,
-    /// Of one that succeeded.
+    /// The output of an execution that succeeded.
     pub output: Option<String>,
-    /// Of one that failed.
+    /// The error name of an execution that failed.
     pub error: Option<String>,
-    /// Of one that failed.
+    /// The cause of an execution that failed.
     pub cause: Option<String>,
 }
 
 impl Executions {
-    /// Executions in the cloud of `config`.
+    /// Executions in the AWS account or emulator of `config`.
     pub fn new(config: &SdkConfig) -> Self {
         Self { client: Client::new(config) }
     }
 
-    /// Starts an execution; its ARN.
+    /// Starts an execution and returns its ARN.
     pub async fn start(&self, state_machine: &str, input: &str) -> Result<String, Error> {
         let started =
             self.client.start_execution().state_machine_arn(state_machine).input(input).send().await?;
         Ok(started.execution_arn)
     }
 
-    /// Waits for the end of an execution.
-    pub async fn end(&self, execution: &str, patience: Duration) -> Result<Finished, Error> {
-        let last = Instant::now() + patience;
+    /// Waits at most `timeout` for the end of an execution.
+    pub async fn end(&self, execution: &str, timeout: Duration) -> Result<Finished, Error> {
+        let last = Instant::now() + timeout;
+
         loop {
             let now = self.client.describe_execution().execution_arn(execution).send().await?;
             if now.status != ExecutionStatus::Running {
@@ -53,40 +56,43 @@ impl Executions {
                 });
             }
             if Instant::now() > last {
-                return Err(Error::TimedOut(patience, "the execution to end".into()));
+                return Err(Error::TimedOut(timeout, "the execution to end".into()));
             }
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// What has happened in an execution so far.
+    /// The history of an execution so far.
     pub async fn history(&self, execution: &str) -> Result<Vec<HistoryEvent>, Error> {
         let mut pages =
             self.client.get_execution_history().execution_arn(execution).into_paginator().items().send();
+
         let mut events = Vec::new();
         while let Some(event) = pages.next().await {
             events.push(event?);
         }
+
         Ok(events)
     }
 
-    /// Waits until something has happened `count` times in an execution; those events.
+    /// Waits at most `timeout` until an execution's history has `count` events of a type, and returns those events.
     pub async fn happened(
         &self,
         execution: &str,
-        what: &HistoryEventType,
+        kind: &HistoryEventType,
         count: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Vec<HistoryEvent>, Error> {
-        let last = Instant::now() + patience;
+        let last = Instant::now() + timeout;
+
         loop {
             let mut events = self.history(execution).await?;
-            events.retain(|event| event.r#type() == what);
+            events.retain(|event| event.r#type() == kind);
             if events.len() >= count {
                 return Ok(events);
             }
             if Instant::now() > last {
-                return Err(Error::TimedOut(patience, format!("{count} {}", what.as_str())));
+                return Err(Error::TimedOut(timeout, format!("{count} events of type {}", kind.as_str())));
             }
             sleep(Duration::from_millis(50)).await;
         }

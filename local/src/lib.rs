@@ -1,53 +1,35 @@
-//! The local stack: what `make demo` and the end-to-end tests run on. It starts the emulator
-//! ([ministack](https://pypi.org/project/ministack/) with the mends of `local/emulator`), deploys
-//! `template.yml` into it, gives a worker its certificate, starts it, and follows executions. Everything
-//! listens on loopback, on ports that were free, and ends with its owner.
+//! The local stack, on which the demonstrations and the end-to-end tests run.
+//!
+//! It starts the emulator ([ministack](https://pypi.org/project/ministack/) with the patches of `local/emulator`),
+//! deploys `template.yml` into it, gives a worker its certificate, starts the worker, and follows executions. Every
+//! process listens on loopback only, and ends when the value that owns it is dropped.
 
+mod api;
+mod deployment;
 mod emulator;
+mod error;
 mod executions;
+mod local_stack;
 mod mapping;
+mod outputs;
+mod package;
 mod process;
 mod project;
+mod stacks;
 mod terminal;
+mod watch;
+mod worker_files;
+mod zip;
 
-pub use emulator::{
-    DEFAULT_MACHINE, Deployment, Emulator, EmulatorOptions, Outputs, WorkerFiles, sdk_config,
-};
+pub use deployment::Deployment;
+pub use emulator::{Emulator, EmulatorOptions, environment, sdk_config};
+pub use error::Error;
 pub use executions::{Executions, Finished};
+pub use local_stack::LocalStack;
 pub use mapping::{Destination, DestinationConfig, EventSourceMapping, KafkaConfig};
+pub use outputs::{DEFAULT_MACHINE, Outputs};
 pub use process::Process;
 pub use project::Project;
 pub use terminal::{Steps, say, verdict};
-
-/// What went wrong, in a sentence for the person at the terminal.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A program could not be started or ended badly.
-    #[error("{what}: {why}{}", .log.as_ref().map(|log| format!("\n  see {}", log.display())).unwrap_or_default())]
-    Program {
-        /// Which.
-        what: String,
-        /// What it said.
-        why: String,
-        /// Where it says more.
-        log: Option<std::path::PathBuf>,
-    },
-    /// A file or folder.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// An AWS call.
-    #[error("{0}")]
-    Aws(String),
-    /// Something that did not come true in time.
-    #[error("waited {0:?} for {1}")]
-    TimedOut(std::time::Duration, String),
-}
-
-impl<E> From<aws_sdk_sfn::error::SdkError<E>> for Error
-where
-    E: aws_sdk_sfn::error::ProvideErrorMetadata,
-{
-    fn from(error: aws_sdk_sfn::error::SdkError<E>) -> Self {
-        Self::Aws(postern_runtime::aws::failure(&error).1)
-    }
-}
+pub use watch::watch;
+pub use worker_files::WorkerFiles;

@@ -1,8 +1,8 @@
-//! `postern-local`: the demo, and the local stack to try things on. `make` is how people call it.
+//! `postern-local`: `template.yml` on this machine, to try things on. People call it through `make`.
 
 mod commands;
-mod demo;
-mod watch;
+mod input;
+mod note;
 
 use std::process::ExitCode;
 
@@ -18,25 +18,17 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start everything, run one job, show what happens, stop everything.
-    Demo,
-    /// Start everything and leave it running.
+    /// Start the local stack and leave it running.
     Up,
-    /// Start an execution on what `up` started, or in the cloud, and follow it.
+    /// Start an execution on the local stack or in AWS, and follow it.
     Run(commands::Run),
     /// Stop what `up` started.
     Down,
 }
 
-/// The input of the AWS sample.
-const SAMPLE_INPUT: &str = r#"{"a":15,"b":42}"#;
-/// What it comes back as.
-const SAMPLE_OUTPUT: &str = r#"{"a":15,"b":42,"lambdaOutput":{"result":57}}"#;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     verdict(match CommandLine::parse().command {
-        Command::Demo => demo::demo().await,
         Command::Up => commands::up().await,
         Command::Run(run) => run.run().await,
         Command::Down => commands::down(),

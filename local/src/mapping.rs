@@ -1,50 +1,52 @@
+//! Event source mappings of Kafka topics, as Lambda's `ListEventSourceMappings` describes them.
+
 use serde::Deserialize;
 
-/// An event source mapping with a Kafka topic, as Lambda lists it (`ListEventSourceMappings`).
+/// An event source mapping of a Kafka topic.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EventSourceMapping {
-    /// The cluster, or the connection to it.
+    /// The ARN of the cluster, or of the VPC connection to it.
     pub event_source_arn: String,
-    /// The topic, alone in its list.
+    /// The topics; Lambda allows exactly one.
     pub topics: Vec<String>,
-    /// The consumer group.
+    /// The settings that only Kafka sources have.
     #[serde(rename = "AmazonManagedKafkaEventSourceConfig")]
     pub kafka: KafkaConfig,
-    /// Records in a batch, at most.
+    /// The largest number of records in a batch.
     pub batch_size: u32,
-    /// Seconds that a batch waits for more records.
+    /// How many seconds a batch waits for more records.
     pub maximum_batching_window_in_seconds: u32,
-    /// Retries of a failed batch; -1 is without end.
+    /// How often a failed batch is retried; -1 means without limit.
     pub maximum_retry_attempts: i64,
-    /// Whether a batch that fails is halved.
+    /// Whether a failed batch is split in two.
     pub bisect_batch_on_function_error: bool,
-    /// `ReportBatchItemFailures`, where the function may name the records that failed.
+    /// Contains `ReportBatchItemFailures` if the function reports the records that failed.
     pub function_response_types: Vec<String>,
-    /// Where batches go that are given up.
+    /// The destination of batches whose retries are used up.
     pub destination_config: DestinationConfig,
 }
 
-/// What only Kafka sources have.
+/// The settings that only Kafka sources have.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct KafkaConfig {
-    /// In whose name offsets are committed.
+    /// The consumer group whose offsets are committed.
     pub consumer_group_id: String,
 }
 
-/// Where records go.
+/// The destinations of a mapping.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DestinationConfig {
-    /// Those that are given up.
+    /// The destination of batches whose retries are used up.
     pub on_failure: Destination,
 }
 
-/// One place.
+/// A queue, topic or bucket.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Destination {
-    /// Its ARN.
+    /// The ARN of the queue, topic or bucket.
     pub destination: String,
 }

@@ -1,3 +1,5 @@
+//! Programs in the background, each with its log file.
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -6,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Error;
+use crate::error::Error;
 
-/// A program in the background that ends with its owner. What it says goes to a file.
+/// A program in the background. It ends when this value is dropped, and its output goes to a log file.
 #[derive(Debug)]
 pub struct Process {
     what: String,
@@ -16,13 +18,13 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// How long a program may take to end after a SIGTERM.
+/// How long a program may take to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(30);
 
 impl Process {
-    /// Starts `command`; both its outputs go to `log`.
+    /// Starts `command`. Its standard output and standard error go to the file `log`; `what` names it in errors.
     pub fn start(what: &str, command: &mut Command, log: &Path) -> Result<Self, Error> {
-        let out = File::create(log)?;
+        let out = File::create(log).map_err(Error::file(log))?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let child = command.spawn().map_err(|error| Error::Program {
             what: what.into(),
@@ -32,40 +34,48 @@ impl Process {
         Ok(Self { what: what.into(), child, log: log.into() })
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has said so far.
-    pub fn said(&self) -> String {
+    /// The log file.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The output so far.
+    pub fn logs(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the program has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// The error of a program that ended when it should not have: its last words.
+    /// The error of a program that ended unexpectedly: the last line of its output.
     pub fn failure(&self) -> Error {
-        let said = self.said();
-        let why = said.lines().last().unwrap_or("it ended without a word").to_owned();
+        let logs = self.logs();
+        let why = logs.lines().last().unwrap_or("it ended without any output").to_owned();
+
         Error::Program { what: self.what.clone(), why, log: Some(self.log.clone()) }
     }
 
-    /// Asks it to end (SIGTERM) and waits; ends it by force after half a minute.
+    /// Sends SIGTERM and waits for the end; kills the program after 30 seconds.
     pub fn stop(&mut self) -> Option<ExitStatus> {
         self.signal(Signal::TERM);
+
         let end = Instant::now() + GRACE;
         while self.ended().is_none() && Instant::now() < end {
             thread::sleep(Duration::from_millis(10));
         }
+
         self.kill();
         self.ended()
     }
 
-    /// Ends it at once, as a power cut would (SIGKILL).
+    /// Sends SIGKILL: the program ends at once, as in a power cut.
     pub fn kill(&mut self) {
         if self.ended().is_none() {
             let _ = self.child.kill();
@@ -73,7 +83,7 @@ impl Process {
         }
     }
 
-    /// Lets it live on when its owner goes; its id and log are known elsewhere.
+    /// Leaves the program running when its owner ends.
     pub fn leave(self) {
         std::mem::forget(self);
     }

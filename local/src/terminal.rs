@@ -1,32 +1,34 @@
+//! The output of the programs that people start.
+
 use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// A line for the person at the terminal.
+/// Prints a line.
 pub fn say(line: impl Display) {
-    // A reader that has gone (`| head`) is no reason to leave things running.
+    // Output that nobody reads any more (`| head`) must not end the program: it still has processes to stop.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// What a program does, each step with the seconds since its start.
+/// The steps of a program, printed with the seconds since its start.
 #[derive(Debug)]
 pub struct Steps(Instant);
 
 impl Steps {
-    /// The start.
-    #[expect(clippy::new_without_default, reason = "a start is no default")]
+    /// Starts the clock.
+    #[expect(clippy::new_without_default, reason = "a clock that is started has no default value")]
     pub fn new() -> Self {
         Self(Instant::now())
     }
 
-    /// Says what is done now.
+    /// Prints the step that begins now.
     pub fn step(&self, what: impl Display) {
         say(format_args!("{:6.1} s  {what}", self.0.elapsed().as_secs_f64()));
     }
 }
 
-/// How a program ends: whether it did what it should, or why not.
+/// The exit code of a program: success, failure, or failure with an error that is printed.
 pub fn verdict<E: Display>(done: Result<bool, E>) -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,

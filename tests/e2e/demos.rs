@@ -13,15 +13,15 @@ fn ends_well(program: &str, arguments: &[&str]) {
 
 #[test]
 fn jobs() {
-    ends_well("postern-local", &["demo"]);
+    ends_well("postern-demo", &[]);
 }
 
 #[test]
 fn kafka() {
-    ends_well("kafka-demo", &["--records", "3000"]);
+    ends_well("postern-kafka-demo", &["--records", "3000"]);
 }
 
 #[test]
 fn grip() {
-    ends_well("grip-demo", &[]);
+    ends_well("postern-grip-demo", &[]);
 }

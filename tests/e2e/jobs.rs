@@ -210,8 +210,8 @@ async fn no_log_of_any_component_holds_a_task_token() {
     stack.dead_letter().await;
     let worker = worker_with(&mut stack, worker);
     said_times(worker, "answer with the broker", 2).await;
-    let said = worker.said();
-    let emulator = stack.cloud.process().said();
+    let said = worker.logs();
+    let emulator = stack.cloud.process().logs();
     assert!(said.contains("job received") && functions.contains("job dispatched"), "the logs are there");
     for (log, name) in [(&said, "worker"), (&functions, "functions"), (&emulator, "emulator")] {
         for token in &tokens {

@@ -292,7 +292,7 @@ async fn two_tenants_workers_answer_in_parallel() {
     let execution = stack.executions.start(machine, &input.to_string()).await.unwrap();
     let done = |result: u8| json!({"status": "SUCCEEDED", "result": result});
     check("parallel", &stack.end(&execution).await, &With(json!({"one": done(3), "two": done(7)})));
-    assert_eq!(plant.said().matches("job received").count(), 1, "each worker ran its own tenant's job");
+    assert_eq!(plant.logs().matches("job received").count(), 1, "each worker ran its own tenant's job");
 }
 
 const COUNT: &str =

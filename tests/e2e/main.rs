@@ -12,4 +12,3 @@ mod machines;
 mod permissions;
 mod stack;
 mod variants;
-mod worker_on_mosquitto;

@@ -74,7 +74,7 @@ async fn ended(process: &mut Process) -> std::process::ExitStatus {
         if let Some(status) = process.ended() {
             return status;
         }
-        assert!(tokio::time::Instant::now() < end, "it still runs:\n{}", process.said());
+        assert!(tokio::time::Instant::now() < end, "it still runs:\n{}", process.logs());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
@@ -86,20 +86,20 @@ async fn a_worker_is_held_to_its_tenants_topics() {
     let mut worker = stack.files.start(&program, &["--tenant", "tenant2"]).unwrap();
     let status = ended(&mut worker).await;
     assert_eq!(status.code(), Some(1));
-    assert!(worker.said().contains("iot:Subscribe on topicfilter/tenant2/to/worker"), "{}", worker.said());
+    assert!(worker.logs().contains("iot:Subscribe on topicfilter/tenant2/to/worker"), "{}", worker.logs());
 
     let mut check = stack.files.start(&program, &["--tenant", "tenant2", "--check"]).unwrap();
     assert_eq!(ended(&mut check).await.code(), Some(1));
-    let report = check.said();
+    let report = check.logs();
     assert!(report.contains("certificate: ok") && report.contains("connection: ok"), "{report}");
     assert!(report.contains("subscription: FAILED"), "{report}");
 
     let mut check = stack.files.start(&program, &["--client-id", "somebody-else", "--check"]).unwrap();
     assert_eq!(ended(&mut check).await.code(), Some(1));
-    assert!(check.said().contains("connection: FAILED"), "{}", check.said());
+    assert!(check.logs().contains("connection: FAILED"), "{}", check.logs());
 
     let mut check = stack.files.start(&program, &["--check"]).unwrap();
-    assert_eq!(ended(&mut check).await.code(), Some(0), "{}", check.said());
+    assert_eq!(ended(&mut check).await.code(), Some(0), "{}", check.logs());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,5 +119,5 @@ async fn two_stacks_and_two_tenants_fit_into_one_account() {
         let output = stack.end(&execution).await.output.unwrap();
         assert_eq!(output, format!(r#"{{"a":{a},"b":0,"lambdaOutput":{{"result":{a}}}}}"#));
     }
-    assert_eq!(worker.said().matches("job received").count(), 1, "each worker ran its own tenant's job");
+    assert_eq!(worker.logs().matches("job received").count(), 1, "each worker ran its own tenant's job");
 }

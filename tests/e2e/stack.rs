@@ -163,8 +163,8 @@ pub(crate) async fn said(process: &Process, text: &str) {
 /// Waits until a program has said `text` so many times.
 pub(crate) async fn said_times(process: &Process, text: &str, count: usize) {
     let end = Instant::now() + TIMEOUT;
-    while process.said().matches(text).count() < count {
-        assert!(Instant::now() < end, "{text:?} is not {count} times in:\n{}", process.said());
+    while process.logs().matches(text).count() < count {
+        assert!(Instant::now() < end, "{text:?} is not {count} times in:\n{}", process.logs());
         sleep(Duration::from_millis(20)).await;
     }
 }

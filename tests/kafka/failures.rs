@@ -1,4 +1,4 @@
-//! What becomes of records that cannot be processed, and how much a full batch takes.
+//! Records that cannot be processed, and the memory that a full batch needs.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,9 @@ use aws_sdk_s3::Client;
 use postern_demos::kafka::broker::{Produced, produce};
 use postern_demos::kafka::customers::{COLUMNS, customers};
 use postern_demos::kafka::reader::Reading;
-use postern_kafka_poller::dead_letters::{Bucket, Condition, Destination as _, History, Letter, Letters};
+use postern_kafka_poller::dead_letters::{
+    Bucket, Condition, DeadLetters, Destination as _, History, InvocationRecord,
+};
 use postern_kafka_poller::event::{Origin, Record, TimestampType};
 use postern_kafka_poller::invoke::Lambda;
 use postern_kafka_poller::mapping::{Function as _, Outcome};
@@ -21,21 +23,21 @@ use crate::parts::{
 };
 use crate::s3::S3;
 
-/// The letters under a prefix of the bucket, with their keys.
-async fn letters(s3: &Client, prefix: &str) -> Vec<(String, Value)> {
+/// The invocation records under a prefix of the bucket, with their keys.
+async fn dead_letters(s3: &Client, prefix: &str) -> Vec<(String, Value)> {
     let list = s3.list_objects_v2().bucket(BUCKET).prefix(prefix).send().await.unwrap();
-    let mut letters = Vec::new();
+    let mut dead_letters = Vec::new();
     for key in list.contents().iter().map(|object| object.key().unwrap()) {
         let object = s3.get_object().bucket(BUCKET).key(key).send().await.unwrap();
         let body = object.body.collect().await.unwrap().into_bytes();
-        letters.push((key.to_owned(), serde_json::from_slice(&body).unwrap()));
+        dead_letters.push((key.to_owned(), serde_json::from_slice(&body).unwrap()));
     }
-    letters
+    dead_letters
 }
 
-/// The places of a letter's records.
-fn places(letter: &Value) -> Vec<(i32, i64)> {
-    let payload: Value = serde_json::from_str(letter["payload"].as_str().unwrap()).unwrap();
+/// The partition and offset of each Kafka record in an invocation record.
+fn places(record: &Value) -> Vec<(i32, i64)> {
+    let payload: Value = serde_json::from_str(record["payload"].as_str().unwrap()).unwrap();
     let partitions = payload["records"].as_object().unwrap();
     let number = |record: &Value, name: &str| record[name].as_i64().unwrap();
     let place =
@@ -50,8 +52,8 @@ async fn bad_records_are_given_up_after_their_retries_and_the_others_are_written
     let (_s3, endpoint) = S3::start(None).await;
     let client = bucket(&endpoint).await;
     let columns = COLUMNS.join(",");
-    let settings = [("CSV_COLUMNS", &*columns), ("CSV_METADATA_COLUMNS", "true"), ("KEY_PREFIX", "in")];
-    let lambda = lambda(&endpoint, &settings).await;
+    let config = [("CSV_COLUMNS", &*columns), ("CSV_METADATA_COLUMNS", "true"), ("KEY_PREFIX", "in")];
+    let lambda = lambda(&endpoint, &config).await;
     let bad = |number: usize| number % 100 == 7;
     let lines: Vec<String> = customers(1)
         .take(900)
@@ -80,12 +82,12 @@ async fn bad_records_are_given_up_after_their_retries_and_the_others_are_written
     assert!(good.iter().all(|place| reading.records.contains_key(place)));
     assert_eq!(reading.rows, good.len(), "a named record is sent again alone: nothing is doubled");
     let mut given_up = Vec::new();
-    for (key, letter) in letters(&client, "failed/").await {
+    for (key, record) in dead_letters(&client, "failed/").await {
         assert!(key.starts_with(&format!("failed/aws/lambda/u-1/{TOPIC}/20")), "{key}");
-        assert_eq!(letter["requestContext"]["condition"], "RetryAttemptsExhausted");
-        assert_eq!(letter["requestContext"]["approximateInvokeCount"], 3);
-        assert_eq!(letter["KafkaBatchInfo"]["batchSize"], places(&letter).len());
-        given_up.extend(places(&letter));
+        assert_eq!(record["requestContext"]["condition"], "RetryAttemptsExhausted");
+        assert_eq!(record["requestContext"]["approximateInvokeCount"], 3);
+        assert_eq!(record["KafkaBatchInfo"]["batchSize"], places(&record).len());
+        given_up.extend(places(&record));
     }
     given_up.sort_unstable();
     let mut expected: Vec<(i32, i64)> = (0..900).filter(|number| bad(*number)).map(place).collect();
@@ -106,7 +108,7 @@ async fn a_record_that_is_too_old_is_given_up_without_an_invocation() {
         .create()
         .unwrap();
     let now = jiff::Timestamp::now().as_millisecond();
-    // Twenty minutes on either side of the hour: no clock is that wrong.
+    // Twenty minutes on either side of an hour, so that the test does not depend on the clock's accuracy.
     let old = |number: usize| number.is_multiple_of(4);
     for number in 0..12 {
         let minutes = if old(number) { 80 } else { 40 };
@@ -114,7 +116,7 @@ async fn a_record_that_is_too_old_is_given_up_without_an_invocation() {
         producer.send(record.timestamp(now - minutes * 60_000)).map_err(|(error, _)| error).unwrap();
     }
     producer.flush(std::time::Duration::from_mins(1)).unwrap();
-    let file = folder.path().join("letters.jsonl");
+    let file = folder.path().join("dead-letters.jsonl");
     let options = ["--maximum-record-age-in-seconds", "3600", "--dead-letters", file.to_str().unwrap()];
     let _process = poller(&kafka.origin, &lambda.endpoint(), &endpoint, &options);
     until_committed(&kafka.origin, &offsets(12)).await;
@@ -123,38 +125,39 @@ async fn a_record_that_is_too_old_is_given_up_without_an_invocation() {
     let expected: BTreeSet<_> = (0..12).filter(|number| !old(*number)).map(place).collect();
     assert_eq!(reading.records.into_keys().collect::<BTreeSet<_>>(), expected);
     let mut given_up = BTreeSet::new();
-    for letter in std::fs::read_to_string(&file).unwrap().lines() {
-        let letter: Value = serde_json::from_str(letter).unwrap();
-        assert_eq!(letter["requestContext"]["condition"], "RecordAgeExceeded");
-        assert_eq!(letter["responseContext"], Value::Null);
-        given_up.extend(places(&letter));
+    for record in std::fs::read_to_string(&file).unwrap().lines() {
+        let record: Value = serde_json::from_str(record).unwrap();
+        assert_eq!(record["requestContext"]["condition"], "RecordAgeExceeded");
+        assert_eq!(record["responseContext"], Value::Null);
+        given_up.extend(places(&record));
     }
     assert_eq!(given_up, (0..12).filter(|number| old(*number)).map(place).collect());
 }
 
 #[tokio::test]
-async fn a_letter_is_sent_until_the_bucket_has_it() {
+async fn an_invocation_record_is_sent_until_the_bucket_has_stored_it() {
     let (s3, endpoint) = S3::start(Some(7)).await;
     let client = bucket(&endpoint).await;
     let place = Bucket::open(client.clone(), &format!("s3://{BUCKET}"), "u-1").await.unwrap();
-    let mut destination = Letters::S3(place);
+    let mut destination = DeadLetters::S3(place);
     let origin = Origin::new(TOPIC, "b");
     let timestamp = (0, TimestampType::CreateTime);
     for offset in 0..8 {
         let record = Record { partition: 0, offset, timestamp, key: None, value: None, headers: Vec::new() };
-        let letter =
-            Letter::new(&origin, "f", &[record], Condition::RecordAgeExceeded, History::default()).unwrap();
-        destination.keep(&letter).await.unwrap();
-        // It is there as soon as it is kept, and not a moment later.
-        let kept = letters(&client, "aws/lambda/u-1/").await;
-        assert!(kept.iter().any(|(_, letter)| places(letter) == [(0, offset)]), "{offset}");
+        let record =
+            InvocationRecord::new(&origin, "f", &[record], Condition::RecordAgeExceeded, History::default())
+                .unwrap();
+        destination.keep(&record).await.unwrap();
+        // The record must be stored by the time `keep` returns.
+        let kept = dead_letters(&client, "aws/lambda/u-1/").await;
+        assert!(kept.iter().any(|(_, record)| places(record) == [(0, offset)]), "{offset}");
     }
     let refused = s3.counts.refused.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(refused > 0, "the seed has no fault");
+    assert!(refused > 0, "no put failed with this seed");
 }
 
 #[tokio::test]
-async fn a_place_for_letters_that_is_none_is_found_out_at_once() {
+async fn an_on_failure_destination_that_does_not_exist_is_an_error_at_the_start() {
     let (_s3, endpoint) = S3::start(None).await;
     let client = bucket(&endpoint).await;
     for (url, why) in [("bucket", "is not s3://bucket"), ("s3://", "is not s3://"), ("s3://absent", "404")] {
@@ -164,15 +167,15 @@ async fn a_place_for_letters_that_is_none_is_found_out_at_once() {
 }
 
 #[tokio::test]
-async fn a_poller_that_is_told_to_end_ends_and_has_committed_nothing() {
+async fn a_poller_that_gets_a_signal_ends_and_commits_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let kafka = Kafka::start(&folder.path().join("broker")).await;
     let record = Produced { partition: Some(0), key: "k", value: Some(b"a line") };
     produce(&kafka.origin.bootstrap_servers, TOPIC, [record]).unwrap();
-    // A Lambda that takes the event and never answers.
+    // A Lambda endpoint that accepts the event and never answers.
     let lambda = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", lambda.local_addr().unwrap());
-    let file = folder.path().join("letters.jsonl");
+    let file = folder.path().join("dead-letters.jsonl");
     for signal in ["TERM", "INT"] {
         let mut process =
             poller(&kafka.origin, &endpoint, &endpoint, &["--dead-letters", file.to_str().unwrap()]);
@@ -185,7 +188,7 @@ async fn a_poller_that_is_told_to_end_ends_and_has_committed_nothing() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_not_there_is_an_error() {
+async fn a_topic_that_does_not_exist_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let kafka = Kafka::start(&folder.path().join("broker")).await;
     let limits = Limits { records: 1, bytes: EVENT_BYTES, window: std::time::Duration::ZERO };
@@ -195,7 +198,7 @@ async fn a_topic_that_is_not_there_is_an_error() {
     assert!(error.to_string().contains("UnknownTopicOrPartition"), "{error}");
 }
 
-/// The most that the function's process ever had in memory, in bytes.
+/// The peak memory of the function's process in bytes.
 fn peak(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -207,9 +210,9 @@ async fn a_full_batch_needs_no_more_than_three_times_its_bytes() {
     let (_s3, endpoint) = S3::start(None).await;
     bucket(&endpoint).await;
     let columns = COLUMNS.join(",");
-    let settings =
+    let config =
         [("RECORD_FORMAT", "json"), ("CSV_COLUMNS", columns.as_str()), ("CSV_METADATA_COLUMNS", "true")];
-    let lambda = lambda(&endpoint, &settings).await;
+    let lambda = lambda(&endpoint, &config).await;
     let origin = Origin::new(TOPIC, "127.0.0.1:9092");
     let mut records = Vec::new();
     let mut bytes = 0;
@@ -228,11 +231,11 @@ async fn a_full_batch_needs_no_more_than_three_times_its_bytes() {
     let size = event.len();
     let mut function = Lambda::new(&lambda.endpoint(), "msk-to-s3", None).unwrap();
     for _ in 0..3 {
-        assert_eq!(function.invoke(event.clone()).await, Outcome::Done);
+        assert_eq!(function.invoke(event.clone()).await, Outcome::Processed);
     }
     let peak = peak(lambda.pids()[0]);
     eprintln!("{} records, event of {size} bytes: peak {peak} bytes", records.len());
-    // The bound is for what is deployed; a debug build is bigger by its unoptimised code alone.
+    // The limit is for the deployed build. A debug build is larger because of its unoptimised code.
     let own = if release_build().is_some() { 20_000_000 } else { 30_000_000 };
     assert!(peak <= 3 * size + own, "{peak} bytes for an event of {size}");
 }

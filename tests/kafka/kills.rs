@@ -1,4 +1,4 @@
-//! Records through broker, poller, function and S3, with everything failing that can.
+//! Sends records through broker, poller, function and S3 while poller and function are killed and S3 fails.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -11,7 +11,7 @@ use postern_demos::kafka::reader::Reading;
 use crate::parts::{BUCKET, Kafka, TOPIC, bucket, lambda, offsets, place, poller, python, until_committed};
 use crate::s3::S3;
 
-/// Records of the run with kills, unless `POSTERN_KAFKA_RECORDS` says another number.
+/// The number of records, unless `POSTERN_KAFKA_RECORDS` is set.
 const RECORDS: usize = 3_000;
 
 fn number(variable: &str, default: usize) -> usize {
@@ -19,20 +19,20 @@ fn number(variable: &str, default: usize) -> usize {
 }
 
 #[tokio::test]
-async fn every_record_is_readable_once_whatever_is_killed_and_refused() {
+async fn every_record_is_read_once_although_processes_are_killed_and_writes_fail() {
     let records = number("POSTERN_KAFKA_RECORDS", RECORDS);
     let seed = number("POSTERN_KAFKA_SEED", 42) as u64;
     let folder = tempfile::tempdir().unwrap();
     let kafka = Kafka::start(&folder.path().join("broker")).await;
     let (s3, endpoint) = S3::start(Some(seed)).await;
     let client = bucket(&endpoint).await;
-    let settings = [
+    let config = [
         ("RECORD_FORMAT", "json"),
         ("CSV_COLUMNS", &COLUMNS.join(",")),
         ("CSV_METADATA_COLUMNS", "true"),
         ("KEY_PREFIX", "in"),
     ];
-    let lambda = lambda(&endpoint, &settings).await;
+    let lambda = lambda(&endpoint, &config).await;
 
     // Every 500th customer is a tombstone.
     let file: Vec<(Customer, String)> = customers(seed)
@@ -54,14 +54,14 @@ async fn every_record_is_readable_once_whatever_is_killed_and_refused() {
     )
     .unwrap();
 
-    // Batches' bounds vary from one poller to the next; kills fall into the middle of a write.
-    let letters = folder.path().join("letters.jsonl");
+    // Each poller has another batch size, so the bounds vary. A kill follows a put, so it interrupts a write.
+    let dead_letters = folder.path().join("dead-letters.jsonl");
     let mut numbers = Numbers::new(seed);
     let mut start = || {
         let size = (20 + numbers.below((records as u64 / 40).clamp(100, 2_000))).to_string();
         let mut options =
             vec!["--batch-size", &size, "--maximum-retry-attempts", "-1", "--bisect-batch-on-function-error"];
-        options.extend(["--dead-letters", letters.to_str().unwrap()]);
+        options.extend(["--dead-letters", dead_letters.to_str().unwrap()]);
         poller(&kafka.origin, &lambda.endpoint(), &endpoint, &options)
     };
     let mut process = start();
@@ -77,7 +77,7 @@ async fn every_record_is_readable_once_whatever_is_killed_and_refused() {
         tokio::select! {
             () = &mut done => break,
             _ = process.wait() => process = start(),
-            // With an end: a poller that is killed before every commit never comes to one.
+            // The number of kills is limited: a poller that is always killed before it commits makes no progress.
             put = puts.wait_for(|puts| *puts >= kill_at), if functions + pollers < kills => {
                 kill_at = *put.unwrap() + 3 + draws.below(12);
                 if functions <= pollers {
@@ -101,11 +101,14 @@ async fn every_record_is_readable_once_whatever_is_killed_and_refused() {
         reading.rows,
         reading.records.len(),
         count(&s3.counts.refused),
-        count(&s3.counts.stored_unsaid),
+        count(&s3.counts.stored_then_failed),
         count(&s3.counts.existed),
     );
     assert!(
-        functions > 0 && pollers > 0 && count(&s3.counts.refused) > 0 && count(&s3.counts.stored_unsaid) > 0
+        functions > 0
+            && pollers > 0
+            && count(&s3.counts.refused) > 0
+            && count(&s3.counts.stored_then_failed) > 0
     );
     let expected: BTreeMap<(i32, i64), Vec<String>> = file
         .iter()
@@ -115,11 +118,11 @@ async fn every_record_is_readable_once_whatever_is_killed_and_refused() {
         .collect();
     assert_eq!(reading.contradictions, 0);
     assert!(reading.records == expected, "every record is there once, with its fields");
-    assert_eq!(std::fs::read(&letters).unwrap(), b"", "no record was given up");
+    assert_eq!(std::fs::read(&dead_letters).unwrap(), b"", "no record was given up");
     duckdb(&client, folder.path(), &expected).await;
 }
 
-/// The documented query, run by `DuckDB`.
+/// Runs the documented query with `DuckDB` and compares its rows with the expected ones.
 async fn duckdb(
     s3: &aws_sdk_s3::Client,
     folder: &std::path::Path,

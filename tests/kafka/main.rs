@@ -1,4 +1,4 @@
-//! From broker to bucket, with the real function and the real poller.
+//! The end-to-end suite of Kafka to S3, with the real broker, poller and function.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "all of it is tests, helpers included")]
 

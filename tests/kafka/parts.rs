@@ -1,4 +1,4 @@
-//! What a run is made of: broker, bucket, function, poller.
+//! The parts of a run: broker, bucket, function, poller.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ pub(crate) const GROUP: &str = "msk-lambda-iam";
 pub(crate) const PARTITIONS: i32 = 3;
 pub(crate) const BUCKET: &str = "customers";
 
-/// How long a condition may take to come true, on a machine that has other work.
+/// The time limit of a condition, long enough for a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
-/// What `make kafka-tools` installed.
+/// The virtual environment that `make kafka-tools` creates.
 fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../.postern/kafka-venv")
 }
@@ -33,7 +33,7 @@ pub(crate) fn python() -> PathBuf {
     tools().join("bin/python")
 }
 
-/// A broker with the topic.
+/// A running broker with the topic.
 pub(crate) struct Kafka {
     pub(crate) origin: Origin,
     _broker: Broker,
@@ -58,7 +58,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: i
     assert!(tokio::time::timeout(TIMEOUT, wait).await.is_ok(), "never came true: {what}");
 }
 
-/// A client of the bucket, which it makes.
+/// Creates the bucket and returns a client for it.
 pub(crate) async fn bucket(endpoint: &str) -> Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -74,23 +74,23 @@ pub(crate) async fn bucket(endpoint: &str) -> Client {
     s3
 }
 
-/// A release build of the function, if there is one.
+/// The build of the function that `POSTERN_MSK_TO_S3` names, if it is set.
 pub(crate) fn release_build() -> Option<PathBuf> {
     std::env::var_os("POSTERN_MSK_TO_S3").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// The function, writing to S3 at this endpoint with these settings.
-pub(crate) async fn lambda(s3: &str, settings: &[(&str, &str)]) -> Function {
+/// The function, writing to S3 at this endpoint with this configuration.
+pub(crate) async fn lambda(s3: &str, config: &[(&str, &str)]) -> Function {
     let built = || Project::here().unwrap().program("msk-to-s3");
     let bootstrap = release_build().unwrap_or_else(built);
     assert!(bootstrap.exists(), "{} is not built: run `cargo build --workspace`", bootstrap.display());
     let mut variables = vec![("AWS_LAMBDA_LOG_LEVEL", "OFF"), ("S3_BUCKET_NAME", BUCKET)];
     variables.extend(aws(s3));
-    variables.extend(settings);
+    variables.extend(config);
     Function::start(&bootstrap, 1, &variables).await.unwrap()
 }
 
-/// Where AWS is, and somebody's key.
+/// The environment that points AWS clients to `endpoint`, with a key.
 fn aws(endpoint: &str) -> [(&str, &str); 4] {
     [
         ("AWS_ENDPOINT_URL", endpoint),
@@ -100,7 +100,7 @@ fn aws(endpoint: &str) -> [(&str, &str); 4] {
     ]
 }
 
-/// Starts the poller, with nothing of our environment.
+/// Starts the poller with an otherwise empty environment.
 pub(crate) fn poller(origin: &Origin, lambda: &str, s3: &str, options: &[&str]) -> Child {
     Command::new(Project::here().unwrap().program("postern-kafka-poller"))
         .args(["--bootstrap-servers", &origin.bootstrap_servers])
@@ -127,13 +127,13 @@ pub(crate) async fn until_committed(origin: &Origin, produced: &BTreeMap<i32, i6
     .await;
 }
 
-/// A record's place, by its number: partitions in turn.
+/// The partition and offset of the record with this number: partitions take turns.
 pub(crate) fn place(number: usize) -> (i32, i64) {
     let partitions = usize::try_from(PARTITIONS).unwrap();
     (i32::try_from(number % partitions).unwrap(), i64::try_from(number / partitions).unwrap())
 }
 
-/// What is committed when so many records are done, by partition.
+/// The committed offset of each partition once this number of records is processed.
 pub(crate) fn offsets(records: usize) -> BTreeMap<i32, i64> {
     let nothing = (0..PARTITIONS).map(|partition| (partition, 0));
     nothing.chain((0..records).map(place).map(|(partition, offset)| (partition, offset + 1))).collect()

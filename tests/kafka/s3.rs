@@ -1,4 +1,4 @@
-//! A bucket in memory that answers with faults.
+//! An S3 server in memory that fails at random, from a seed.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,31 +18,31 @@ use tokio::sync::watch;
 
 use crate::parts::BUCKET;
 
-/// How often S3 answered how.
+/// Counts the answers of S3.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) refused: AtomicU64,
-    pub(crate) stored_unsaid: AtomicU64,
+    pub(crate) stored_then_failed: AtomicU64,
     pub(crate) existed: AtomicU64,
 }
 
 pub(crate) struct S3 {
-    /// By key: what S3 does with a put that must not overwrite, a list and a get.
+    /// The objects by key.
     objects: Mutex<BTreeMap<String, Bytes>>,
     faults: Option<Mutex<Numbers>>,
     pub(crate) counts: Counts,
     puts: watch::Sender<u64>,
 }
 
-/// What becomes of a put.
+/// How a put fails.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
-    /// 503, and nothing is stored.
+    /// The object is not stored; the answer is 503.
     Refused,
-    /// It is stored, and the answer is 503.
-    StoredUnsaid,
-    /// It is stored, and the answer is 412: what a retry sees whose first attempt's answer was lost.
+    /// The object is stored, but the answer is 503.
+    StoredThenFailed,
+    /// The object is stored, and the answer is 412, as for a retry after the first answer was lost.
     StoredBefore,
 }
 
@@ -72,7 +72,7 @@ impl S3 {
         (s3, endpoint)
     }
 
-    /// Notes every put that arrives.
+    /// The number of puts so far; it changes with each put.
     pub(crate) fn puts(&self) -> watch::Receiver<u64> {
         self.puts.subscribe()
     }
@@ -94,7 +94,7 @@ impl S3 {
         if stored.status() == StatusCode::PRECONDITION_FAILED {
             self.counts.existed.fetch_add(1, Ordering::Relaxed);
         } else if fault != Fault::None && stored.status().is_success() {
-            self.counts.stored_unsaid.fetch_add(1, Ordering::Relaxed);
+            self.counts.stored_then_failed.fetch_add(1, Ordering::Relaxed);
             return match fault {
                 Fault::StoredBefore => answer(412, "PreconditionFailed"),
                 _ => answer(503, "ServiceUnavailable"),
@@ -107,7 +107,7 @@ impl S3 {
         let draw = self.faults.as_ref().map(|numbers| numbers.lock().unwrap().below(100));
         match draw {
             Some(0..20) => Fault::Refused,
-            Some(20..30) => Fault::StoredUnsaid,
+            Some(20..30) => Fault::StoredThenFailed,
             Some(30..40) => Fault::StoredBefore,
             _ => Fault::None,
         }
@@ -140,7 +140,7 @@ impl S3 {
     }
 }
 
-/// In pages of a thousand, as S3 does.
+/// Lists keys in pages of a thousand, as S3 does.
 fn list(objects: &BTreeMap<String, Bytes>, query: &str) -> Response<Full<Bytes>> {
     let value = |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)).unwrap_or_default();
     let (prefix, from) =

@@ -1,38 +1,83 @@
-//! The worker's configuration: flags, else environment variables (`POSTERN_*`), else a TOML file, else
-//! defaults.
+//! The worker's configuration. A command-line flag overrides an environment variable (`POSTERN_*`), which
+//! overrides the TOML file, which overrides the default.
 
+use std::env;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
-use config::{Config, ConfigError, File, FileFormat};
+use clap::{Parser, Subcommand};
+use config::{Config as Sources, ConfigError, File, FileFormat};
 use postern_types::{Tenant, Topic, TopicTemplate};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::proxy::Proxy;
 
 /// The command line. Every option has an environment variable and, in the file, the same name with
 /// underscores.
 #[derive(Debug, Parser)]
 #[command(
-    name = "postern-worker",
-    version,
-    about = "Runs jobs from AWS Step Functions inside a private network."
+    about = "Runs jobs from AWS Step Functions inside a private network.",
+    args_conflicts_with_subcommands = true
 )]
 pub struct CommandLine {
-    /// Test certificate, connection and subscription, say what is wrong, and exit. Takes the connection from a
-    /// worker that runs under the same client id; that one comes back by itself.
+    /// What to do instead of running jobs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The same as the command `doctor`.
     #[arg(long)]
     pub check: bool,
-    /// A TOML file with any of the options below, with underscores: `client_id = "plant-7"`.
+    #[command(flatten)]
+    sources: FileAndOptions,
+}
+
+/// What the program does other than running jobs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tests what the worker needs (state directory, clock, proxy, certificate, connection, subscription) and prints
+    /// what is wrong. The test takes the connection from a worker that runs under the same client id; that worker
+    /// reconnects by itself.
+    Doctor(Box<Doctor>),
+    /// Makes a new key on this machine, which never leaves it, and a certificate signing request; then installs the
+    /// certificate. A running worker takes it up without a restart.
+    Enroll(EnrollOptions),
+}
+
+/// The options of `doctor`: those of the worker.
+#[derive(Debug, clap::Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    sources: FileAndOptions,
+}
+
+/// The options of `enroll`.
+#[derive(Debug, clap::Args)]
+pub struct EnrollOptions {
+    /// The thing's name: the worker's client id and the subject of the request.
+    #[arg(long, env = "POSTERN_CLIENT_ID")]
+    pub client_id: String,
+    /// The folder of the identities. The worker reads FOLDER/current/cert.pem and FOLDER/current/key.pem.
+    #[arg(long, value_name = "FOLDER", default_value = "identity")]
+    pub folder: PathBuf,
+    /// The signed certificate (PEM) of the request that was made before.
+    #[arg(long, value_name = "FILE")]
+    pub install: Option<PathBuf>,
+}
+
+/// A configuration file, and options that override it.
+#[derive(Debug, Default, clap::Args)]
+struct FileAndOptions {
+    /// A TOML file with any of the options below, with underscores: `client_id = "plant-7"`. Relative paths in it
+    /// start at the file's directory.
     #[arg(long, env = "POSTERN_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
 }
 
-/// All options, as they stand on the command line, in the environment or in the file.
+/// All options, as the command line, the environment and the file give them.
 #[derive(Debug, Default, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
@@ -56,19 +101,24 @@ struct Options {
     #[arg(long, env = "POSTERN_CA", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
-    /// Whose jobs [default: tenant1].
+    /// The tenant whose jobs this worker runs [default: tenant1].
     #[arg(long, env = "POSTERN_TENANT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
-    /// Where jobs come in [default: {tenant}/to/worker].
+    /// Share the tenant's jobs with the other workers of this group. The thing's attribute `group` must have
+    /// the same value.
+    #[arg(long, env = "POSTERN_GROUP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    /// The topic that jobs arrive on [default: {tenant}/to/worker].
     #[arg(long, env = "POSTERN_JOB_TOPIC", value_name = "TOPIC")]
     #[serde(skip_serializing_if = "Option::is_none")]
     job_topic: Option<String>,
-    /// Where answers go [default: {tenant}/to/lambda].
+    /// The topic that answers are published on [default: {tenant}/to/lambda].
     #[arg(long, env = "POSTERN_ANSWER_TOPIC", value_name = "TOPIC")]
     #[serde(skip_serializing_if = "Option::is_none")]
     answer_topic: Option<String>,
-    /// The kind of a job that names none [default: add].
+    /// The kind of a job that does not name one [default: add].
     #[arg(long, env = "POSTERN_DEFAULT_KIND", value_name = "KIND")]
     #[serde(skip_serializing_if = "Option::is_none")]
     default_kind: Option<String>,
@@ -76,138 +126,277 @@ struct Options {
     #[arg(long, env = "POSTERN_CONCURRENCY", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency: Option<u16>,
-    /// After a SIGTERM, how long running jobs may go on, in seconds [default: 20].
+    /// How many jobs the worker holds at most, waiting and running, 1 to 100000; the broker keeps the rest
+    /// [default: 1000].
+    #[arg(long, env = "POSTERN_MAX_JOBS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_jobs: Option<u32>,
+    /// The directory of the worker's journal. The default is $STATE_DIRECTORY under systemd; else
+    /// /var/lib/postern-worker/CLIENT_ID for root; else postern-worker/CLIENT_ID in $XDG_STATE_HOME or
+    /// ~/.local/state.
+    #[arg(long, env = "POSTERN_STATE_DIR", value_name = "DIRECTORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_dir: Option<String>,
+    /// How long the journal remembers answers, in seconds [default: 86400, a day].
+    #[arg(long, env = "POSTERN_REMEMBER_ANSWERS_SECONDS", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remember_answers_seconds: Option<u32>,
+    /// How long running jobs may continue after a SIGTERM, in seconds [default: 20].
     #[arg(long, env = "POSTERN_DRAIN_SECONDS", value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_seconds: Option<u32>,
-    /// How long the broker keeps jobs for a worker that is away, in seconds [default: 3600, AWS's own limit
-    /// unless raised].
+    /// How long the broker keeps jobs for a worker that is away, in seconds, at least 60 [default: 3600, AWS
+    /// IoT Core's own limit unless it was raised].
     #[arg(long, env = "POSTERN_SESSION_EXPIRY_SECONDS", value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     session_expiry_seconds: Option<u32>,
-    /// MQTT keep-alive, in seconds, 30 to 1200 on AWS IoT Core [default: 30].
+    /// The MQTT keep-alive in seconds, 30 to 1200 as on AWS IoT Core [default: 30].
     #[arg(long, env = "POSTERN_KEEP_ALIVE_SECONDS", value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_alive_seconds: Option<u16>,
+    /// The HTTP proxy, http://USER:PASSWORD@HOST:PORT, or `none` [default: `HTTPS_PROXY`, unless `NO_PROXY` exempts
+    /// the endpoint]. Prefer the variable or the file: other users can read a command line.
+    #[arg(long, env = "POSTERN_PROXY", value_name = "URL", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
     /// error, warn, info or debug [default: info].
     #[arg(long, env = "POSTERN_LOG_LEVEL", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log_level: Option<String>,
 }
 
-impl CommandLine {
-    /// All settings, from everywhere.
-    pub fn settings(self) -> Result<Settings, InvalidSettings> {
-        let mut sources = Config::builder();
-        if let Some(path) = &self.config {
-            sources = sources.add_source(File::from(path.as_path()).format(FileFormat::Toml));
+impl Options {
+    /// Reads a TOML file. Relative paths in it start at the file's directory, so that the folder can be moved.
+    fn from_file(path: &Path) -> Result<Self, InvalidConfig> {
+        let file = Sources::builder().add_source(File::from(path).format(FileFormat::Toml)).build()?;
+        let mut options: Self = file.try_deserialize()?;
+
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let paths = [&mut options.cert, &mut options.key, &mut options.ca, &mut options.state_dir];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&*path).to_string_lossy().into_owned();
         }
-        let options = sources.add_source(Config::try_from(&self.options)?).build()?.try_deserialize()?;
-        Settings::new(options)
+        Ok(options)
     }
 }
 
-/// What a worker runs with.
+/// What a worker runs with. The fields are public so that a program can build a configuration of its own;
+/// [`Config::load`] checks the values that users give.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where the broker is.
+pub struct Config {
+    /// The broker's address.
     pub endpoint: Endpoint,
-    /// The thing's name.
+    /// The MQTT client id: the thing's name.
     pub client_id: String,
-    /// PEM file.
+    /// The PEM file of the worker's certificate.
     pub cert: PathBuf,
-    /// PEM file.
+    /// The PEM file of the certificate's private key.
     pub key: PathBuf,
-    /// PEM file; the system's CAs without.
+    /// The PEM file of the CA that signed the broker's certificate; the system's CAs if absent.
     pub ca: Option<PathBuf>,
-    /// Where jobs come in.
+    /// The group of workers that share the tenant's jobs, if any.
+    pub group: Option<String>,
+    /// The topic that jobs arrive on.
     pub job_topic: Topic,
-    /// Where answers go.
+    /// The topic that answers are published on.
     pub answer_topic: Topic,
-    /// The kind of a job that names none.
+    /// The kind of a job that does not name one.
     pub default_kind: String,
     /// How many jobs run at a time.
     pub concurrency: usize,
-    /// How long running jobs may go on after a stop was asked for.
+    /// How many jobs the worker holds at most, waiting and running.
+    pub max_jobs: usize,
+    /// The directory of the journal.
+    pub state_dir: PathBuf,
+    /// How long the journal remembers answers.
+    pub remember_answers: Duration,
+    /// How long running jobs may continue after a stop was requested.
     pub drain: Duration,
-    /// MQTT Session Expiry Interval.
+    /// The MQTT Session Expiry Interval.
     pub session_expiry_seconds: u32,
-    /// MQTT Keep Alive.
+    /// The MQTT Keep Alive.
     pub keep_alive_seconds: u16,
-    /// How much is logged.
+    /// The HTTP proxy through which the connection goes, if any.
+    pub proxy: Option<Proxy>,
+    /// The lowest level that is logged.
     pub log_level: LevelFilter,
 }
 
-/// Settings that cannot be used: which, and what would be right.
+/// A configuration that the worker cannot use. The message names the option and what would be right.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidSettings {
-    /// The file, or a type in it.
+pub enum InvalidConfig {
+    /// The file cannot be read, or one of its values has the wrong type.
     #[error("configuration: {0}")]
     Source(#[from] ConfigError),
-    /// An option without a default.
+    /// An option that has no default is missing.
     #[error("{0} is missing: give --{flag}, POSTERN_{variable} or {0} in the file", flag = .0.replace('_', "-"), variable = .0.to_uppercase())]
     Missing(&'static str),
-    /// An option's value.
+    /// An option has a value that it cannot have.
     #[error("{option}: {problem}")]
     Value {
-        /// Which.
+        /// The option's name in the file.
         option: &'static str,
-        /// What is wrong, and what would be right.
+        /// What is wrong with the value, and what would be right.
         problem: String,
     },
 }
 
-impl Settings {
-    fn new(options: Options) -> Result<Self, InvalidSettings> {
+impl Config {
+    /// Reads the configuration file that `line` names, and merges it with the flags and environment variables.
+    pub fn load(line: CommandLine) -> Result<Self, InvalidConfig> {
+        let given = match line.command {
+            Some(Command::Doctor(doctor)) => doctor.sources,
+            _ => line.sources,
+        };
+
+        let mut sources = Sources::builder();
+        if let Some(path) = &given.config {
+            sources = sources.add_source(Sources::try_from(&Options::from_file(path)?)?);
+        }
+        let options = sources.add_source(Sources::try_from(&given.options)?).build()?.try_deserialize()?;
+        Self::new(options)
+    }
+
+    fn new(options: Options) -> Result<Self, InvalidConfig> {
         let tenant = value("tenant", Tenant::parse(options.tenant.as_deref().unwrap_or("tenant1")))?;
         let topic = |option, given: Option<String>, default: &str| {
             let template = TopicTemplate::parse(given.unwrap_or_else(|| default.into()));
             value(option, template.and_then(|template| template.for_default(&tenant)))
         };
-        let client_id = options.client_id.ok_or(InvalidSettings::Missing("client_id"))?;
-        if client_id.is_empty() || client_id.len() > 128 || client_id.starts_with('$') {
-            return value(
-                "client_id",
-                Err("it must have 1 to 128 bytes and not start with $, such as plant-7"),
-            );
-        }
-        let concurrency = options.concurrency.unwrap_or(8);
-        if !(1..=256).contains(&concurrency) {
-            return value("concurrency", Err(format!("{concurrency} is not within 1 to 256")));
-        }
+        let client_id = client_id(options.client_id)?;
         let log_level = options.log_level.as_deref().unwrap_or("info").parse();
+
+        let endpoint: Endpoint = value("endpoint", required("endpoint", options.endpoint)?.parse())?;
+
         Ok(Self {
-            endpoint: value("endpoint", required("endpoint", options.endpoint)?.parse())?,
-            client_id,
+            proxy: proxy(options.proxy.as_deref(), &endpoint)?,
+            endpoint,
             cert: required("cert", options.cert)?.into(),
             key: required("key", options.key)?.into(),
             ca: options.ca.map(PathBuf::from),
+            group: options.group.map(group).transpose()?,
             job_topic: topic("job_topic", options.job_topic, "{tenant}/to/worker")?,
             answer_topic: topic("answer_topic", options.answer_topic, "{tenant}/to/lambda")?,
             default_kind: options.default_kind.unwrap_or_else(|| "add".into()),
-            concurrency: concurrency.into(),
-            drain: Duration::from_secs(options.drain_seconds.unwrap_or(20).into()),
-            session_expiry_seconds: options.session_expiry_seconds.unwrap_or(3_600),
-            keep_alive_seconds: options.keep_alive_seconds.unwrap_or(30),
+            concurrency: usize::from(within("concurrency", options.concurrency.unwrap_or(8), 1, 256, "")?),
+            max_jobs: within("max_jobs", options.max_jobs.unwrap_or(1_000), 1, 100_000, "")? as usize,
+            state_dir: state_dir(options.state_dir, &client_id)?,
+            remember_answers: seconds(options.remember_answers_seconds.unwrap_or(86_400)),
+            drain: seconds(options.drain_seconds.unwrap_or(20)),
+            session_expiry_seconds: session_expiry(options.session_expiry_seconds.unwrap_or(3_600))?,
+            keep_alive_seconds: keep_alive(options.keep_alive_seconds.unwrap_or(30))?,
             log_level: value("log_level", log_level.map_err(|_| "it must be error, warn, info or debug"))?,
+            client_id,
         })
+    }
+
+    /// The topic filter that the worker subscribes to: the job topic, shared with the group's other workers if
+    /// there is a group.
+    pub fn job_filter(&self) -> String {
+        match &self.group {
+            Some(group) => format!("$share/{group}/{}", self.job_topic),
+            None => self.job_topic.to_string(),
+        }
     }
 }
 
-fn required(option: &'static str, given: Option<String>) -> Result<String, InvalidSettings> {
-    given.ok_or(InvalidSettings::Missing(option))
+/// The given proxy, else the environment's. `none` is for a host whose other programs use a proxy.
+fn proxy(given: Option<&str>, endpoint: &Endpoint) -> Result<Option<Proxy>, InvalidConfig> {
+    match given {
+        Some("none") => Ok(None),
+        Some(url) => value("proxy", url.parse().map(Some)),
+        None => value("HTTPS_PROXY", Proxy::from_environment(&endpoint.host, |name| env::var(name).ok())),
+    }
 }
 
-fn value<T, E: fmt::Display>(option: &'static str, value: Result<T, E>) -> Result<T, InvalidSettings> {
-    value.map_err(|problem| InvalidSettings::Value { option, problem: problem.to_string() })
+fn client_id(given: Option<String>) -> Result<String, InvalidConfig> {
+    let client_id = required("client_id", given)?;
+    if client_id.is_empty() || client_id.len() > 128 || client_id.starts_with('$') {
+        return value("client_id", Err("it must have 1 to 128 bytes and not start with $, such as plant-7"));
+    }
+    Ok(client_id)
 }
 
-/// `HOST` or `HOST:PORT`.
+/// A group is one level of the filter `$share/{group}/…` and the value of a thing's attribute. The characters
+/// are those that both allow.
+fn group(name: String) -> Result<String, InvalidConfig> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+    if name.is_empty() || name.len() > 128 || !name.chars().all(allowed) {
+        let problem = format!("{name:?} must have 1 to 128 letters, digits and . _ : -, such as plant");
+        return value("group", Err(problem));
+    }
+    Ok(name)
+}
+
+fn keep_alive(seconds: u16) -> Result<u16, InvalidConfig> {
+    let reason = "; AWS IoT Core takes no other, and 0 would leave a dead connection unnoticed";
+    within("keep_alive_seconds", seconds, 30, 1_200, reason)
+}
+
+fn session_expiry(seconds: u32) -> Result<u32, InvalidConfig> {
+    let reason = "; the broker drops the jobs of a worker that is away for longer than this";
+    within("session_expiry_seconds", seconds, 60, u32::MAX, reason)
+}
+
+/// Checks `least <= given <= most`; `reason` ends the message.
+fn within<T: PartialOrd + fmt::Display>(
+    option: &'static str,
+    given: T,
+    least: T,
+    most: T,
+    reason: &str,
+) -> Result<T, InvalidConfig> {
+    if (&least..=&most).contains(&&given) {
+        return Ok(given);
+    }
+    value(option, Err(format!("{given} is not within {least} to {most}{reason}")))
+}
+
+fn seconds(number: u32) -> Duration {
+    Duration::from_secs(number.into())
+}
+
+/// The given directory, or the default for this user. Each client id has a default directory of its own, so
+/// that two workers on one machine do not meet.
+fn state_dir(given: Option<String>, client_id: &str) -> Result<PathBuf, InvalidConfig> {
+    if let Some(given) = given {
+        return Ok(given.into());
+    }
+    // systemd lists the directories of StateDirectory= here, separated by colons.
+    if let Some(directories) = variable("STATE_DIRECTORY") {
+        let first = directories.split(':').next().unwrap_or_default();
+        return Ok(first.into());
+    }
+
+    let base = if rustix::process::geteuid().is_root() {
+        PathBuf::from("/var/lib")
+    } else if let Some(directory) = variable("XDG_STATE_HOME") {
+        PathBuf::from(directory)
+    } else {
+        let home = variable("HOME").ok_or(InvalidConfig::Missing("state_dir"))?;
+        PathBuf::from(home).join(".local/state")
+    };
+    Ok(base.join("postern-worker").join(client_id.replace('/', "_")))
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+fn required(option: &'static str, given: Option<String>) -> Result<String, InvalidConfig> {
+    given.ok_or(InvalidConfig::Missing(option))
+}
+
+fn value<T, E: fmt::Display>(option: &'static str, value: Result<T, E>) -> Result<T, InvalidConfig> {
+    value.map_err(|problem| InvalidConfig::Value { option, problem: problem.to_string() })
+}
+
+/// The broker's address, written as `HOST` or `HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Name or address: what the endpoint's certificate must be for.
+    /// The name or address. The broker's certificate must be valid for it.
     pub host: String,
-    /// 8883, MQTT over TLS, unless given.
+    /// The port: 8883 (MQTT over TLS) unless given.
     pub port: u16,
 }
 
@@ -216,6 +405,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WANT: &str = "it must be HOST or HOST:PORT, such as a1b2c3-ats.iot.eu-west-1.amazonaws.com";
+
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().map_err(|_| WANT)?),
             None => (text, 8_883),
@@ -232,68 +422,4 @@ impl fmt::Display for Endpoint {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(arguments: &[&str]) -> Result<Settings, InvalidSettings> {
-        CommandLine::try_parse_from([&["postern-worker"], arguments].concat()).unwrap().settings()
-    }
-
-    const NEEDED: [&str; 8] =
-        ["--endpoint", "broker.example", "--client-id", "w1", "--cert", "c.pem", "--key", "k.pem"];
-
-    #[test]
-    fn what_is_needed_is_enough() {
-        let settings = settings(&NEEDED).unwrap();
-        assert_eq!(settings.endpoint.to_string(), "broker.example:8883");
-        assert_eq!(settings.job_topic.as_str(), "tenant1/to/worker");
-        assert_eq!(settings.answer_topic.as_str(), "tenant1/to/lambda");
-        assert_eq!((settings.concurrency, settings.drain), (8, Duration::from_secs(20)));
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_file() {
-        let folder = std::env::temp_dir().join(format!("postern-config-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("worker.toml");
-        std::fs::write(&path, "tenant = \"plant-7\"\nconcurrency = 3\nclient_id = \"from-file\"\n").unwrap();
-        let file = ["--config", path.to_str().unwrap()];
-        let from_both = settings(&[&NEEDED[..], &file[..]].concat()).unwrap();
-        assert_eq!(from_both.client_id, "w1");
-        assert_eq!(from_both.concurrency, 3);
-        assert_eq!(from_both.job_topic.as_str(), "plant-7/to/worker");
-
-        std::fs::write(&path, "tennant = \"plant-7\"\n").unwrap();
-        let error = settings(&[&NEEDED[..], &file[..]].concat()).unwrap_err().to_string();
-        assert!(error.contains("tennant"), "{error}");
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn an_error_names_the_option_and_what_would_be_right() {
-        assert!(
-            settings(&[]).unwrap_err().to_string().contains("--client-id, POSTERN_CLIENT_ID or client_id")
-        );
-        for (flags, words) in [
-            (["--tenant", "a/b"], "tenant: "),
-            (["--job-topic", "jobs/#"], "job_topic: "),
-            (["--concurrency", "0"], "concurrency: 0 is not within 1 to 256"),
-            (["--endpoint", "https://x"], "endpoint: it must be HOST or HOST:PORT"),
-            (["--log-level", "loud"], "log_level: it must be"),
-            (["--client-id", "$me"], "client_id: it must have"),
-        ] {
-            let kept = NEEDED.chunks(2).filter(|pair| pair[0] != flags[0]).flatten().copied();
-            let arguments: Vec<_> = kept.chain(flags).collect();
-            let error = settings(&arguments).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
-        }
-    }
-
-    #[test]
-    fn an_endpoint_may_have_a_port() {
-        assert_eq!("h:443".parse(), Ok(Endpoint { host: "h".into(), port: 443 }));
-        for bad in ["", ":8883", "h:", "h:0", "h:99999", "mqtts://h"] {
-            assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -16,9 +16,9 @@ use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backoff::Backoff;
 use crate::ledger::{Admission, Ledger};
-use crate::link::{Incoming, Link, PublishError};
-use crate::mqtt::Backoff;
+use crate::link::{Incoming, Link, Priority, PublishError};
 use crate::{JobContext, Registry};
 
 /// Runs jobs: from a message on the worker's topic to the broker's PUBACK for its answer.
@@ -57,7 +57,7 @@ impl<L: Link> Engine<L> {
     /// Takes jobs until `stop`, or until the broker refuses the subscription; then lets the running ones end.
     pub async fn run(
         self,
-        mut incoming: mpsc::UnboundedReceiver<Incoming<L::Receipt>>,
+        mut incoming: mpsc::Receiver<Incoming<L::Receipt>>,
         stop: CancellationToken,
     ) -> Stopped {
         let (drain, jobs) = (self.drain, TaskTracker::new());
@@ -82,12 +82,7 @@ impl<L: Link> Engine<L> {
                         () = stop.cancelled() => break Stopped::Asked,
                         Ok(permit) = Arc::clone(&jobs_left).acquire_owned() => permit,
                     };
-                    // Over a broken connection the acknowledgement waits; a stop does not. What it leaves
-                    // unacknowledged comes again.
-                    tokio::select! {
-                        () = stop.cancelled() => break Stopped::Asked,
-                        () = runner.receive(&payload, receipt, permit, &jobs) => {}
-                    }
+                    runner.receive(&payload, receipt, permit, &jobs);
                 }
             }
         };
@@ -118,7 +113,7 @@ struct Runner<L> {
 
 impl<L: Link> Runner<L> {
     /// Notes what a message asks for, acknowledges it, and lets it happen.
-    async fn receive(
+    fn receive(
         self: &Arc<Self>,
         payload: &[u8],
         receipt: L::Receipt,
@@ -156,7 +151,7 @@ impl<L: Link> Runner<L> {
                 }
             }
         }
-        self.engine.link.acknowledge(receipt).await;
+        self.engine.link.acknowledge(receipt);
     }
 
     async fn run(&self, job: Arc<JobMessage>) {
@@ -195,7 +190,7 @@ impl<L: Link> Runner<L> {
     async fn signs_of_life(&self, job: &JobMessage) -> Infallible {
         if job.job_id.is_some() {
             let accepted = AnswerMessage::accepted(job).into();
-            let _ = self.engine.link.publish(&self.engine.answer_topic, accepted).await;
+            let _ = self.engine.link.publish(&self.engine.answer_topic, accepted, Priority::Accepted).await;
             if let Some(seconds) = job.heartbeat_seconds {
                 let every = Duration::from_secs(seconds.into()) / 3;
                 let mut ticks = tokio::time::interval(every);
@@ -204,7 +199,11 @@ impl<L: Link> Runner<L> {
                 loop {
                     ticks.tick().await;
                     let heartbeat = AnswerMessage::heartbeat(job).into();
-                    let _ = self.engine.link.publish(&self.engine.answer_topic, heartbeat).await;
+                    let _ = self
+                        .engine
+                        .link
+                        .publish(&self.engine.answer_topic, heartbeat, Priority::Heartbeat)
+                        .await;
                 }
             }
         }
@@ -247,8 +246,8 @@ impl<L: Link> Runner<L> {
     async fn deliver(&self, answer: Bytes, deadline: Option<Timestamp>) -> Result<(), PublishError> {
         let mut backoff = Backoff::default();
         loop {
-            let refused = match self.engine.link.publish(&self.engine.answer_topic, answer.clone()).await {
-                Err(PublishError::Lost) => continue,
+            let topic = &self.engine.answer_topic;
+            let refused = match self.engine.link.publish(topic, answer.clone(), Priority::Answer).await {
                 Err(refused @ PublishError::Refused(_)) => refused,
                 done => return done,
             };

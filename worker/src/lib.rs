@@ -30,21 +30,28 @@
 //! then gives them out again, under a new token.
 
 mod add;
-mod check;
+mod backoff;
+mod cli;
 pub mod config;
+mod dial;
+mod doctor;
 mod engine;
+mod enroll;
 mod explain;
 mod handler;
+mod identity;
 pub mod ledger;
 pub mod link;
-mod main_loop;
 mod mqtt;
+mod pacing;
+mod proxy;
 mod tls;
 
 pub use add::Add;
+pub use cli::{Worker, main};
 pub use engine::{Engine, Stopped};
 pub use handler::{Handler, JobContext, Registry};
-pub use main_loop::main;
-pub use mqtt::Mqtt;
+pub use mqtt::{Mqtt, Receipt};
 pub use postern_types::TaskFailure;
+pub use proxy::Proxy;
 pub use tls::TlsError;

@@ -1,58 +1,82 @@
-//! What the worker needs of its MQTT connection, and no more: the client library stays behind this.
+//! The worker's view of its MQTT connection: publish, receive, acknowledge, close.
+//!
+//! The engine knows this trait and nothing of MQTT. [`Mqtt`](crate::Mqtt) implements it for a broker; the engine's
+//! tests implement it in memory.
 
 use std::future::Future;
 
 use bytes::Bytes;
 use postern_types::Topic;
 
-/// A connection that keeps itself up: it reconnects and subscribes again by itself.
+/// A connection to the broker that reconnects and subscribes again by itself.
 pub trait Link: Clone + Send + Sync + 'static {
-    /// What acknowledges one message that came in.
-    type Receipt: Send;
+    /// Identifies one delivery of one incoming message, so that it can be acknowledged.
+    type Receipt: Send + 'static;
 
-    /// Publishes at QoS 1 and waits for the broker's PUBACK, over as many reconnections as it takes.
-    fn publish(&self, topic: &Topic, payload: Bytes)
-    -> impl Future<Output = Result<(), PublishError>> + Send;
+    /// Publishes a message at QoS 1 and waits until the broker has acknowledged it.
+    ///
+    /// The link keeps the message across reconnections and sends it again on the next connection. Dropping the
+    /// future withdraws the message if it has not been sent yet.
+    fn publish(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        priority: Priority,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send;
 
-    /// Acknowledges a message (PUBACK): the broker may forget it.
-    fn acknowledge(&self, receipt: Self::Receipt) -> impl Future<Output = ()> + Send;
+    /// Acknowledges a message (PUBACK), which lets the broker forget it.
+    ///
+    /// Does not wait. The broker accepts an acknowledgement only on the connection that delivered the message: a
+    /// receipt of an earlier connection does nothing, and the broker delivers that message again.
+    fn acknowledge(&self, receipt: Self::Receipt);
 
-    /// Disconnects in good order. The broker keeps the session, and what comes in for it.
+    /// Disconnects. The broker keeps the session and stores the messages that arrive for it.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// What comes in over a [`Link`].
+/// Which messages go first when the connection may not send all of them at once.
+///
+/// The variants are ordered: an `Answer` is sent before any waiting `Accepted`, and an `Accepted` before any
+/// waiting `Heartbeat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// A job's result or failure: somebody waits for it.
+    Answer,
+    /// The notice that a worker has taken a job.
+    Accepted,
+    /// The notice that a job is still alive. The next one replaces it.
+    Heartbeat,
+}
+
+/// What a [`Link`] reports to the engine.
 #[derive(Debug)]
 pub enum Incoming<Receipt> {
-    /// A message on the worker's topic.
+    /// A message on the worker's job topic.
     Message {
-        /// As it was published.
+        /// The message as it was published.
         payload: Bytes,
-        /// To acknowledge it with.
+        /// Acknowledges this delivery; see [`Link::acknowledge`].
         receipt: Receipt,
     },
-    /// The broker does not let the worker subscribe: it would be deaf. In words.
+    /// The broker refused the subscription, so that no job can arrive. The text explains why.
     SubscriptionRefused(String),
 }
 
-/// Why a message is not with the broker.
+/// Why the broker does not have a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The broker lost the session, and the message with it: publish it again.
-    #[error("the broker lost the session before it acknowledged the message")]
-    Lost,
-    /// The broker's policy does not allow it.
+    /// The broker refused the message, for example because the IoT policy does not allow it.
     #[error("the broker refused the message: {0}")]
     Refused(String),
-    /// More than the broker said it takes.
-    #[error("the message has {bytes} bytes and the broker takes packets of at most {most}")]
+    /// The message is larger than the Maximum Packet Size that the broker announced.
+    #[error("the message has {bytes} bytes; the broker takes at most {most}")]
     TooLarge {
         /// The payload's size.
         bytes: usize,
-        /// The broker's Maximum Packet Size.
+        /// The largest payload that fits into a packet of the broker's Maximum Packet Size.
         most: usize,
     },
-    /// The link was closed.
-    #[error("the connection was closed")]
+    /// The link was closed before the broker acknowledged the message.
+    #[error("the connection was closed before the broker acknowledged the message")]
     Closed,
 }

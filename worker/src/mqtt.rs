@@ -1,264 +1,137 @@
-use std::pin::Pin;
+//! A [`Link`] over MQTT 5 and mutual TLS.
+//!
+//! Each connection has a client of its own, so that nothing of a fallen connection reaches the next one. What lasts
+//! longer than a connection is kept here: the messages to publish, the rule by which receipts become void, the
+//! identity, and the waiting time between attempts.
+
+mod connection;
+mod outgoing;
+mod progress;
+mod publisher;
+mod receipts;
+mod session;
+mod shared;
+mod socket;
+
+pub(crate) mod options;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postern_types::Topic;
-use postern_types::limits::IOT_PAYLOAD_BYTES;
-use rumqttc::mqttbytes::v5::{Packet, PublishProperties, SubscribeReasonCode};
-use rumqttc::{
-    AckMode, AsyncClient, Broker, ConnectionError, Event, EventLoop, IncomingPacketSizeLimit, ManualAck,
-    MqttOptions, PersistedAckMode, PersistedSession, PublishNoticeError, PublishOptions, QoS, SessionStore,
-    SessionStoreError, SessionStoreKey, SubscribeNoticeError, TlsConfiguration, Transport,
-};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
-use crate::explain::{explain, explain_subscribe};
-use crate::link::{Incoming, Link, PublishError};
+use crate::backoff::Backoff;
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::link::{Incoming, Link, Priority, PublishError};
+use crate::tls::TlsError;
+use connection::{Connection, End};
+use outgoing::Message;
+use shared::Shared;
 
-/// A [`Link`] over MQTT 5 and mutual TLS: persistent session, manual acknowledgement, reconnects with backoff
-/// and jitter, subscribes again when the broker has lost the session, starts before its broker does.
+pub use receipts::Receipt;
+pub(crate) use session::{NotSubscribed, subscribe};
+
+/// A [`Link`] to an MQTT 5 broker over mutual TLS.
+///
+/// It keeps a persistent session, reconnects with backoff and jitter, subscribes again when the broker has lost the
+/// session, may be started before its broker, and uses a renewed certificate without a restart.
 #[derive(Clone)]
 pub struct Mqtt {
-    client: AsyncClient,
-    /// The broker's Maximum Packet Size. A larger packet would end the connection, and be sent again.
-    max_packet: Arc<AtomicU32>,
-    /// Cancelled when the event loop has ended.
-    ended: CancellationToken,
+    shared: Arc<Shared>,
 }
 
-/// Bytes of a PUBLISH beside its payload, at most: header, topic and properties.
-const PACKET_OVERHEAD: usize = 1_024;
+/// Messages that the engine has not taken yet. More wait in the connection, at most as many as the broker may have
+/// in flight.
+const INCOMING_CAPACITY: usize = 16;
+/// How long [`Link::close`] takes at most.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Mqtt {
-    /// Starts to connect; what comes in comes in over the receiver.
-    pub fn connect(
-        settings: &Settings,
-        tls: Arc<rustls::ClientConfig>,
-    ) -> (Self, mpsc::UnboundedReceiver<Incoming<Option<ManualAck>>>) {
-        let (client, events) = AsyncClient::builder(options(settings, tls)).capacity(100).build();
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let max_packet = Arc::new(AtomicU32::new(u32::MAX));
-        let link = Self { client, max_packet, ended: CancellationToken::new() };
-        let driver = Driver {
-            link: link.clone(),
-            endpoint: settings.endpoint.to_string(),
-            filter: settings.job_topic.to_string(),
-            subscribed: Arc::new(AtomicBool::new(false)),
-            incoming: sender,
-        };
-        tokio::spawn(driver.run(events));
-        (link, receiver)
-    }
-}
+    /// Reads the certificate and starts to connect. The receiver yields what arrives.
+    pub fn connect(config: &Config) -> Result<(Self, mpsc::Receiver<Incoming<Receipt>>), TlsError> {
+        let identity = Identity::load(config)?;
+        let (incoming, receiver) = mpsc::channel(INCOMING_CAPACITY);
+        let shared = Arc::new(Shared::default());
 
-/// The connection's options, for the worker and for `--check` alike.
-pub(crate) fn options(settings: &Settings, tls: Arc<rustls::ClientConfig>) -> MqttOptions {
-    let broker = Broker::tcp(settings.endpoint.host.clone(), settings.endpoint.port);
-    let mut options = MqttOptions::new(settings.client_id.clone(), broker);
-    options
-        .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
-        .set_keep_alive(settings.keep_alive_seconds)
-        .set_connect_timeout(Duration::from_secs(10))
-        .set_clean_start(false)
-        .set_session_expiry_interval(Some(settings.session_expiry_seconds))
-        .set_session_store(NothingInFlight)
-        .set_ack_mode(AckMode::Manual)
-        // AWS IoT Core has 100 unacknowledged messages under way at most.
-        .set_receive_maximum(Some(100))
-        .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(
-            u32::try_from(IOT_PAYLOAD_BYTES + PACKET_OVERHEAD).unwrap_or(u32::MAX),
-        ));
-    options
+        let supervisor =
+            Supervisor { config: config.clone(), shared: Arc::clone(&shared), incoming, identity };
+        tokio::spawn(supervisor.run());
+        Ok((Self { shared }, receiver))
+    }
+
+    /// Whether the broker has accepted the connection; changes as connections come and go.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.shared.connected()
+    }
 }
 
 impl Link for Mqtt {
-    type Receipt = Option<ManualAck>;
+    type Receipt = Receipt;
 
-    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), PublishError> {
-        let most = self.max_packet.load(Ordering::Relaxed) as usize;
-        let bytes = payload.len();
-        if bytes + PACKET_OVERHEAD > most {
-            return Err(PublishError::TooLarge { bytes, most: most.saturating_sub(PACKET_OVERHEAD) });
-        }
-        let properties = PublishProperties {
-            content_type: Some("application/json".into()),
-            ..PublishProperties::default()
-        };
-        let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
-        let notice = self.client.publish_tracked(topic.as_str(), payload, options).await;
-        match notice.map_err(|_| PublishError::Closed)?.wait_completion_async().await {
-            Ok(()) => Ok(()),
-            Err(PublishNoticeError::V5PubAck(reason)) => Err(PublishError::Refused(format!("{reason:?}"))),
-            Err(PublishNoticeError::SessionReset) => Err(PublishError::Lost),
-            Err(PublishNoticeError::Recv) => Err(PublishError::Closed),
-            Err(other) => Err(PublishError::Refused(other.to_string())),
-        }
+    async fn publish(&self, topic: &Topic, payload: Bytes, priority: Priority) -> Result<(), PublishError> {
+        let (outcome, receiver) = oneshot::channel();
+        self.shared.outgoing.push(Message { topic: topic.to_string(), payload, priority, outcome });
+        receiver.await.unwrap_or(Err(PublishError::Closed))
     }
 
-    async fn acknowledge(&self, receipt: Option<ManualAck>) {
-        if let Some(receipt) = receipt {
-            // A closed client: the broker sends the message again, and the ledger or the next process knows.
-            let _ = self.client.manual_ack(receipt).await;
-        }
+    fn acknowledge(&self, receipt: Receipt) {
+        self.shared.acknowledge(receipt);
     }
 
     async fn close(&self) {
-        let _ = self.client.disconnect_with_timeout(Duration::from_secs(2)).await;
-        // The event loop ends when the packet is out; without a connection it never is.
-        let _ = timeout(Duration::from_secs(3), self.ended.cancelled()).await;
+        self.shared.close.cancel();
+        let _ = timeout(CLOSE_TIMEOUT, self.shared.ended.cancelled()).await;
+        self.shared.outgoing.close();
     }
 }
 
-/// Polls the client's event loop for as long as the link lives.
-struct Driver {
-    link: Mqtt,
-    endpoint: String,
-    filter: String,
-    subscribed: Arc<AtomicBool>,
-    incoming: mpsc::UnboundedSender<Incoming<Option<ManualAck>>>,
+/// Opens one connection after the other until the link is closed.
+struct Supervisor {
+    config: Config,
+    shared: Arc<Shared>,
+    incoming: mpsc::Sender<Incoming<Receipt>>,
+    identity: Identity,
 }
 
-impl Driver {
-    async fn run(self, mut events: EventLoop) {
-        let _ended = self.link.ended.clone().drop_guard();
+impl Supervisor {
+    async fn run(mut self) {
+        let _ended = self.shared.ended.clone().drop_guard();
         let mut backoff = Backoff::default();
-        let mut connected_at: Option<Instant> = None;
-        loop {
-            match events.poll().await {
-                Ok(Event::Incoming(Packet::ConnAck(connack))) => {
-                    tracing::info!(endpoint = self.endpoint, session = connack.session_present, "connected");
-                    connected_at = Some(Instant::now());
-                    let most = connack.properties.and_then(|properties| properties.max_packet_size);
-                    self.link.max_packet.store(most.unwrap_or(u32::MAX), Ordering::Relaxed);
-                    // Once in a process's life in any case: the topic may have changed since the last one.
-                    if !connack.session_present || !self.subscribed.load(Ordering::Relaxed) {
-                        self.subscribe();
-                    }
-                }
-                Ok(Event::Incoming(Packet::Publish(publish))) => {
-                    let receipt = self.link.client.prepare_ack(&publish);
-                    let message = Incoming::Message { payload: publish.payload, receipt };
-                    if self.incoming.send(message).is_err() {
-                        return;
-                    }
-                }
-                Ok(_) => {}
-                Err(ConnectionError::RequestsDone | ConnectionError::DisconnectTimeout) => return,
-                Err(error) => {
-                    // A connection that held starts the waiting anew; one that fell at once does not, or two
-                    // workers of one name would throw each other out as fast as they can.
-                    if connected_at.take().is_some_and(|at| at.elapsed() > Backoff::LONGEST) {
+        let mut subscribed = false;
+
+        while !self.shared.close.is_cancelled() {
+            let start = Instant::now();
+            let connection = Connection {
+                config: &self.config,
+                shared: &self.shared,
+                incoming: &self.incoming,
+                subscribed: &mut subscribed,
+            };
+            match connection.run(&mut self.identity).await {
+                End::Closed => break,
+                End::NewIdentity => backoff = Backoff::default(),
+                End::Failed(reason) => {
+                    // Only a connection that lasted resets the backoff. Otherwise two workers with the same client id
+                    // would disconnect each other as fast as they can.
+                    if start.elapsed() > Backoff::LONGEST {
                         backoff = Backoff::default();
                     }
-                    let wait = backoff.next();
-                    tracing::warn!(endpoint = self.endpoint, retry_in = ?wait, "{}", explain(&error));
-                    sleep(wait).await;
+                    self.wait(backoff.next(), &reason).await;
                 }
             }
         }
+        self.shared.outgoing.close();
     }
 
-    /// Asks for the subscription; its answer comes through the event loop, which must not wait for it.
-    fn subscribe(&self) {
-        let (client, filter) = (self.link.client.clone(), self.filter.clone());
-        let (subscribed, incoming) = (Arc::clone(&self.subscribed), self.incoming.clone());
-        tokio::spawn(async move {
-            match subscribe(&client, &filter).await {
-                Ok(()) => {
-                    tracing::info!(topic = filter, "subscribed");
-                    subscribed.store(true, Ordering::Relaxed);
-                }
-                Err(Some(refused)) => {
-                    let _ = incoming.send(Incoming::SubscriptionRefused(refused));
-                }
-                // The connection went; the next one subscribes.
-                Err(None) => {}
-            }
-        });
-    }
-}
-
-/// Subscribes at QoS 1. A refusal in words; `None` when the connection went before the answer came.
-pub(crate) async fn subscribe(client: &AsyncClient, filter: &str) -> Result<(), Option<String>> {
-    let notice = client.subscribe_tracked(filter, QoS::AtLeastOnce).await.map_err(|_| None)?;
-    let codes = match notice.wait_async().await {
-        Ok(suback) => suback.return_codes,
-        Err(SubscribeNoticeError::V5SubAckFailure(codes)) => codes,
-        Err(_) => return Err(None),
-    };
-    match codes.first() {
-        Some(SubscribeReasonCode::Success(QoS::AtLeastOnce | QoS::ExactlyOnce)) => Ok(()),
-        code => Err(Some(explain_subscribe(filter, code))),
-    }
-}
-
-/// Waits between tries: from half a second, doubled up to a minute, each cut at random by up to a half, so
-/// that a thousand workers do not come back at the same moment.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff(u32);
-
-impl Backoff {
-    const SHORTEST: Duration = Duration::from_millis(500);
-    pub(crate) const LONGEST: Duration = Duration::from_mins(1);
-
-    pub(crate) fn next(&mut self) -> Duration {
-        let wait = Self::SHORTEST.saturating_mul(2_u32.saturating_pow(self.0)).min(Self::LONGEST);
-        self.0 = self.0.saturating_add(1);
-        wait.mul_f64(1.0 - fastrand::f64() / 2.0)
-    }
-}
-
-type SessionStoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
-
-/// Says that this client has nothing in flight from an earlier life, which lets a new process take up the
-/// broker's session. It is the truth: at QoS 1 the broker keeps no state of what a client has sent, and what
-/// was not acknowledged is the ledger's and, one day, the outbox's to send again.
-#[derive(Debug)]
-struct NothingInFlight;
-
-impl SessionStore for NothingInFlight {
-    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> SessionStoreFuture<'a, Option<PersistedSession>> {
-        let session = PersistedSession {
-            format_version: 1,
-            client_id: key.client_id().to_owned(),
-            clean_start: false,
-            session_expiry_interval: None,
-            outgoing_inflight_upper_limit: None,
-            ack_mode: PersistedAckMode::Manual,
-            last_pkid: 0,
-            last_puback: 0,
-            replay: Vec::new(),
-            incoming_qos2: Vec::new(),
-        };
-        Box::pin(async move { Ok(Some(session)) })
-    }
-
-    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> SessionStoreFuture<'a, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> SessionStoreFuture<'a, ()> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_a_minute_with_jitter() {
-        let mut backoff = Backoff::default();
-        let waits: Vec<_> = (0..40).map(|_| backoff.next()).collect();
-        assert!(waits[0] >= Duration::from_millis(250) && waits[0] <= Duration::from_millis(500));
-        assert!(waits[3] >= Duration::from_secs(2) && waits[3] <= Duration::from_secs(4));
-        assert!(waits.iter().all(|wait| *wait <= Backoff::LONGEST));
-        assert!(waits[20..].iter().all(|wait| *wait >= Backoff::LONGEST / 2));
-        assert!(waits[20..].iter().any(|wait| *wait != waits[20]), "no jitter");
+    async fn wait(&self, time: Duration, reason: &str) {
+        tracing::warn!(endpoint = %self.config.endpoint, retry_in = ?time, "{reason}");
+        tokio::select! {
+            () = sleep(time) => {}
+            () = self.shared.close.cancelled() => {}
+        }
     }
 }

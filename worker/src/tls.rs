@@ -1,28 +1,32 @@
+//! The worker's side of mutual TLS: certificates, keys, the CAs that it trusts.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rustls::client::WantsClientCert;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::Settings;
+use crate::config::Config;
 
 /// Why the worker's certificate, its key or the CA cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Not there, or not to be read.
+    /// A file is absent, unreadable or not PEM.
     #[error("cannot read the {what} {path}: {reason}")]
     Read {
-        /// Which file.
+        /// What the file should contain.
         what: &'static str,
-        /// Where it should be.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's or the parser's reason.
         reason: String,
     },
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error("the key {key} does not belong to the certificate {cert}")]
     Mismatch {
         /// The certificate.
@@ -30,30 +34,72 @@ pub enum TlsError {
         /// The key.
         key: PathBuf,
     },
-    /// Too early or too late for the certificate.
+    /// The certificate is not valid yet, or has expired.
     #[error("the certificate {path} is valid from {from} to {to}; this host's clock says {now}")]
     NotValidNow {
         /// The certificate.
         path: PathBuf,
-        /// Its first second.
+        /// The first second of its validity.
         from: Timestamp,
-        /// Its last.
+        /// The last second of its validity.
         to: Timestamp,
-        /// What the clock says.
+        /// The host's time.
         now: Timestamp,
     },
-    /// No `--ca`, and the system has none.
-    #[error("this system has no CA certificates of its own; give Amazon Root CA 1 with --ca")]
+    /// No `--ca` is given, and the system has no CA certificates.
+    #[error("this system has no CA certificates; give Amazon Root CA 1 with --ca")]
     NoRoots,
-    /// Anything else that rustls does not take.
+    /// rustls does not accept the certificate or the key for another reason.
     #[error("the certificate cannot be used: {0}")]
     Rustls(#[from] rustls::Error),
 }
 
-/// The worker's side of mutual TLS.
-pub(crate) fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError> {
+/// The worker's side of mutual TLS: the configured certificate and key, and the CAs that it trusts.
+pub(crate) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut tls = pair(builder(config)?, &config.cert, &config.key)?;
+    if config.endpoint.port == 443 {
+        // On port 443, AWS IoT Core tells MQTT from HTTPS by this protocol name.
+        tls.alpn_protocols = vec![b"x-amzn-mqtt-ca".to_vec()];
+    }
+    Ok(Arc::new(tls))
+}
+
+/// An error if the key does not belong to the certificate.
+pub(crate) fn check_pair(cert: &Path, key: &Path) -> Result<(), TlsError> {
+    pair(
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(RootCertStore::empty()),
+        cert,
+        key,
+    )
+    .map(|_| ())
+}
+
+/// TLS to the same endpoint for HTTPS, without a certificate of the worker's.
+pub(crate) fn https_config(config: &Config) -> Result<ClientConfig, TlsError> {
+    Ok(builder(config)?.with_no_client_auth())
+}
+
+/// Adds a certificate and its key.
+fn pair(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    cert: &Path,
+    key: &Path,
+) -> Result<ClientConfig, TlsError> {
+    let chain = certificates("certificate", cert)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("key", key, &error))?;
+
+    builder.with_client_auth_cert(chain, private).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch { cert: cert.into(), key: key.into() },
+        other => other.into(),
+    })
+}
+
+/// Trusts the configured CA, or the system's CAs.
+fn builder(config: &Config) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let mut roots = RootCertStore::empty();
-    match &settings.ca {
+    match &config.ca {
         Some(path) => {
             for ca in certificates("CA certificate", path)? {
                 roots.add(ca)?;
@@ -66,26 +112,17 @@ pub(crate) fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, Tl
     if roots.is_empty() {
         return Err(TlsError::NoRoots);
     }
-    let key = PrivateKeyDer::from_pem_file(&settings.key)
-        .map_err(|error| unreadable("key", &settings.key, &error))?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+
+    Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(certificates("certificate", &settings.cert)?, key)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                TlsError::Mismatch { cert: settings.cert.clone(), key: settings.key.clone() }
-            }
-            other => other.into(),
-        })?;
-    if settings.endpoint.port == 443 {
-        // On 443, AWS IoT Core tells MQTT from HTTPS by ALPN ("Device communication protocols").
-        config.alpn_protocols = vec![b"x-amzn-mqtt-ca".to_vec()];
-    }
-    Ok(Arc::new(config))
+        .with_root_certificates(roots))
 }
 
-/// The worker's certificate: until when it is valid. An error where it is not valid now.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The end of a certificate's validity. An error if the certificate is not valid now.
 pub(crate) fn valid_until(path: &Path) -> Result<Timestamp, TlsError> {
     let chain = certificates("certificate", path)?;
     let (_, certificate) = X509Certificate::from_der(&chain[0]).map_err(|error| TlsError::Read {
@@ -105,7 +142,7 @@ pub(crate) fn valid_until(path: &Path) -> Result<Timestamp, TlsError> {
     }
 }
 
-/// At least one certificate.
+/// The certificates of a PEM file: at least one.
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)

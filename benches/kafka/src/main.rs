@@ -1,12 +1,12 @@
-//! The function in its runtime, event bytes in, object bytes out, without S3. With `FLOOR=true` what no function can do
-//! without: the runtime, and a copy of every value, decoded.
+//! Runs msk-to-s3 in the Lambda runtime without S3: event bytes in, object bytes out. With `FLOOR=true` it runs only what
+//! every such function needs: the runtime, and a decoded copy of each value.
 
 use std::path::PathBuf;
 
-use msk_to_s3::{Error, Object, Put, Settings, Store, write_batch};
+use msk_to_s3::{Config, Error, Object, Put, Store, write_batch};
 use postern_runtime::env::Environment;
 
-/// Takes every object; writes it to a file if there is one to write to, so that outputs can be compared.
+/// Accepts every object. If `DUMP` names a folder, writes the object to a file there, so that outputs can be compared.
 struct Nowhere(Option<PathBuf>);
 
 impl Store for Nowhere {
@@ -23,12 +23,12 @@ async fn main() -> Result<(), postern_runtime::Error> {
     if std::env::var_os("FLOOR").is_some() {
         return postern_runtime::serve_bytes(async |event, _context| Ok::<_, Error>(floor(&event))).await;
     }
-    let settings = Settings::read(&Environment::process())?;
+    let config = Config::from_env(&Environment::process())?;
     let store = Nowhere(std::env::var_os("DUMP").map(PathBuf::from));
-    postern_runtime::serve_bytes(async |batch, _context| write_batch(&store, &settings, &batch).await).await
+    postern_runtime::serve_bytes(async |batch, _context| write_batch(&store, &config, &batch).await).await
 }
 
-/// Copies and decodes every `"value":"..."` of an event made as the bench makes it; answers the bytes.
+/// Decodes a copy of each `"value":"..."` in an event of `events.py`; returns the number of bytes.
 fn floor(event: &[u8]) -> usize {
     const NAME: &[u8] = b"\"value\":\"";
     let mut out = Vec::with_capacity(event.len());

@@ -154,27 +154,23 @@ fn trace_parent(xray: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "../../../shared/runtime/testing/stub.rs"]
-mod stub;
-
-#[cfg(test)]
 mod tests {
     use std::cell::RefCell;
 
+    use postern_testing::{RecordedRequest, StubServer, config_for};
     use serde_json::{Value, json};
 
-    use super::stub::Stub;
     use super::*;
 
     /// What comes of a job when the real client gets this from AWS IoT Core, and what it asked for.
-    async fn when_told(status: u16, code: &'static str) -> (Option<&'static str>, Vec<(String, String)>) {
-        let stub = Stub::answering(status, code);
-        let sdk = postern_runtime::aws::config_for(&stub.endpoint, "us-east-1", ("test", "test")).await;
+    async fn when_told(status: u16, code: &'static str) -> (Option<&'static str>, Vec<RecordedRequest>) {
+        let stub = StubServer::answering(status, code);
+        let sdk = config_for(&stub.url(), "us-east-1", ("test", "test")).await;
         let event = json!({"Input": 1, "TaskToken": "abc", "Job": {"TimeoutSeconds": 90}});
         let event = RawValue::from_string(event.to_string()).unwrap();
         let iot = aws_sdk_iotdataplane::Client::new(&sdk);
         let done = dispatch(&iot, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await;
-        let requests = stub.requests.lock().unwrap().clone();
+        let requests = stub.requests();
         (done.err().map(|error| error.name()), requests)
     }
 
@@ -182,7 +178,7 @@ mod tests {
     async fn a_message_has_the_properties_of_the_contract() {
         let (error, requests) = when_told(200, "").await;
         assert_eq!((error, requests.len()), (None, 1));
-        let (head, body) = &requests[0];
+        let RecordedRequest { head, body } = &requests[0];
         for part in [
             "post /topics/tenant1%2fto%2fworker?",
             "qos=1",

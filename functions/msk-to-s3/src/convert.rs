@@ -1,25 +1,28 @@
-//! A batch becomes the bytes of its objects: one for every run of records of a partition.
+//! Sorts the records of a batch into runs and converts them to rows.
+//!
+//! A run is a sequence of records of one partition whose offsets rise; each run becomes one object. The event reader
+//! calls the [`Converter`] with one record after another, so no list of records is built.
 
 use sha2::{Digest as _, Sha256};
 
-use crate::csv::Bad;
+use crate::bad_record::BadRecord;
+use crate::config::Config;
 use crate::event::{Partition, Payload, Record, Records};
-use crate::row::{Column, Rows, decode};
-use crate::settings::Settings;
+use crate::payload::decode;
+use crate::row::{RowWriter, Table};
 
 /// Records of one partition with rising offsets: the content of one object.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// The time of the first record.
+    /// The timestamp of the first record.
     pub(crate) time: Option<u64>,
-    /// The offsets between the first and the last that are not in the run, digested.
+    /// A digest of the offsets between `first` and `last` that are not in the run; `None` while there are none.
     gaps: Option<Sha256>,
-    /// Tombstones are in the run, but have no row.
+    /// The number of rows. Tombstones are in the run but have no row.
     pub(crate) rows: usize,
-    columns: Vec<Column>,
-    pub(crate) csv: Vec<u8>,
+    pub(crate) table: Table,
 }
 
 impl Run {
@@ -30,12 +33,13 @@ impl Run {
             time: record.timestamp,
             gaps: None,
             rows: 0,
-            columns: Vec::new(),
-            csv: Vec::new(),
+            table: Table::default(),
         }
     }
 
-    fn takes(&mut self, offset: u64) {
+    /// Extends the run to `offset`. The offsets that were left out become part of the digest: the first and the last of
+    /// each gap, both included, as big-endian numbers of 64 bits.
+    fn extend_to(&mut self, offset: u64) {
         if offset > self.last + 1 {
             let gaps = self.gaps.get_or_insert_default();
             gaps.update((self.last + 1).to_be_bytes());
@@ -44,77 +48,142 @@ impl Run {
         self.last = offset;
     }
 
-    /// Which offsets between the first and the last are not in the run, in 64 bits; none where all are.
+    /// The first 64 bits of the gaps' digest, in hexadecimal; `None` if the run has no gaps.
     pub(crate) fn gaps(&self) -> Option<String> {
         let digest = self.gaps.clone()?.finalize();
         digest.first_chunk().map(|bytes| format!("{:016x}", u64::from_be_bytes(*bytes)))
     }
 }
 
-/// A partition's part of a batch.
+/// The records of a batch that belong to one partition.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct PartitionBatch {
     pub(crate) partition: Partition,
     pub(crate) runs: Vec<Run>,
-    pub(crate) bad: Vec<(u64, Bad)>,
+    /// The offset of each bad record, and what is wrong with it.
+    pub(crate) bad: Vec<(u64, BadRecord)>,
     pub(crate) records: usize,
     pub(crate) tombstones: usize,
 }
 
-/// Takes a batch's records as the event is read.
-pub(crate) struct Converter<'s> {
-    rows: Rows<'s>,
-    parts: Vec<Part>,
-    current: usize,
-    value: Vec<u8>,
+impl PartitionBatch {
+    fn of(partition: Partition) -> Self {
+        Self { partition, runs: Vec::new(), bad: Vec::new(), records: 0, tombstones: 0 }
+    }
 }
 
-impl<'s> Converter<'s> {
-    pub(crate) fn new(settings: &'s Settings) -> Self {
-        Self { rows: Rows::new(settings), parts: Vec::new(), current: 0, value: Vec::new() }
+/// Converts the records of a batch while the event is read.
+pub(crate) struct Converter<'c> {
+    writer: RowWriter<'c>,
+    partitions: Vec<PartitionBatch>,
+    /// The index of the partition that the next records belong to.
+    current: usize,
+    /// Values are decoded into this buffer, which keeps its memory from one record to the next.
+    buffer: Vec<u8>,
+}
+
+impl<'c> Converter<'c> {
+    pub(crate) fn new(config: &'c Config) -> Self {
+        Self { writer: RowWriter::new(config), partitions: Vec::new(), current: 0, buffer: Vec::new() }
     }
 
     /// The batch by partition, in the order of the event.
-    pub(crate) fn parts(self) -> Vec<Part> {
-        self.parts
+    pub(crate) fn finish(self) -> Vec<PartitionBatch> {
+        self.partitions
     }
 }
 
 impl Records for Converter<'_> {
     fn partition(&mut self, partition: Partition) {
-        let known = self.parts.iter().position(|part| part.partition == partition);
+        let known = self.partitions.iter().position(|batch| batch.partition == partition);
         self.current = known.unwrap_or_else(|| {
-            self.parts.push(Part { partition, runs: Vec::new(), bad: Vec::new(), records: 0, tombstones: 0 });
-            self.parts.len() - 1
+            self.partitions.push(PartitionBatch::of(partition));
+            self.partitions.len() - 1
         });
     }
 
     fn record(&mut self, record: &Record<'_>) {
-        let Some(part) = self.parts.get_mut(self.current) else { return };
-        part.records += 1;
-        // Not seen from Lambda, and harmless: offsets that do not rise begin another object.
-        let rising = part.runs.last().is_some_and(|run| run.last < record.offset);
+        let Some(batch) = self.partitions.get_mut(self.current) else { return };
+        batch.records += 1;
+
+        // An offset that does not rise begins another run. Lambda has not been seen to send one. The new run is kept
+        // only if the record is good.
+        let rising = batch.runs.last().is_some_and(|run| run.last < record.offset);
         let mut started = (!rising).then(|| Run::starting_with(record));
-        let run = match (&mut started, part.runs.last_mut()) {
+        let run = match (&mut started, batch.runs.last_mut()) {
             (Some(started), _) => started,
             (None, Some(run)) => run,
             (None, None) => return,
         };
-        let row = match record.value {
+
+        // A tombstone is a record without a row.
+        let has_row = match record.value {
             Payload::Null => Ok(false),
-            Payload::Other => Err(Bad::NotBase64),
-            Payload::Base64(text) => decode(text, &mut self.value).and_then(|value| {
-                self.rows.add(&mut run.csv, &mut run.columns, &part.partition, record, value).map(|()| true)
-            }),
+            Payload::NotAString => Err(BadRecord::NotBase64),
+            Payload::Base64(text) => decode(text, &mut self.buffer)
+                .and_then(|value| self.writer.append(&mut run.table, &batch.partition, record, value))
+                .map(|()| true),
         };
-        match row {
-            Err(bad) => part.bad.push((record.offset, bad)),
-            Ok(row) => {
-                run.takes(record.offset);
-                run.rows += usize::from(row);
-                part.tombstones += usize::from(!row);
-                part.runs.extend(started);
+
+        match has_row {
+            Err(bad) => batch.bad.push((record.offset, bad)),
+            Ok(has_row) => {
+                run.extend_to(record.offset);
+                run.rows += usize::from(has_row);
+                batch.tombstones += usize::from(!has_row);
+                batch.runs.extend(started);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(offsets: &[u64]) -> Run {
+        let mut run = Run {
+            first: offsets[0],
+            last: offsets[0],
+            time: None,
+            gaps: None,
+            rows: 0,
+            table: Table::default(),
+        };
+        for offset in offsets {
+            run.extend_to(*offset);
+        }
+        run
+    }
+
+    /// The digest that a run with exactly these gaps has, both ends of each included.
+    fn digest(gaps: &[(u64, u64)]) -> String {
+        let mut bytes = Vec::new();
+        for (first, last) in gaps {
+            bytes.extend_from_slice(&first.to_be_bytes());
+            bytes.extend_from_slice(&last.to_be_bytes());
+        }
+        Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn consecutive_offsets_leave_no_gap() {
+        assert_eq!(run(&[7]).gaps(), None);
+        assert_eq!(run(&[7, 8, 9]).gaps(), None);
+        assert_eq!((run(&[7, 8, 9]).first, run(&[7, 8, 9]).last), (7, 9));
+    }
+
+    #[test]
+    fn the_digest_stands_for_the_first_and_the_last_missing_offset_of_each_gap() {
+        assert_eq!(run(&[4, 6]).gaps(), Some(digest(&[(5, 5)])), "one missing offset is a gap");
+        assert_eq!(run(&[4, 9]).gaps(), Some(digest(&[(5, 8)])));
+        assert_eq!(run(&[0, 3, 4, 9]).gaps(), Some(digest(&[(1, 2), (5, 8)])));
+    }
+
+    #[test]
+    fn other_gaps_between_the_same_offsets_have_another_digest() {
+        let runs: [&[u64]; 6] = [&[0, 9], &[0, 1, 9], &[0, 8, 9], &[0, 4, 9], &[0, 5, 9], &[0, 4, 5, 9]];
+        let digests: std::collections::BTreeSet<_> = runs.iter().map(|offsets| run(offsets).gaps()).collect();
+        assert_eq!(digests.len(), runs.len());
     }
 }

@@ -1,36 +1,38 @@
-//! The event that a Kafka event source mapping sends, of Amazon MSK and of a self-managed cluster, read once and
-//! in the order it stands in: each record is handed on while the event is being read.
+//! Reads the event of a Kafka event source mapping, for Amazon MSK or a self-managed cluster. The event is read once,
+//! from beginning to end, and each record is passed to a [`Records`] implementation as soon as it has been read.
 //!
-//! Our own type, because events in the field differ from the ones in the docs: keys, values, headers and
-//! timestamps that are null or absent, header bytes that are signed or not, partitions whose order matters.
+//! Why not the types of `aws_lambda_events`: real events differ from the documented ones. Keys, values, headers and
+//! timestamps may be null or absent, header bytes may be signed or unsigned, and the order of partitions matters.
 
-use crate::json::{Invalid, Kind, Members, Reader, Text};
+use crate::json::{InvalidJson, Kind, Reader, Text};
 
-/// What makes an event none of Kafka's.
+/// Why an invocation's payload is not an event of a Kafka event source mapping.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
-    /// The event is not made as an event source mapping makes it.
+    /// The payload is not JSON, or a part of it is not of the expected kind.
     #[error("{0}")]
     Shape(String),
-    /// Another service sent it, or nobody said who did.
-    #[error("eventSource is neither aws:kafka nor SelfManagedKafka")]
+    /// `eventSource` is missing or names another service.
+    #[error("eventSource must be aws:kafka or SelfManagedKafka, but is missing or something else")]
     Source,
-    /// There is nothing to read records from.
-    #[error("there is no object named records")]
+    /// The event has no object `records`.
+    #[error("the event has no object named records")]
     Records,
     /// A key of `records` is not `topic-partition`.
-    #[error("a key of records is no topic's legal name and a partition's number, joined by a dash")]
+    #[error(
+        "a key of records must be a valid topic name and a partition number joined by a dash, such as customer-0"
+    )]
     Partition,
-    /// A record says that it is of another partition than the one it is listed under.
-    #[error("a record under {0} says it is of another topic or partition")]
+    /// A record's own topic or partition differs from the key it is listed under.
+    #[error("a record under {0} names another topic or partition")]
     Elsewhere(String),
-    /// A record without an offset cannot be told from another.
-    #[error("a record under {0} has no offset, or none that Kafka gives")]
+    /// A record has no valid offset, so it cannot be identified.
+    #[error("a record under {0} has no offset, or one that is not between 0 and 9223372036854775807")]
     Offset(String),
 }
 
-impl From<Invalid> for InvalidEvent {
-    fn from(error: Invalid) -> Self {
+impl From<InvalidJson> for InvalidEvent {
+    fn from(error: InvalidJson) -> Self {
         Self::Shape(error.to_string())
     }
 }
@@ -38,20 +40,22 @@ impl From<Invalid> for InvalidEvent {
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Partition {
-    /// As the event names it, `topic-partition`: what a partial batch response has to say.
+    /// The key in the event, `topic-partition`, which a partial batch response repeats.
     pub(crate) name: String,
     pub(crate) topic: String,
     pub(crate) number: u32,
 }
 
 impl Partition {
-    /// Topics may hold dashes: the number is what follows the last.
+    /// Parses `topic-partition`. A topic may contain dashes: the number follows the last one.
     fn parse(name: &str) -> Option<Self> {
-        /// The longest name that Kafka gives a topic.
-        const TOPIC_BYTES: usize = 249;
+        /// Kafka's limit on the length of a topic's name.
+        const MAX_TOPIC_BYTES: usize = 249;
+
         let (topic, number) = name.rsplit_once('-')?;
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let named = !topic.is_empty() && topic.len() <= TOPIC_BYTES && topic != "." && topic != "..";
+        let named = !topic.is_empty() && topic.len() <= MAX_TOPIC_BYTES && topic != "." && topic != "..";
+
         let number = number.parse().ok().filter(|number| i32::try_from(*number).is_ok())?;
         (named && topic.bytes().all(legal)).then(|| Self { name: name.into(), topic: topic.into(), number })
     }
@@ -62,44 +66,45 @@ impl Partition {
 pub(crate) enum Payload<'e> {
     /// Null or absent.
     Null,
-    /// What should be base64.
+    /// A string, which should be base64.
     Base64(Text<'e>),
-    /// No string.
-    Other,
+    /// A value that is not a string.
+    NotAString,
 }
 
-/// One record; nothing in it is decoded yet.
+/// One record, nothing of it decoded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'e> {
     pub(crate) offset: u64,
-    /// Milliseconds since 1970; Kafka's -1 for "none" is none.
+    /// Milliseconds since 1970; `None` for Kafka's -1, which means that the record has no timestamp.
     pub(crate) timestamp: Option<u64>,
     pub(crate) timestamp_type: Option<Text<'e>>,
     pub(crate) key: Payload<'e>,
     pub(crate) value: Payload<'e>,
-    /// The JSON of the headers, whatever it is.
+    /// The JSON of the headers, unchecked.
     pub(crate) headers: Option<&'e str>,
-    /// The JSON of what a schema registry says of the key.
+    /// The JSON of `keySchemaMetadata`, which Lambda adds if a schema registry is configured.
     pub(crate) key_schema: Option<&'e str>,
-    /// The JSON of what a schema registry says of the value.
+    /// The JSON of `valueSchemaMetadata`.
     pub(crate) value_schema: Option<&'e str>,
 }
 
-/// Who wants the records.
+/// Receives the records of an event while it is read.
 pub(crate) trait Records {
-    /// The records that follow are of this partition.
+    /// The records that follow belong to this partition.
     fn partition(&mut self, partition: Partition);
-    /// One record of it.
+    /// The next record of the partition.
     fn record(&mut self, record: &Record<'_>);
 }
 
-/// Reads an event. An error may come after records: they are worth nothing then.
+/// Reads an event. If this returns an error, discard the records that were passed on before.
 pub(crate) fn read(event: &[u8], records: &mut impl Records) -> Result<(), InvalidEvent> {
     let event = simdutf8::basic::from_utf8(event).map_err(|error| InvalidEvent::Shape(error.to_string()))?;
     let mut reader = Reader::new(event);
-    let mut members = reader.object()?;
     let (mut from_kafka, mut has_records) = (false, false);
-    while let Some(key) = reader.key(&mut members)? {
+
+    reader.object()?;
+    while let Some(key) = reader.key()? {
         match key.unescape().as_deref() {
             Some("eventSource") if reader.kind()? == Kind::String => {
                 let source = reader.string()?.unescape();
@@ -113,6 +118,7 @@ pub(crate) fn read(event: &[u8], records: &mut impl Records) -> Result<(), Inval
         }
     }
     reader.end()?;
+
     match (from_kafka, has_records) {
         (false, _) => Err(InvalidEvent::Source),
         (true, false) => Err(InvalidEvent::Records),
@@ -121,20 +127,21 @@ pub(crate) fn read(event: &[u8], records: &mut impl Records) -> Result<(), Inval
 }
 
 fn read_partitions(reader: &mut Reader<'_>, records: &mut impl Records) -> Result<(), InvalidEvent> {
-    let mut partitions = reader.object()?;
-    while let Some(name) = reader.key(&mut partitions)? {
+    reader.object()?;
+    while let Some(name) = reader.key()? {
         let name = name.unescape().ok_or(InvalidEvent::Partition)?;
         let partition = Partition::parse(&name).ok_or(InvalidEvent::Partition)?;
         records.partition(partition.clone());
-        let mut list = reader.array()?;
-        while reader.element(&mut list)? {
+
+        reader.array()?;
+        while reader.element()? {
             records.record(&read_record(reader, &partition)?);
         }
     }
     Ok(())
 }
 
-/// What a record says of itself. Lambda writes all records alike, in this order; absent members are left out.
+/// The members of a record in the order in which Lambda writes them. Lambda leaves out absent ones.
 const MEMBERS: [(&str, Member); 10] = [
     ("\"topic\":", Member::Topic),
     ("\"partition\":", Member::Partition),
@@ -163,28 +170,21 @@ enum Member {
     Other,
 }
 
-/// The record's next member. `expected` is its place in [`MEMBERS`] if the record is like the others: then nothing
-/// has to be looked up.
-fn member(
-    reader: &mut Reader<'_>,
-    members: &mut Members,
-    expected: &mut usize,
-) -> Result<Option<Member>, Invalid> {
-    if let Some((token, member)) = MEMBERS.get(*expected)
-        && reader.is_key(members, token)
+/// Reads the record's next key. `expected` is the index in [`MEMBERS`] of the member that follows if Lambda wrote the
+/// record. Returns the member with the index that is expected after it, or `None` at the end of the record.
+fn next_member(reader: &mut Reader<'_>, expected: usize) -> Result<Option<(Member, usize)>, InvalidJson> {
+    if let Some((token, member)) = MEMBERS.get(expected)
+        && reader.skip_key(token)
     {
-        *expected += 1;
-        return Ok(Some(*member));
+        return Ok(Some((*member, expected + 1)));
     }
-    let Some(key) = reader.key(members)? else { return Ok(None) };
-    let Some(key) = key.unescape() else { return Ok(Some(Member::Other)) };
+
+    let Some(key) = reader.key()? else { return Ok(None) };
+    let Some(key) = key.unescape() else { return Ok(Some((Member::Other, expected))) };
     let is_key = |token: &str| token.trim_matches(['"', ':']) == key;
     Ok(Some(match MEMBERS.iter().position(|(token, _)| is_key(token)) {
-        Some(at) => {
-            *expected = at + 1;
-            MEMBERS[at].1
-        }
-        None => Member::Other,
+        Some(index) => (MEMBERS[index].1, index + 1),
+        None => (Member::Other, expected),
     }))
 }
 
@@ -200,8 +200,11 @@ fn read_record<'e>(reader: &mut Reader<'e>, partition: &Partition) -> Result<Rec
         value_schema: None,
     };
     let (mut offset, mut elsewhere) = (None, false);
-    let (mut members, mut expected) = (reader.object()?, 0);
-    while let Some(member) = member(reader, &mut members, &mut expected)? {
+
+    reader.object()?;
+    let mut expected = 0;
+    while let Some((member, next)) = next_member(reader, expected)? {
+        expected = next;
         match member {
             Member::Topic => {
                 let topic = text(reader)?;
@@ -221,9 +224,11 @@ fn read_record<'e>(reader: &mut Reader<'e>, partition: &Partition) -> Result<Rec
             Member::Other => drop(reader.value()?),
         }
     }
+
     if elsewhere {
         return Err(InvalidEvent::Elsewhere(partition.name.clone()));
     }
+
     // Kafka's offsets are signed 64-bit numbers that are never negative.
     record.offset = offset
         .filter(|offset| i64::try_from(*offset).is_ok())
@@ -231,7 +236,7 @@ fn read_record<'e>(reader: &mut Reader<'e>, partition: &Partition) -> Result<Rec
     Ok(record)
 }
 
-fn payload<'e>(reader: &mut Reader<'e>) -> Result<Payload<'e>, Invalid> {
+fn payload<'e>(reader: &mut Reader<'e>) -> Result<Payload<'e>, InvalidJson> {
     Ok(match reader.kind()? {
         Kind::String => Payload::Base64(reader.string()?),
         Kind::Null => {
@@ -240,91 +245,21 @@ fn payload<'e>(reader: &mut Reader<'e>) -> Result<Payload<'e>, Invalid> {
         }
         _ => {
             reader.value()?;
-            Payload::Other
+            Payload::NotAString
         }
     })
 }
 
-fn text<'e>(reader: &mut Reader<'e>) -> Result<Option<Text<'e>>, Invalid> {
+fn text<'e>(reader: &mut Reader<'e>) -> Result<Option<Text<'e>>, InvalidJson> {
     if reader.kind()? == Kind::String {
         return reader.string().map(Some);
     }
     reader.value().map(|_| None)
 }
 
-fn present<'e>(reader: &mut Reader<'e>) -> Result<Option<&'e str>, Invalid> {
+fn present<'e>(reader: &mut Reader<'e>) -> Result<Option<&'e str>, InvalidJson> {
     Ok(Some(reader.value()?).filter(|json| *json != "null"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Notes `partition offset timestamp`, one a record.
-    #[derive(Default)]
-    struct Seen(Vec<String>, String);
-
-    impl Records for Seen {
-        fn partition(&mut self, partition: Partition) {
-            self.1 = format!("{}/{}", partition.topic, partition.number);
-        }
-
-        fn record(&mut self, record: &Record<'_>) {
-            self.0.push(format!("{} {} {:?}", self.1, record.offset, record.timestamp));
-        }
-    }
-
-    fn seen(event: &str) -> Result<Vec<String>, InvalidEvent> {
-        let mut seen = Seen::default();
-        read(event.as_bytes(), &mut seen).map(|()| seen.0)
-    }
-
-    fn of_records(records: &str) -> Result<Vec<String>, InvalidEvent> {
-        seen(&format!(r#"{{"eventSource":"aws:kafka","records":{records}}}"#))
-    }
-
-    #[test]
-    fn partitions_and_records_in_the_order_of_the_event() {
-        let records =
-            r#"{"b-c-1":[{"offset":9,"timestamp":5},{"offset":3}],"a-0":[{"offset":4,"timestamp":-1}]}"#;
-        assert_eq!(of_records(records).unwrap(), ["b-c/1 9 Some(5)", "b-c/1 3 None", "a/0 4 None"]);
-        assert_eq!(of_records("{}").unwrap(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn what_is_missing_null_or_odd_in_a_record_is_no_matter() {
-        for record in [
-            r#"{"offset":1}"#,
-            r#"{"offset":1,"key":null,"value":null,"headers":null,"timestamp":null,"timestampType":null}"#,
-            r#"{"offset":1,"key":7,"value":[],"headers":{"a":1},"timestamp":"x","timestampType":0}"#,
-            r#"{"offset":1,"headers":[{"h":[-61,-85,200,300]},{"h":null},7]}"#,
-            r#"{"offset":1,"topic":null,"partition":null,"later":{"x":[1,2]}}"#,
-            r#"{"offset":1,"topic":"t","partition":0,"\u006bey":"aw=="}"#,
-        ] {
-            assert_eq!(of_records(&format!(r#"{{"t-0":[{record}]}}"#)).unwrap(), ["t/0 1 None"], "{record}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_kafkas_is_refused() {
-        for event in ["7", "[]", "{}", r#"{"records":{}}"#, r#"{"eventSource":"aws:sqs","records":{}}"#] {
-            assert!(seen(event).is_err(), "{event}");
-        }
-        assert_eq!(seen(r#"{"eventSource":"aws:kafka"}"#), Err(InvalidEvent::Records));
-        assert_eq!(seen(r#"{"eventSource":"SelfManagedKafka","records":[]}"#), Err(InvalidEvent::Records));
-        for name in ["t", "t-", "-1", "t-x", "t--", "../x-0", "..-0", "t-99999999999", "t-4294967295", "é-0"]
-        {
-            assert_eq!(of_records(&format!(r#"{{"{name}":[]}}"#)), Err(InvalidEvent::Partition), "{name}");
-        }
-        for offset in ["-1", "null", "\"5\"", "1.5", "9223372036854775808"] {
-            let records = format!(r#"{{"t-0":[{{"offset":{offset}}}]}}"#);
-            assert_eq!(of_records(&records), Err(InvalidEvent::Offset("t-0".into())), "{offset}");
-        }
-        for record in [r#"{"offset":1,"topic":"u"}"#, r#"{"offset":1,"partition":1}"#] {
-            let records = format!(r#"{{"t-0":[{record}]}}"#);
-            assert_eq!(of_records(&records), Err(InvalidEvent::Elsewhere("t-0".into())), "{record}");
-        }
-        assert!(matches!(of_records(r#"{"t-0":{}}"#), Err(InvalidEvent::Shape(_))));
-        assert!(matches!(of_records(r#"{"t-0":[7]}"#), Err(InvalidEvent::Shape(_))));
-    }
-}
+mod tests;

@@ -1,21 +1,23 @@
+//! The handler: converts a batch and writes its objects.
+
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use postern_runtime::metrics;
 use serde::Serialize;
 
-use crate::convert::{Converter, Part};
+use crate::config::Config;
+use crate::convert::{Converter, PartitionBatch};
 use crate::event;
 use crate::object::Object;
-use crate::settings::Settings;
 use crate::store::{Error, Put, Store};
 
-/// Objects written at once.
-const AT_ONCE: usize = 16;
-/// Bad records that one invocation names in its log; the rest are counted.
-const BAD_LINES: usize = 100;
+/// The number of objects that are written at the same time.
+const CONCURRENT_WRITES: usize = 16;
+/// The number of bad records that one invocation logs; further ones are only counted.
+const LOGGED_BAD_RECORDS: usize = 100;
 
-/// A partial batch response: the records that are to be sent again, or to the on-failure destination. Without any,
-/// the batch is done.
+/// A partial batch response. It names the records that Lambda sends again and finally gives to the on-failure
+/// destination. An empty list means that the whole batch was processed.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
@@ -27,11 +29,11 @@ pub struct Answer {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchItemFailure {
-    /// Which. An object, where Kinesis and SQS have a string.
+    /// The record. Kafka's identifier is an object, where Kinesis and SQS have a string.
     pub item_identifier: ItemIdentifier,
 }
 
-/// A record's place in its topic.
+/// The position of a record in its topic.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct ItemIdentifier {
     /// `topic-partition`, as the event names it.
@@ -40,24 +42,29 @@ pub struct ItemIdentifier {
     pub offset: u64,
 }
 
-/// Writes a batch: first all rows are made, then all objects are written, several at a time. The answer names the
-/// bad records; an error means that at least one object is not written, and the whole batch has to come again.
-pub async fn write_batch(store: &impl Store, settings: &Settings, batch: &[u8]) -> Result<Answer, Error> {
-    let mut converter = Converter::new(settings);
+/// Converts a batch to rows, then writes its objects, several at the same time.
+///
+/// The answer names the bad records. An error means that at least one object was not written, so that Lambda has to send
+/// the whole batch again.
+pub async fn write_batch(store: &impl Store, config: &Config, batch: &[u8]) -> Result<Answer, Error> {
+    let mut converter = Converter::new(config);
     event::read(batch, &mut converter).inspect_err(|_| metrics::count("InvalidEvents"))?;
-    let parts = converter.parts();
-    let answer = Answer { batch_item_failures: parts.iter().flat_map(bad_records).collect() };
-    report(&parts);
+    let partitions = converter.finish();
+
+    let answer = Answer { batch_item_failures: partitions.iter().flat_map(bad_records).collect() };
+    report(&partitions);
 
     let mut objects = Vec::new();
-    for Part { partition, runs, .. } in parts {
+    for PartitionBatch { partition, runs, .. } in partitions {
         for run in runs {
-            objects.extend(Object::of(settings, &partition, run)?);
+            objects.extend(Object::of(config, &partition, run)?);
         }
     }
-    let puts = stream::iter(objects).map(|object| store.put(object)).buffer_unordered(AT_ONCE);
-    // All are waited for, the first error notwithstanding: what can be written now is done for the next attempt.
+
+    // Wait for every write, even after an error: objects that are written now are already there on the next attempt.
+    let puts = stream::iter(objects).map(|object| store.put(object)).buffer_unordered(CONCURRENT_WRITES);
     let outcomes: Vec<_> = puts.collect().await;
+
     let (mut written, mut existed) = (0, 0);
     for outcome in outcomes {
         match outcome? {
@@ -65,33 +72,36 @@ pub async fn write_batch(store: &impl Store, settings: &Settings, batch: &[u8]) 
             Put::Existed => existed += 1,
         }
     }
+
     metrics::add("ObjectsWritten", written);
     metrics::add("ObjectsWrittenBefore", existed);
-    tracing::info!(written, existed, bad = answer.batch_item_failures.len(), "batch done");
+    tracing::info!(written, existed, bad = answer.batch_item_failures.len(), "batch written");
     Ok(answer)
 }
 
-fn bad_records(part: &Part) -> impl Iterator<Item = BatchItemFailure> {
-    part.bad.iter().map(|(offset, _)| BatchItemFailure {
-        item_identifier: ItemIdentifier { partition: part.partition.name.clone(), offset: *offset },
+fn bad_records(batch: &PartitionBatch) -> impl Iterator<Item = BatchItemFailure> {
+    batch.bad.iter().map(|(offset, _)| BatchItemFailure {
+        item_identifier: ItemIdentifier { partition: batch.partition.name.clone(), offset: *offset },
     })
 }
 
-/// Logs and counts what is in the batch: numbers and reasons, nothing of a record.
-fn report(parts: &[Part]) {
-    let bad = parts
+/// Logs and counts the records of the batch. The log has numbers and reasons, never a record's content.
+fn report(partitions: &[PartitionBatch]) {
+    let bad = partitions
         .iter()
-        .flat_map(|part| part.bad.iter().map(|(offset, bad)| (&part.partition.name, offset, bad)));
-    for (partition, offset, reason) in bad.take(BAD_LINES) {
+        .flat_map(|batch| batch.bad.iter().map(|(offset, bad)| (&batch.partition.name, offset, bad)));
+    for (partition, offset, reason) in bad.take(LOGGED_BAD_RECORDS) {
         tracing::warn!(partition, offset, reason = %reason, "bad record");
     }
-    for Part { partition, runs, records, tombstones, bad } in parts {
+
+    for PartitionBatch { partition, runs, records, tombstones, bad } in partitions {
         let (first, last) = (runs.first().map(|run| run.first), runs.last().map(|run| run.last));
         let (partition, bad) = (&partition.name, bad.len());
         tracing::info!(partition, records, tombstones, bad, first, last, "records of a partition");
     }
-    let sum = |count: fn(&Part) -> usize| parts.iter().map(count).sum();
-    metrics::add("Records", sum(|part| part.records));
-    metrics::add("Tombstones", sum(|part| part.tombstones));
-    metrics::add("BadRecords", sum(|part| part.bad.len()));
+
+    let sum = |count: fn(&PartitionBatch) -> usize| partitions.iter().map(count).sum();
+    metrics::add("Records", sum(|batch| batch.records));
+    metrics::add("Tombstones", sum(|batch| batch.tombstones));
+    metrics::add("BadRecords", sum(|batch| batch.bad.len()));
 }

@@ -1,8 +1,23 @@
-//! A strict JSON reader that hands out pieces of the text it reads: nothing is copied, no tree is built, and a
-//! number stays the characters it was written with.
+//! A strict JSON reader that returns slices of the text it reads. It copies nothing, builds no tree, and leaves a
+//! number in the characters in which it was written.
 //!
-//! Why not `serde_json` alone: it makes numbers of number tokens, and where it leaves values as they stand it reads
-//! them twice. What it accepts, this accepts, and no more, deep nesting apart: a property test holds both together.
+//! Why not `serde_json`: it converts number tokens to numbers, and where it leaves a value as it stands
+//! (`RawValue`) it reads the value twice. This reader accepts exactly the texts that `serde_json` accepts, up
+//! to a nesting of 127 levels. A property test compares the two.
+//!
+//! The caller drives the reader through the text. A [`Reader`] is a position in the text; each method reads one
+//! thing at the position and moves past it:
+//!
+//! ```text
+//! reader.object()?;                          // moves past `{`
+//! while let Some(key) = reader.key()? {      // moves past `"id":`, or past `}` and returns None
+//!     let value = reader.typed_value()?;     // moves past the value
+//! }
+//! reader.end()?;                             // only white space is left
+//! ```
+//!
+//! Members and elements are separated by commas. Whether one is due depends on a single bit, `at_first`: it is set by
+//! an opening bracket and cleared by everything else.
 
 #[cfg(test)]
 mod tests;
@@ -12,26 +27,36 @@ use crate::scan::end_of_plain;
 
 pub(crate) use text::Text;
 
-/// Nesting beyond which text is refused, as `serde_json` does: the reader recurses.
-const DEPTH: u8 = 127;
+/// The deepest nesting that is read, as in `serde_json`. The reader recurses, so there has to be a limit.
+const MAX_DEPTH: u8 = 127;
 
-/// The text is not JSON, or not of the kind asked for. Where, but not what: the text may be a secret.
+/// The text is not JSON, or its next value is not of the kind that was asked for. The message has the position only:
+/// the text may be confidential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no valid JSON at byte {at}: {expected} is expected")]
-pub(crate) struct Invalid {
+#[error("invalid JSON at byte {at}: expected {expected}")]
+pub(crate) struct InvalidJson {
     at: usize,
     expected: &'static str,
 }
 
-/// What a value is, by its first character.
+/// The kind of a value, which its first character decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Object,
     Array,
     String,
     Number,
+    /// `true` or `false`.
     Literal,
     Null,
+}
+
+/// A value with its kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Value<'t> {
+    pub(crate) kind: Kind,
+    /// A string's text between its quotes; every other value as it stands in the JSON.
+    pub(crate) text: Text<'t>,
 }
 
 /// Reads JSON from its beginning to its end.
@@ -39,15 +64,17 @@ pub(crate) struct Reader<'t> {
     text: &'t str,
     at: usize,
     depth: u8,
+    /// The reader has just passed an opening bracket: no comma precedes the next member or element.
+    at_first: bool,
 }
 
 impl<'t> Reader<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self { text, at: 0, depth: 0, at_first: false }
     }
 
-    /// What comes next.
-    pub(crate) fn kind(&mut self) -> Result<Kind, Invalid> {
+    /// The kind of the next value. Only white space is passed.
+    pub(crate) fn kind(&mut self) -> Result<Kind, InvalidJson> {
         match self.peek() {
             Some(b'{') => Ok(Kind::Object),
             Some(b'[') => Ok(Kind::Array),
@@ -59,29 +86,30 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Enters an object: call [`Self::key`] until it is out of keys, and read the value after each.
-    pub(crate) fn object(&mut self) -> Result<Members, Invalid> {
+    /// Enters an object. Call [`Self::key`] until it returns `None`, and read the value after each key.
+    pub(crate) fn object(&mut self) -> Result<(), InvalidJson> {
         self.open(b'{', "an object")
     }
 
-    /// Whether the object's next member is of this key, with its quotes and its colon: then it is the value that comes
-    /// next. Otherwise nothing is read, and [`Self::key`] says what there is. Quicker than that where one key is to
-    /// be expected: there is nothing to find out about it.
-    pub(crate) fn is_key(&mut self, members: &mut Members, token: &str) -> bool {
-        let comma = usize::from(!members.first);
+    /// Passes the next key if it is written exactly as `token`, which includes the quotes and the colon. Otherwise
+    /// nothing is read, and [`Self::key`] returns the key, if there is one.
+    ///
+    /// This is faster than [`Self::key`] where one key is likely: the key need not be scanned.
+    pub(crate) fn skip_key(&mut self, token: &str) -> bool {
         let rest = self.rest();
-        let found =
-            (members.first || rest.first() == Some(&b',')) && rest[comma..].starts_with(token.as_bytes());
+        let key = if self.at_first { Some(rest) } else { rest.strip_prefix(b",") };
+        let found = key.is_some_and(|key| key.starts_with(token.as_bytes()));
+
         if found {
-            self.at += comma + token.len();
-            members.first = false;
+            self.at += usize::from(!self.at_first) + token.len();
+            self.at_first = false;
         }
         found
     }
 
-    /// The next key of the object.
-    pub(crate) fn key(&mut self, members: &mut Members) -> Result<Option<Text<'t>>, Invalid> {
-        if !self.another(members, b'}')? {
+    /// The next key of the object, or `None` at its end.
+    pub(crate) fn key(&mut self) -> Result<Option<Text<'t>>, InvalidJson> {
+        if !self.has_next(b'}')? {
             return Ok(None);
         }
         let key = self.string()?;
@@ -89,21 +117,23 @@ impl<'t> Reader<'t> {
         Ok(Some(key))
     }
 
-    /// Enters an array: call [`Self::element`] until it is out of elements, and read each.
-    pub(crate) fn array(&mut self) -> Result<Members, Invalid> {
+    /// Enters an array. Call [`Self::element`] until it returns `false`, and read the value after each call.
+    pub(crate) fn array(&mut self) -> Result<(), InvalidJson> {
         self.open(b'[', "an array")
     }
 
-    /// Whether the array has another element.
-    pub(crate) fn element(&mut self, members: &mut Members) -> Result<bool, Invalid> {
-        self.another(members, b']')
+    /// Whether the array has another element. At its end, passes the bracket.
+    pub(crate) fn element(&mut self) -> Result<bool, InvalidJson> {
+        self.has_next(b']')
     }
 
-    /// The string that comes next.
-    pub(crate) fn string(&mut self) -> Result<Text<'t>, Invalid> {
+    /// The next value, which must be a string.
+    pub(crate) fn string(&mut self) -> Result<Text<'t>, InvalidJson> {
         self.take(b'"', "a string")?;
         let start = self.at;
         let mut escaped = false;
+
+        // Each round passes plain text up to a quote, a backslash or a control character.
         loop {
             let rest = self.rest();
             let Some(end) = end_of_plain(rest) else {
@@ -117,79 +147,89 @@ impl<'t> Reader<'t> {
                     escaped = true;
                     self.escape()?;
                 }
-                _ => return Err(self.expected("no bare control character")),
+                _ => return Err(self.expected("an escape in the place of a control character")),
             }
         }
+
         let raw = &self.text[start..self.at];
         self.at += 1;
-        Ok(Text { raw, escaped })
+        Ok(Text::new(raw, escaped))
     }
 
-    /// The next value, if it is a whole number that is not negative and fits.
-    pub(crate) fn unsigned(&mut self) -> Result<Option<u64>, Invalid> {
-        /// As many digits fit whatever they are.
-        const DIGITS: usize = 19;
+    /// The next value if it is a whole number between 0 and `u64::MAX`; `None` for every other value, which is passed.
+    pub(crate) fn unsigned(&mut self) -> Result<Option<u64>, InvalidJson> {
+        /// A number of 19 digits always fits into 64 bits.
+        const MAX_DIGITS: usize = 19;
+
         self.kind()?;
         let (mut number, mut length) = (0_u64, 0);
         let rest = self.rest();
         while let Some(digit @ b'0'..=b'9') = rest.get(length)
-            && length < DIGITS
+            && length < MAX_DIGITS
         {
             number = number * 10 + u64::from(digit - b'0');
             length += 1;
         }
-        // One digit at least, no zero before others, and nothing that belongs to the number follows.
-        let zeros = length > 1 && rest[0] == b'0';
-        if length == 0 || zeros || matches!(rest.get(length), Some(b'0'..=b'9' | b'.' | b'e' | b'E')) {
+
+        // Everything else takes the slow way: no digits, a leading zero, more digits, a fraction, an exponent.
+        let leading_zero = length > 1 && rest[0] == b'0';
+        let continues = matches!(rest.get(length), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
+        if length == 0 || leading_zero || continues {
             return Ok(self.value()?.parse().ok());
         }
+
         self.at += length;
         Ok(Some(number))
     }
 
-    /// The next value as it stands in the text, whatever it is.
-    pub(crate) fn value(&mut self) -> Result<&'t str, Invalid> {
+    /// The next value with its kind.
+    pub(crate) fn typed_value(&mut self) -> Result<Value<'t>, InvalidJson> {
+        let kind = self.kind()?;
+        let text = match kind {
+            Kind::String => self.string()?,
+            _ => Text::new(self.value()?, false),
+        };
+        Ok(Value { kind, text })
+    }
+
+    /// The next value as it stands in the text, a string with its quotes.
+    pub(crate) fn value(&mut self) -> Result<&'t str, InvalidJson> {
         self.kind()?;
         let start = self.at;
-        self.skip()?;
+        self.skip_value()?;
         Ok(&self.text[start..self.at])
     }
 
-    /// How far the reader is, in bytes: at a value's first, once its kind was asked for.
-    pub(crate) fn at(&self) -> usize {
-        self.at
+    /// Checks that nothing but white space is left.
+    pub(crate) fn end(&mut self) -> Result<(), InvalidJson> {
+        if self.peek().is_none() { Ok(()) } else { Err(self.expected("the end of the text")) }
     }
 
-    /// Nothing but white space is left.
-    pub(crate) fn end(&mut self) -> Result<(), Invalid> {
-        if self.peek().is_none() { Ok(()) } else { Err(self.expected("the end")) }
-    }
-
-    fn skip(&mut self) -> Result<(), Invalid> {
+    fn skip_value(&mut self) -> Result<(), InvalidJson> {
         match self.kind()? {
             Kind::Object => {
-                let mut members = self.object()?;
-                while self.key(&mut members)?.is_some() {
-                    self.skip()?;
+                self.object()?;
+                while self.key()?.is_some() {
+                    self.skip_value()?;
                 }
                 Ok(())
             }
             Kind::Array => {
-                let mut members = self.array()?;
-                while self.element(&mut members)? {
-                    self.skip()?;
+                self.array()?;
+                while self.element()? {
+                    self.skip_value()?;
                 }
                 Ok(())
             }
             Kind::String => self.string().map(|_| ()),
-            Kind::Number => self.number(),
-            Kind::Literal if self.rest().starts_with(b"t") => self.word("true"),
-            Kind::Literal => self.word("false"),
-            Kind::Null => self.word("null"),
+            Kind::Number => self.skip_number(),
+            Kind::Literal if self.rest().starts_with(b"t") => self.skip_word("true"),
+            Kind::Literal => self.skip_word("false"),
+            Kind::Null => self.skip_word("null"),
         }
     }
 
-    fn word(&mut self, word: &str) -> Result<(), Invalid> {
+    fn skip_word(&mut self, word: &str) -> Result<(), InvalidJson> {
         if !self.rest().starts_with(word.as_bytes()) {
             return Err(self.expected("true, false or null"));
         }
@@ -197,26 +237,31 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), Invalid> {
+    fn skip_number(&mut self) -> Result<(), InvalidJson> {
         self.at += usize::from(self.rest().first() == Some(&b'-'));
+
+        // A leading zero stands alone.
         if self.rest().first() == Some(&b'0') {
             self.at += 1;
         } else {
-            self.digits()?;
+            self.skip_digits()?;
         }
+
         if self.rest().first() == Some(&b'.') {
             self.at += 1;
-            self.digits()?;
+            self.skip_digits()?;
         }
+
         if let Some(b'e' | b'E') = self.rest().first() {
             self.at += 1;
             self.at += usize::from(matches!(self.rest().first(), Some(b'+' | b'-')));
-            self.digits()?;
+            self.skip_digits()?;
         }
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Invalid> {
+    /// Passes one digit or more.
+    fn skip_digits(&mut self) -> Result<(), InvalidJson> {
         let start = self.at;
         while let Some(b'0'..=b'9') = self.text.as_bytes().get(self.at) {
             self.at += 1;
@@ -224,43 +269,48 @@ impl<'t> Reader<'t> {
         if self.at == start { Err(self.expected("a digit")) } else { Ok(()) }
     }
 
-    fn escape(&mut self) -> Result<(), Invalid> {
+    /// Passes a backslash and what belongs to it.
+    fn escape(&mut self) -> Result<(), InvalidJson> {
         let length = match self.rest() {
             [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             [_, b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|hex| hex.is_ascii_hexdigit()) => 6,
-            _ => return Err(self.expected("an escape")),
+            _ => return Err(self.expected("a valid escape")),
         };
         self.at += length;
         Ok(())
     }
 
-    fn open(&mut self, bracket: u8, what: &'static str) -> Result<Members, Invalid> {
-        self.take(bracket, what)?;
+    fn open(&mut self, bracket: u8, expected: &'static str) -> Result<(), InvalidJson> {
+        self.take(bracket, expected)?;
+        self.at_first = true;
         self.depth += 1;
-        if self.depth > DEPTH { Err(self.expected("less nesting")) } else { Ok(Members { first: true }) }
+        if self.depth > MAX_DEPTH { Err(self.expected("less nesting")) } else { Ok(()) }
     }
 
-    fn another(&mut self, members: &mut Members, close: u8) -> Result<bool, Invalid> {
+    /// Whether another member or element follows, whose comma is passed; otherwise the closing bracket is.
+    fn has_next(&mut self, close: u8) -> Result<bool, InvalidJson> {
+        let at_first = std::mem::replace(&mut self.at_first, false);
         if self.peek() == Some(close) {
             self.at += 1;
             self.depth -= 1;
             return Ok(false);
         }
-        if !std::mem::replace(&mut members.first, false) {
+
+        if !at_first {
             self.take(b',', "a comma")?;
         }
         Ok(true)
     }
 
-    fn take(&mut self, byte: u8, what: &'static str) -> Result<(), Invalid> {
+    fn take(&mut self, byte: u8, expected: &'static str) -> Result<(), InvalidJson> {
         if self.peek() != Some(byte) {
-            return Err(self.expected(what));
+            return Err(self.expected(expected));
         }
         self.at += 1;
         Ok(())
     }
 
-    /// The next byte that is not white space.
+    /// Passes white space and returns the byte after it.
     fn peek(&mut self) -> Option<u8> {
         loop {
             match self.text.as_bytes().get(self.at)? {
@@ -274,12 +324,7 @@ impl<'t> Reader<'t> {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    fn expected(&self, expected: &'static str) -> Invalid {
-        Invalid { at: self.at, expected }
+    fn expected(&self, expected: &'static str) -> InvalidJson {
+        InvalidJson { at: self.at, expected }
     }
-}
-
-/// How far the reader is in an object or an array.
-pub(crate) struct Members {
-    first: bool,
 }

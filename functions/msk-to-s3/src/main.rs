@@ -1,13 +1,14 @@
-//! MSK to S3: records of a Kafka topic become CSV objects.
+//! The binary of `msk-to-s3`: connects the handler to the Lambda runtime and to S3.
 
-use msk_to_s3::{Bucket, Settings, write_batch};
+use msk_to_s3::{Bucket, Config, write_batch};
 use postern_runtime::env::Environment;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init();
-    let settings = Settings::read(&Environment::process())?;
+    let config = Config::from_env(&Environment::process())?;
     let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config().await);
-    let bucket = Bucket::new(s3, &settings.bucket);
-    postern_runtime::serve_bytes(async |batch, _context| write_batch(&bucket, &settings, &batch).await).await
+    let bucket = Bucket::new(s3, &config.bucket);
+
+    postern_runtime::serve_bytes(async |batch, _context| write_batch(&bucket, &config, &batch).await).await
 }

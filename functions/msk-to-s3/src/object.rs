@@ -1,65 +1,70 @@
-//! An object: its key, which says exactly which records are in it, and its bytes.
+//! The S3 object of a run: its key, which identifies exactly the records in it, and its content.
 
 use std::io::Write as _;
 
 use flate2::GzBuilder;
 use jiff::Timestamp;
 
+use crate::config::{Compression, Config};
 use crate::convert::Run;
 use crate::event::Partition;
-use crate::settings::{Compression, Settings};
 
-/// What is put into the bucket.
+/// An object to be written to the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// Where.
+    /// The S3 key.
     pub key: String,
-    /// Of what type.
+    /// The Content-Type.
     pub content_type: &'static str,
-    /// The bytes.
+    /// The content, compressed if the configuration asks for it.
     pub body: Vec<u8>,
 }
 
 impl Object {
-    /// The object of a run; none if the run has no rows.
-    pub(crate) fn of(settings: &Settings, partition: &Partition, run: Run) -> std::io::Result<Option<Self>> {
+    /// The object of a run, or `None` if the run has no rows.
+    pub(crate) fn of(config: &Config, partition: &Partition, run: Run) -> std::io::Result<Option<Self>> {
         if run.rows == 0 {
             return Ok(None);
         }
-        let key = key(settings, partition, &run);
-        let (content_type, body) = match settings.compression {
-            Compression::None => ("text/csv; charset=utf-8", run.csv),
+
+        let key = key(config, partition, &run);
+        let (content_type, body) = match config.compression {
+            Compression::None => ("text/csv; charset=utf-8", run.table.csv),
             Compression::Gzip => {
-                // No name and no time in it: the same records are the same bytes.
+                // The gzip header has no name and no time, so the same records give the same bytes.
                 let mut gzip = GzBuilder::new().write(Vec::new(), flate2::Compression::default());
-                gzip.write_all(&run.csv)?;
+                gzip.write_all(&run.table.csv)?;
                 ("application/gzip", gzip.finish()?)
             }
-            Compression::Zstd => ("application/zstd", zstd::encode_all(run.csv.as_slice(), 3)?),
+            Compression::Zstd => ("application/zstd", zstd::encode_all(run.table.csv.as_slice(), 3)?),
         };
+
         Ok(Some(Self { key, content_type, body }))
     }
 }
 
 /// `{prefix}{topic}/{partition}/customer-data-{first record's time}-{first offset}-{last offset}[-{gaps}].csv`.
 ///
-/// The same key is the same set of records: all between the two offsets, or all but the ones that the digest of the
-/// gaps stands for. That is what lets "it exists" mean "these records are written" (`docs/kafka.md`).
-fn key(settings: &Settings, partition: &Partition, run: &Run) -> String {
+/// A key stands for one set of records: every offset from the first to the last, except those whose digest is `gaps`.
+/// An object that already exists under the key therefore contains the same records
+/// (`docs/kafka/why-nothing-is-lost.md`).
+fn key(config: &Config, partition: &Partition, run: &Run) -> String {
     let Partition { topic, number, .. } = partition;
     let time = run
         .time
         .and_then(|time| i64::try_from(time).ok())
         .and_then(|time| Timestamp::from_millisecond(time).ok())
         .map_or_else(|| "undated".to_owned(), |time| time.strftime("%Y%m%dT%H%M%SZ").to_string());
+
     let gaps = run.gaps().map_or_else(String::new, |gaps| format!("-{gaps}"));
-    let suffix = match settings.compression {
+    let suffix = match config.compression {
         Compression::None => "",
         Compression::Gzip => ".gz",
         Compression::Zstd => ".zst",
     };
+
     format!(
         "{}{topic}/{number}/customer-data-{time}-{:020}-{:020}{gaps}.csv{suffix}",
-        settings.prefix, run.first, run.last
+        config.prefix, run.first, run.last
     )
 }

@@ -1,4 +1,4 @@
-//! Where objects go.
+//! Writes objects to S3, and maps S3's errors to the function's.
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
@@ -8,30 +8,30 @@ use postern_runtime::aws::{Failure, failure};
 use crate::event::InvalidEvent;
 use crate::object::Object;
 
-/// Everything that can go wrong with a batch. Each is raised: the event source mapping then sends the whole batch
-/// again, and what was written before is found and left as it is.
+/// Why a batch failed. The function raises the error, and the event source mapping sends the whole batch again. Objects
+/// that were written in the failed attempt are found and left as they are.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not a Kafka event.
-    #[error("{0}")]
+    /// The invocation's payload is not an event of a Kafka event source mapping.
+    #[error(transparent)]
     InvalidEvent(#[from] InvalidEvent),
-    /// S3 is asked too much.
-    #[error("S3 asks for fewer requests: {0}")]
+    /// S3 throttled the request.
+    #[error("S3 throttled the request: {0}")]
     Throttled(String),
-    /// S3 is down or out of reach.
-    #[error("S3 cannot be reached: {0}")]
+    /// S3 could not be reached, or failed with a 5xx status.
+    #[error("S3 is unavailable: {0}")]
     Unavailable(String),
-    /// The role or the bucket's policy says no.
-    #[error("the function's role, the bucket's policy or its key does not allow the write: {0}")]
+    /// S3 denied the write.
+    #[error("S3 denied the write; check the function's role, the bucket policy and the KMS key policy: {0}")]
     AccessDenied(String),
-    /// The bucket is not there.
-    #[error("the bucket of S3_BUCKET_NAME does not exist: {0}")]
+    /// The bucket does not exist.
+    #[error("the bucket named by S3_BUCKET_NAME does not exist: {0}")]
     NoSuchBucket(String),
-    /// S3 does not take the object.
-    #[error("S3 did not take the object: {0}")]
+    /// S3 rejected the object for another reason.
+    #[error("S3 rejected the object: {0}")]
     Refused(String),
     /// The object could not be compressed.
-    #[error("the object cannot be compressed: {0}")]
+    #[error("the object could not be compressed: {0}")]
     Compression(#[from] std::io::Error),
 }
 
@@ -49,22 +49,22 @@ impl NamedError for Error {
     }
 }
 
-/// How an object came to be in the bucket.
+/// The outcome of a successful write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It was written.
+    /// The object was written.
     Written,
-    /// An earlier attempt had written it.
+    /// An object with this key exists: an earlier attempt wrote the same records.
     Existed,
 }
 
-/// What the handler needs of S3.
+/// The part of S3 that the handler needs.
 pub trait Store {
-    /// Writes the object unless there is one of this key: it is never overwritten.
+    /// Writes the object unless one with its key exists. An existing object is never overwritten.
     fn put(&self, object: Object) -> impl Future<Output = Result<Put, Error>>;
 }
 
-/// A bucket.
+/// A bucket in S3.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     s3: aws_sdk_s3::Client,
@@ -72,7 +72,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket of this name.
+    /// The bucket `name`, accessed with the client `s3`.
     pub fn new(s3: aws_sdk_s3::Client, name: &str) -> Self {
         Self { s3, name: name.to_owned() }
     }
@@ -84,13 +84,14 @@ impl Store for Bucket {
         let put =
             self.s3.put_object().bucket(&self.name).key(key).content_type(content_type).if_none_match("*");
         let Err(error) = put.body(ByteStream::from(body)).send().await else { return Ok(Put::Written) };
+
         let (kind, reason) = failure(&error);
         let status = error.raw_response().map_or(0, |response| response.status().as_u16());
         Err(match (error.code(), kind) {
             (Some("PreconditionFailed"), _) => return Ok(Put::Existed),
             _ if status == 412 => return Ok(Put::Existed),
             (Some("NoSuchBucket"), _) => Error::NoSuchBucket(reason),
-            // Another write of the same key is under way, or the request's body came too slowly.
+            // Another write of the same key is in progress, or the request's body arrived too slowly.
             (Some("ConditionalRequestConflict" | "OperationAborted" | "RequestTimeout"), _) => {
                 Error::Unavailable(reason)
             }

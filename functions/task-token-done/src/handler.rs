@@ -163,25 +163,22 @@ async fn succeed(tasks: &impl Tasks, token: &TaskToken, result: &RawValue) -> Re
 }
 
 #[cfg(test)]
-#[path = "../../../shared/runtime/testing/stub.rs"]
-mod stub;
-
-#[cfg(test)]
 mod tests {
     use std::cell::RefCell;
 
-    use super::stub::Stub;
+    use postern_testing::{StubServer, config_for};
+
     use super::*;
 
     const RESULT: &str = r#"{"TaskToken":"abc","result":1}"#;
 
     /// What comes of a result when the real client gets this from Step Functions.
     async fn when_told(status: u16, code: &'static str) -> (Result<Action, &'static str>, usize) {
-        let stub = Stub::answering(status, code);
-        let config = postern_runtime::aws::config_for(&stub.endpoint, "us-east-1", ("test", "test")).await;
+        let stub = StubServer::answering(status, code);
+        let config = config_for(&stub.url(), "us-east-1", ("test", "test")).await;
         let event = RawValue::from_string(RESULT.to_owned()).unwrap();
         let done = answer(&aws_sdk_sfn::Client::new(&config), &event).await;
-        let calls = stub.requests.lock().unwrap().len();
+        let calls = stub.requests().len();
         (done.map(|done| done.outcome).map_err(|error| error.name()), calls)
     }
 

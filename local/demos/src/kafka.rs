@@ -1,4 +1,4 @@
-//! A broker, a seeded customer file, and a reader of the bucket.
+//! What `make demo-kafka` and the tests in `tests/kafka` share: a broker, generated customers, and a reader of the bucket.
 
 pub mod broker;
 pub mod customers;

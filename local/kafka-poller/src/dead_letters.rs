@@ -1,4 +1,7 @@
-//! Where batches go that were given up: `DestinationConfig.OnFailure`.
+//! The on-failure destination (`DestinationConfig.OnFailure`): keeps the batches that the mapping gave up.
+//!
+//! A batch is kept as the invocation record that Lambda documents for an S3 destination, without the request id: not every
+//! endpoint that the poller invokes returns one.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -12,55 +15,54 @@ use serde_json::{Map, Value, json};
 
 use crate::event::{Origin, Record};
 
-/// The pause before a letter is sent to S3 again, after the client's own attempts.
+/// The pause before an invocation record is sent to S3 again, after the client's own attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Why records were given up, as Lambda says it.
+/// Why records were given up, in Lambda's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Condition {
-    /// `MaximumRetryAttempts`.
+    /// The batch failed more often than `MaximumRetryAttempts` allows.
     RetryAttemptsExhausted,
-    /// `MaximumRecordAgeInSeconds`.
+    /// The records are older than `MaximumRecordAgeInSeconds`.
     RecordAgeExceeded,
-    /// A record that fits into no event.
+    /// A single record is larger than an event may be.
     MaximumPayloadSizeExceeded,
 }
 
-/// How a batch fared until it was given up.
+/// The invocations of a batch before it was given up.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct History {
-    /// Of these records, if together with others as well.
+    /// The number of invocations that contained these records, alone or with others.
     pub invocations: u32,
-    /// The last one was a function error.
+    /// Whether the last invocation ended in a function error.
     pub failed: bool,
 }
 
-/// A batch that was given up, as Lambda tells an S3 destination. Only a request id is not in it: not everything
-/// that answers invocations on a laptop gives one.
+/// The record of a batch that was given up.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Letter {
+pub struct InvocationRecord {
     request_context: Value,
     response_context: Value,
     version: &'static str,
     timestamp: String,
     #[serde(rename = "KafkaBatchInfo")]
     batch: Value,
-    /// The event that was not processed, JSON in a text.
+    /// The event that was not processed, as JSON text.
     pub payload: String,
     #[serde(skip)]
     place: Place,
 }
 
-/// What an object's key is made of.
+/// The parts of an object's key that depend on the record.
 #[derive(Debug, Clone, PartialEq)]
 struct Place {
     topic: String,
     time: Timestamp,
 }
 
-impl Letter {
-    /// The letter about these records.
+impl InvocationRecord {
+    /// The invocation record of `records`.
     pub fn new(
         origin: &Origin,
         function: &str,
@@ -69,6 +71,7 @@ impl Letter {
         history: History,
     ) -> serde_json::Result<Self> {
         let payload = origin.event(records)?;
+
         let mut partitions = Map::new();
         for record in records {
             let (offset, time) = (record.offset.to_string(), iso(record.timestamp.0));
@@ -78,6 +81,7 @@ impl Letter {
             info["lastRecordOffset"] = offset.into();
             info["lastRecordTimestamp"] = time.into();
         }
+
         let response = match history {
             History { invocations: 0, .. } => Value::Null,
             History { failed: true, .. } => {
@@ -85,11 +89,13 @@ impl Letter {
             }
             History { .. } => json!({"statusCode": 200, "executedVersion": "$LATEST"}),
         };
+
         let mut batch = json!({"batchSize": records.len(), "bootstrapServers": origin.bootstrap_servers,
             "payloadSize": payload.len(), "recordsInfo": partitions});
         if let Some(arn) = &origin.arn {
             batch["eventSourceArn"] = arn.as_str().into();
         }
+
         let now = Timestamp::now();
         Ok(Self {
             request_context: json!({"functionArn": function, "condition": condition,
@@ -104,28 +110,28 @@ impl Letter {
     }
 }
 
-/// A time of Kafka's, as Lambda writes it; empty where there is none.
+/// A Kafka timestamp in Lambda's format; empty if it is -1, which means that there is none.
 fn iso(milliseconds: i64) -> String {
     let time = Timestamp::from_millisecond(milliseconds).ok().filter(|_| milliseconds >= 0);
     time.map_or_else(String::new, |time| time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
-/// Where letters go.
+/// A place that keeps invocation records.
 pub trait Destination {
-    /// Keeps a letter; it must not be lost once this returns.
-    fn keep(&mut self, letter: &Letter) -> impl Future<Output = io::Result<()>>;
+    /// Stores the record durably before it returns: the batch is committed afterwards.
+    fn keep(&mut self, record: &InvocationRecord) -> impl Future<Output = io::Result<()>>;
 }
 
-/// One of the two that there are.
+/// The dead letters: a JSON Lines file or an S3 bucket.
 #[derive(Debug)]
-pub enum Letters {
-    /// A file of JSON lines.
+pub enum DeadLetters {
+    /// A file with one JSON line for each invocation record.
     File(File),
-    /// A bucket.
+    /// A bucket with one object for each invocation record.
     S3(Bucket),
 }
 
-/// A bucket, and where in it.
+/// A bucket, and the prefix of the keys in it.
 #[derive(Debug)]
 pub struct Bucket {
     s3: Client,
@@ -135,8 +141,8 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The place of `s3://bucket[/prefix]` for letters of the mapping of this UUID. It must be there: a bucket that
-    /// is not would be found out with the first letter.
+    /// Opens `s3://bucket[/prefix]` for the dead letters of the mapping with this UUID. Fails if the bucket does not exist:
+    /// otherwise the first dead letter would reveal it.
     pub async fn open(s3: Client, url: &str, mapping: &str) -> io::Result<Self> {
         let path = url.strip_prefix("s3://").filter(|path| !path.is_empty());
         let path =
@@ -144,29 +150,30 @@ impl Bucket {
         let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+
         s3.head_bucket().bucket(bucket).send().await.map_err(|error| {
             io::Error::other(format!("bucket {bucket}: {}", postern_runtime::aws::failure(&error).1))
         })?;
         Ok(Self { s3, name: bucket.to_owned(), prefix, mapping: mapping.to_owned() })
     }
 
-    /// As AWS names them for streams, with the topic where a stream has its shard.
+    /// The key that AWS documents for streams, with the topic in the place of the shard.
     fn key(&self, Place { topic, time }: &Place) -> String {
         let (day, second) = (time.strftime("%Y/%m/%d"), time.strftime("%Y-%m-%dT%H.%M.%S"));
         format!("{}aws/lambda/{}/{topic}/{day}/{second}-{}", self.prefix, self.mapping, random_uuid())
     }
 
-    /// Tries as long as it takes: without the letter nothing may be committed.
-    async fn put(&self, letter: &Letter) -> io::Result<()> {
-        let body = serde_json::to_vec(letter)?;
-        let key = self.key(&letter.place);
+    /// Retries until S3 has stored the object: the batch must not be committed without it.
+    async fn put(&self, record: &InvocationRecord) -> io::Result<()> {
+        let body = serde_json::to_vec(record)?;
+        let key = self.key(&record.place);
         loop {
             let put = self.s3.put_object().bucket(&self.name).key(&key).content_type("application/json");
             match put.body(ByteStream::from(body.clone())).send().await {
                 Ok(_) => return Ok(()),
                 Err(error) => {
                     let (_, reason) = postern_runtime::aws::failure(&error);
-                    tracing::warn!(bucket = self.name, reason, "a dead letter could not be written");
+                    tracing::warn!(bucket = self.name, reason, "a dead record could not be written");
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -174,23 +181,23 @@ impl Bucket {
     }
 }
 
-/// Version 4: random but for the six bits that say so.
+/// A UUID of version 4: six bits state the version and variant, the others are random.
 fn random_uuid() -> String {
     let bits = fastrand::u128(..) & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{bits:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-impl Destination for Letters {
-    async fn keep(&mut self, letter: &Letter) -> io::Result<()> {
+impl Destination for DeadLetters {
+    async fn keep(&mut self, record: &InvocationRecord) -> io::Result<()> {
         match self {
             Self::File(file) => {
-                let mut line = serde_json::to_vec(letter)?;
+                let mut line = serde_json::to_vec(record)?;
                 line.push(b'\n');
                 file.write_all(&line)?;
                 file.sync_data()
             }
-            Self::S3(bucket) => bucket.put(letter).await,
+            Self::S3(bucket) => bucket.put(record).await,
         }
     }
 }
@@ -200,7 +207,7 @@ mod tests {
     use super::*;
     use crate::event::TimestampType;
 
-    fn letter(condition: Condition, history: History) -> (Letter, Value) {
+    fn invocation_record(condition: Condition, history: History) -> (InvocationRecord, Value) {
         let origin = Origin::new("t", "b");
         let record = |(partition, offset, time)| Record {
             partition,
@@ -211,19 +218,19 @@ mod tests {
             headers: vec![],
         };
         let records = [(0, 4, 1_573_691_884_835), (0, 6, 1_573_691_885_000), (1, 9, -1)].map(record);
-        let letter = Letter::new(&origin, "f", &records, condition, history).unwrap();
-        let json = serde_json::to_value(&letter).unwrap();
-        (letter, json)
+        let given_up = InvocationRecord::new(&origin, "f", &records, condition, history).unwrap();
+        let json = serde_json::to_value(&given_up).unwrap();
+        (given_up, json)
     }
 
     #[test]
-    fn a_letter_has_the_members_that_lambda_documents() {
+    fn an_invocation_record_has_the_members_that_lambda_documents() {
         let history = History { invocations: 3, failed: true };
-        let (letter, mut json) = letter(Condition::RetryAttemptsExhausted, history);
-        let payload: Value = serde_json::from_str(&letter.payload).unwrap();
+        let (record, mut json) = invocation_record(Condition::RetryAttemptsExhausted, history);
+        let payload: Value = serde_json::from_str(&record.payload).unwrap();
         assert_eq!(payload["records"]["t-0"].as_array().unwrap().len(), 2);
         let time: Timestamp = json["timestamp"].as_str().unwrap().parse().unwrap();
-        assert_eq!(time.as_millisecond(), letter.place.time.as_millisecond());
+        assert_eq!(time.as_millisecond(), record.place.time.as_millisecond());
         json["timestamp"].take();
         assert_eq!(
             json,
@@ -233,40 +240,41 @@ mod tests {
                 "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
                 "version": "1.0",
                 "timestamp": null,
-                "KafkaBatchInfo": {"batchSize": 3, "bootstrapServers": "b", "payloadSize": letter.payload.len(),
+                "KafkaBatchInfo": {"batchSize": 3, "bootstrapServers": "b", "payloadSize": record.payload.len(),
                     "recordsInfo": {
                         "t-0": {"firstRecordOffset": "4", "lastRecordOffset": "6",
                             "firstRecordTimestamp": "2019-11-14T00:38:04.835Z",
                             "lastRecordTimestamp": "2019-11-14T00:38:05.000Z"},
                         "t-1": {"firstRecordOffset": "9", "lastRecordOffset": "9",
                             "firstRecordTimestamp": "", "lastRecordTimestamp": ""}}},
-                "payload": letter.payload,
+                "payload": record.payload,
             })
         );
     }
 
     #[test]
-    fn a_response_is_told_only_where_there_was_one() {
-        let response = |history| letter(Condition::RecordAgeExceeded, history).1["responseContext"].take();
+    fn the_response_context_is_null_if_the_function_was_not_invoked() {
+        let response =
+            |history| invocation_record(Condition::RecordAgeExceeded, history).1["responseContext"].take();
         assert_eq!(response(History::default()), Value::Null);
         let partial = response(History { invocations: 1, failed: false });
         assert_eq!(partial, json!({"statusCode": 200, "executedVersion": "$LATEST"}));
     }
 
     #[tokio::test]
-    async fn a_file_has_a_letter_a_line() {
-        let mut letters = Letters::File(tempfile::tempfile().unwrap());
-        let letter = letter(Condition::RecordAgeExceeded, History::default()).0;
-        letters.keep(&letter).await.unwrap();
-        letters.keep(&letter).await.unwrap();
-        let Letters::File(mut file) = letters else { panic!("it was a file") };
+    async fn a_file_has_one_line_for_each_invocation_record() {
+        let mut dead_letters = DeadLetters::File(tempfile::tempfile().unwrap());
+        let record = invocation_record(Condition::RecordAgeExceeded, History::default()).0;
+        dead_letters.keep(&record).await.unwrap();
+        dead_letters.keep(&record).await.unwrap();
+        let DeadLetters::File(mut file) = dead_letters else { panic!("it was a file") };
         io::Seek::rewind(&mut file).unwrap();
         let text = io::read_to_string(file).unwrap();
-        assert_eq!(text, format!("{0}\n{0}\n", serde_json::to_string(&letter).unwrap()));
+        assert_eq!(text, format!("{0}\n{0}\n", serde_json::to_string(&record).unwrap()));
     }
 
     #[test]
-    fn random_uuids_are_uuids() {
+    fn a_random_uuid_has_version_4() {
         let uuid = random_uuid();
         assert_ne!(uuid, random_uuid());
         let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();

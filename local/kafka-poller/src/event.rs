@@ -1,41 +1,41 @@
-//! Records of a broker, and the event that Lambda makes of them.
+//! The records of a broker, and the event that Lambda builds from them.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A record as the broker has it.
+/// A record of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The partition's number.
     pub partition: i32,
     /// The offset.
     pub offset: i64,
-    /// Milliseconds since 1970, and whether the broker's clock said so; -1 where there is none.
+    /// Milliseconds since 1970, or -1 if the record has no timestamp; and the clock that it is from.
     pub timestamp: (i64, TimestampType),
     /// The key.
     pub key: Option<Vec<u8>>,
-    /// The value; none is a tombstone.
+    /// The value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// The headers, in their order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// Whose clock a record's time is from.
+/// The clock of a record's timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TimestampType {
-    /// The producer's.
+    /// The producer's clock.
     CreateTime,
-    /// The broker's.
+    /// The broker's clock.
     LogAppendTime,
-    /// Nobody's.
+    /// The record has no timestamp.
     NoTimestampType,
 }
 
 impl Record {
-    /// At most so many bytes of an event are this record's: base64 makes four of three, a header's byte five, and
-    /// names and numbers take the rest.
+    /// An upper bound on the record's bytes in an event: base64 turns three bytes into four, a header's byte becomes up to
+    /// five characters, and names and numbers take the rest.
     pub fn event_bytes(&self, topic: &str) -> usize {
         let base64 =
             |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(4, |bytes| bytes.len().div_ceil(3) * 4 + 2);
@@ -72,15 +72,14 @@ struct EventRecord<'r> {
     headers: Vec<BTreeMap<&'r str, Option<Vec<i8>>>>,
 }
 
-/// Where records come from: what an event says beside them.
+/// The source of records, as an event describes it.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// The topic.
     pub topic: String,
     /// The broker's address.
     pub bootstrap_servers: String,
-    /// The ARN of the MSK cluster, or of the connection to it, that the broker stands for. Without one it is a
-    /// self-managed cluster.
+    /// The ARN of the MSK cluster or VPC connection that the broker stands for; `None` for a self-managed cluster.
     pub arn: Option<String>,
 }
 
@@ -120,7 +119,7 @@ impl Origin {
     }
 }
 
-/// A header as Lambda sends it: Java's bytes are signed.
+/// A header as Lambda sends it, with Java's signed bytes.
 fn header<'r>(name: &'r str, value: Option<&[u8]>) -> BTreeMap<&'r str, Option<Vec<i8>>> {
     BTreeMap::from([(name, value.map(|bytes| bytes.iter().map(|byte| byte.cast_signed()).collect()))])
 }
@@ -132,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_made_as_lambda_makes_it() {
+    fn an_event_is_built_as_lambda_builds_it() {
         let origin = Origin::new("a-b", "127.0.0.1:9092");
         let record = Record {
             partition: 2,
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_records_bytes_are_not_underestimated() {
+    fn a_records_size_in_an_event_is_not_underestimated() {
         let origin = Origin::new("t".repeat(249), "");
         let record = Record {
             partition: i32::MAX,

@@ -1,4 +1,4 @@
-//! The Lambda Invoke API, as a caller.
+//! A client of the Lambda Invoke API.
 
 use std::time::SystemTime;
 
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::mapping::{Function, Outcome};
 
-/// A function behind an endpoint: Lambda's, the local stack's, or a test's.
+/// A function behind an endpoint: AWS Lambda, the emulator or a test.
 #[derive(Debug, Clone)]
 pub struct Lambda {
     http: Client<HttpConnector, Full<Bytes>>,
@@ -23,12 +23,12 @@ pub struct Lambda {
     caller: Option<Caller>,
 }
 
-/// Who invokes.
+/// The identity that signs invocations.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// With these credentials.
+    /// The credentials.
     pub credentials: Credentials,
-    /// In this region.
+    /// The Region of the function.
     pub region: String,
 }
 
@@ -58,8 +58,8 @@ struct FunctionError {
 }
 
 impl Lambda {
-    /// The function of this name at this endpoint (`http://host:port`). Without a caller requests are not signed:
-    /// for emulators that ask nobody who he is.
+    /// The function `function` at this endpoint (`http://host:port`). Without a caller requests are not signed, which is
+    /// enough for an emulator that does not check signatures.
     pub fn new(
         endpoint: &str,
         function: &str,
@@ -77,6 +77,7 @@ impl Lambda {
             caller.sign(&mut request, &event)?;
         }
         *request.body_mut() = Full::from(event);
+
         let response = self.http.request(request).await?;
         let status = response.status();
         let function_error = response.headers().contains_key("x-amz-function-error");
@@ -86,7 +87,7 @@ impl Lambda {
 }
 
 impl Caller {
-    /// Signature Version 4.
+    /// Signs the request with Signature Version 4.
     fn sign<B>(
         &self,
         request: &mut Request<B>,
@@ -121,17 +122,17 @@ fn outcome(status: u16, function_error: bool, body: &[u8]) -> Outcome {
     let error = serde_json::from_slice::<FunctionError>(body).map(|error| error.error_type);
     match status {
         200..300 if function_error => Outcome::Failed(error.unwrap_or_else(|_| "Unhandled".to_owned())),
-        200..300 if body.is_empty() || body == b"null" => Outcome::Done,
+        200..300 if body.is_empty() || body == b"null" => Outcome::Processed,
         200..300 => match serde_json::from_slice::<Answer>(body) {
-            Ok(answer) if answer.batch_item_failures.is_empty() => Outcome::Done,
+            Ok(answer) if answer.batch_item_failures.is_empty() => Outcome::Processed,
             Ok(Answer { batch_item_failures }) => {
                 let items = batch_item_failures.into_iter().map(|failure| failure.item_identifier);
                 Outcome::Partial(items.map(|item| (item.partition, item.offset)).collect())
             }
-            // As Lambda: an answer that is none fails the batch.
+            // Like Lambda: an answer that is not a batch response fails the batch.
             Err(_) => Outcome::Failed("InvalidResponse".to_owned()),
         },
-        // cargo lambda answers so where Lambda has status 200 and a header.
+        // `cargo lambda` answers a function error with status 500, where Lambda has status 200 and a header.
         500 if error.is_ok() => Outcome::Failed(error.unwrap_or_default()),
         status => Outcome::Unreachable(format!("HTTP {status}")),
     }
@@ -142,13 +143,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_answer_has_its_meaning() {
+    fn every_answer_of_lambda_has_an_outcome() {
         let partial = br#"{"batchItemFailures":[{"itemIdentifier":{"partition":"t-0","offset":5}}]}"#;
         let error = br#"{"errorType":"MskToS3.Throttled","errorMessage":"x"}"#;
-        assert_eq!(outcome(200, false, b""), Outcome::Done);
-        assert_eq!(outcome(200, false, b"null"), Outcome::Done);
-        assert_eq!(outcome(200, false, b"{}"), Outcome::Done);
-        assert_eq!(outcome(200, false, br#"{"batchItemFailures":[]}"#), Outcome::Done);
+        assert_eq!(outcome(200, false, b""), Outcome::Processed);
+        assert_eq!(outcome(200, false, b"null"), Outcome::Processed);
+        assert_eq!(outcome(200, false, b"{}"), Outcome::Processed);
+        assert_eq!(outcome(200, false, br#"{"batchItemFailures":[]}"#), Outcome::Processed);
         assert_eq!(outcome(200, false, partial), Outcome::Partial(vec![("t-0".into(), 5)]));
         assert_eq!(outcome(200, false, b"\"ok\""), Outcome::Failed("InvalidResponse".into()));
         assert_eq!(outcome(200, true, error), Outcome::Failed("MskToS3.Throttled".into()));

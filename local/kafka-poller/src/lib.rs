@@ -1,9 +1,9 @@
-//! A Kafka event source mapping on a laptop: it polls the partitions of a topic, gathers batches by count, bytes and
-//! window, invokes a Lambda function with them over the Invoke API, and does with the answer what Lambda does:
-//! commits, sends the named records again, halves the batch, gives up into a bucket or a file.
+//! A Kafka event source mapping on a laptop.
 //!
-//! Beside it what a demonstration and a test of it need: a seeded customer file ([`customers`]), a broker
-//! ([`broker`]), and the reader that reads every record of a bucket once ([`reader`]).
+//! The poller reads the partitions of a topic ([`source`]), gathers batches by count, bytes and window, and invokes a
+//! Lambda function with them ([`invoke`]). [`mapping`] then does what Lambda's event source mapping does: it commits the
+//! batch, sends the named records again, halves the batch, or gives records up to the on-failure destination
+//! ([`dead_letters`]). Event filters and schema registries are not supported.
 
 pub mod dead_letters;
 pub mod event;

@@ -1,4 +1,4 @@
-//! Polls a topic and invokes a function, until it is told to stop.
+//! The binary `postern-kafka-poller`: polls a topic and invokes a function until SIGTERM or SIGINT.
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
@@ -6,80 +6,80 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use clap::Parser;
-use postern_kafka_poller::dead_letters::{Bucket, Letters};
+use postern_kafka_poller::dead_letters::{Bucket, DeadLetters};
 use postern_kafka_poller::event::Origin;
 use postern_kafka_poller::invoke::{Caller, Lambda};
 use postern_kafka_poller::mapping::{Mapping, Policy};
 use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Lambda's own bound on retries of a mapping that has an on-failure destination and no bound of its own.
-const RETRIES: u32 = 10;
+/// Lambda's limit on retries for a mapping with an on-failure destination and unlimited `MaximumRetryAttempts`.
+const MAX_RETRIES: u32 = 10;
 
-/// A Kafka event source mapping: its options say what its properties say in `CloudFormation`.
+/// A Kafka event source mapping on this machine. The options are the mapping's properties in `CloudFormation`.
 #[derive(Debug, Parser)]
 struct Options {
     /// The broker, host:port.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", default_value = "127.0.0.1:9092")]
     bootstrap_servers: String,
-    /// The MSK cluster or connection that the broker stands for; without it events are a self-managed cluster's.
+    /// The ARN of the MSK cluster or VPC connection that the broker stands for. Without it, events are those of a self-managed cluster.
     #[arg(long)]
     event_source_arn: Option<String>,
     /// The topic.
     #[arg(long, default_value = "customer")]
     topic: String,
-    /// The consumer group, in whose name offsets are committed.
+    /// The consumer group that commits the offsets.
     #[arg(long, default_value = "msk-lambda-iam")]
     consumer_group_id: String,
-    /// Lambda's endpoint.
+    /// The endpoint of the Lambda API.
     #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "http://127.0.0.1:4566")]
     endpoint: String,
-    /// Who invokes the function, as for every AWS client; without a key requests are not signed.
+    /// The access key that signs invocations. Without it, requests are not signed.
     #[arg(long, env = "AWS_ACCESS_KEY_ID", hide_env_values = true, requires = "secret_access_key")]
     access_key_id: Option<String>,
-    /// The key's secret.
+    /// The secret of the access key.
     #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
     secret_access_key: Option<String>,
-    /// The session, of temporary credentials.
+    /// The session token of temporary credentials.
     #[arg(long, env = "AWS_SESSION_TOKEN", hide_env_values = true)]
     session_token: Option<String>,
-    /// The function's region.
+    /// The Region of the function.
     #[arg(long, env = "AWS_DEFAULT_REGION", default_value = "us-east-1")]
     region: String,
-    /// The function's name.
+    /// The name of the function.
     #[arg(long, default_value = "msk-to-s3")]
     function: String,
-    /// Records in a batch, at most.
+    /// The maximum number of records in a batch.
     #[arg(long, default_value_t = 100)]
     batch_size: usize,
-    /// Milliseconds that a batch waits for more records.
+    /// The number of milliseconds that a batch waits for more records.
     #[arg(long, default_value_t = 500)]
     batching_window_ms: u64,
-    /// Retries of a failed batch; -1 is without end.
+    /// The number of retries of a failed batch; -1 means unlimited.
     #[arg(long, default_value_t = 10, allow_hyphen_values = true)]
     maximum_retry_attempts: i64,
-    /// Seconds after which a record is given up; -1 is never.
+    /// The age in seconds at which a record is given up; -1 means never.
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     maximum_record_age_in_seconds: i64,
-    /// Halve a batch that fails.
+    /// Halve a batch if the function fails.
     #[arg(long)]
     bisect_batch_on_function_error: bool,
-    /// Do not read the function's answer for records that failed.
+    /// Ignore `batchItemFailures` in the function's answer.
     #[arg(long)]
     no_report_batch_item_failures: bool,
-    /// Milliseconds before the first retry.
+    /// The pause in milliseconds before the first retry; each further retry doubles it.
     #[arg(long, default_value_t = 100)]
     retry_pause_ms: u64,
-    /// Begin with new records where the group has no offset yet.
+    /// Start with new records if the group has not committed an offset; otherwise at the beginning of the topic.
     #[arg(long)]
     latest: bool,
-    /// Where records go that are given up: <s3://bucket> or <s3://bucket/prefix>. S3's endpoint and credentials are the environment's.
+    /// The on-failure destination: <s3://bucket> or <s3://bucket/prefix>. S3's endpoint and credentials come from the environment.
     #[arg(long, conflicts_with = "dead_letters")]
     on_failure: Option<String>,
-    /// In the place of a bucket, a file: one JSON line a batch. It holds the records' content.
-    #[arg(long, default_value = "dead-letters.jsonl")]
+    /// The file for dead letters if there is no on-failure destination: one JSON line for each batch, with the content of its records.
+    #[arg(long, default_value = "dead-dead-letters.jsonl")]
     dead_letters: PathBuf,
-    /// The mapping's id, for the names of objects at the on-failure destination.
+    /// The UUID of the mapping, which is part of the keys at the on-failure destination.
     #[arg(long, default_value = "00000000-0000-4000-8000-000000000000")]
     uuid: String,
 }
@@ -90,14 +90,14 @@ fn caller(options: &Options) -> Option<Caller> {
     Some(Caller { credentials, region: options.region.clone() })
 }
 
-// Said and not left to the default: a shell starts what it puts into the background with SIGINT ignored.
+// The signals are handled explicitly because a shell starts background processes with SIGINT ignored.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         outcome = poll(Options::parse()) => outcome,
-        // What is not committed comes again, so nothing is to be saved.
+        // Records that are not committed are delivered again, so there is nothing to save.
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
@@ -105,7 +105,8 @@ async fn main() -> Result<(), postern_runtime::Error> {
 
 async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
     let caller = caller(&options);
-    let (policy, letters) = (policy(&options), letters(&options).await?);
+    let (policy, dead_letters) = (policy(&options), dead_letters(&options).await?);
+
     let origin = Origin {
         topic: options.topic,
         bootstrap_servers: options.bootstrap_servers,
@@ -117,9 +118,11 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
         window: Duration::from_millis(options.batching_window_ms),
     };
     let start = if options.latest { Start::Latest } else { Start::TrimHorizon };
+
     let function = Lambda::new(&options.endpoint, &options.function, caller)?;
     let mut source = Source::open(&origin, &options.consumer_group_id, start, limits)?;
-    let mut mapping = Mapping::new(origin, policy, &options.function, function, letters);
+    let mut mapping = Mapping::new(origin, policy, &options.function, function, dead_letters);
+
     loop {
         let mut batch = source.batch().await?;
         let next = batch.next();
@@ -136,7 +139,7 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
 }
 
 fn policy(options: &Options) -> Policy {
-    let bounded = options.on_failure.as_ref().map(|_| RETRIES);
+    let bounded = options.on_failure.as_ref().map(|_| MAX_RETRIES);
     Policy {
         retries: u32::try_from(options.maximum_retry_attempts).ok().or(bounded),
         age: u64::try_from(options.maximum_record_age_in_seconds).ok().map(Duration::from_secs),
@@ -146,13 +149,13 @@ fn policy(options: &Options) -> Policy {
     }
 }
 
-async fn letters(options: &Options) -> Result<Letters, postern_runtime::Error> {
+async fn dead_letters(options: &Options) -> Result<DeadLetters, postern_runtime::Error> {
     Ok(match &options.on_failure {
         Some(url) => {
             let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config().await);
-            Letters::S3(Bucket::open(s3, url, &options.uuid).await?)
+            DeadLetters::S3(Bucket::open(s3, url, &options.uuid).await?)
         }
-        None => Letters::File(OpenOptions::new().append(true).create(true).open(&options.dead_letters)?),
+        None => DeadLetters::File(OpenOptions::new().append(true).create(true).open(&options.dead_letters)?),
     })
 }
 
@@ -161,8 +164,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn minus_one_is_without_end_unless_lambda_has_a_bound() {
-        let read = |options: &[&str]| policy(&Options::parse_from([&["kafka-poller"], options].concat()));
+    fn minus_one_is_unlimited_unless_lambda_has_a_limit() {
+        let read =
+            |options: &[&str]| policy(&Options::parse_from([&["postern-kafka-poller"], options].concat()));
         let forever = ["--maximum-retry-attempts", "-1", "--maximum-record-age-in-seconds", "-1"];
         assert_eq!((read(&forever).retries, read(&forever).age), (None, None));
         assert_eq!(read(&[&forever[..], &["--on-failure", "s3://b"]].concat()).retries, Some(10));

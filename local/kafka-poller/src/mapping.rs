@@ -1,61 +1,61 @@
-//! What an event source mapping does with a batch: invoke, look at the answer, and not let go of a record before it
-//! is either done or in the dead-letter sink.
+//! Processes a batch as an event source mapping does: invokes the function, reads its answer, and keeps each record until
+//! it is either processed or at the on-failure destination.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::dead_letters::{Condition, Destination, History, Letter};
+use crate::dead_letters::{Condition, Destination, History, InvocationRecord};
 use crate::event::{Origin, Record};
 
-/// What came of an invocation.
+/// The outcome of an invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every record is done.
-    Done,
-    /// These are not, by partition's name and offset.
+    /// Every record was processed.
+    Processed,
+    /// The function reported these records as failed, by partition name and offset.
     Partial(Vec<(String, i64)>),
-    /// The function failed; its error's type.
+    /// The function failed with an error of this type.
     Failed(String),
-    /// The function could not be invoked: nothing is known of the batch, and it is not its fault.
+    /// The function could not be invoked. The batch is not to blame, so this does not count as a retry.
     Unreachable(String),
 }
 
 /// Invokes the function.
 pub trait Function {
-    /// Sends it an event.
+    /// Invokes the function with an event.
     fn invoke(&mut self, event: Vec<u8>) -> impl Future<Output = Outcome>;
 }
 
-/// What the mapping is set to, by the names that it has in CloudFormation.
+/// The mapping's failure handling, by the property names of CloudFormation.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// `MaximumRetryAttempts`; none is without end.
+    /// `MaximumRetryAttempts`; `None` means unlimited.
     pub retries: Option<u32>,
-    /// `MaximumRecordAgeInSeconds`; none is without end.
+    /// `MaximumRecordAgeInSeconds`; `None` means unlimited.
     pub age: Option<Duration>,
     /// `BisectBatchOnFunctionError`.
     pub bisect: bool,
     /// `FunctionResponseTypes: [ReportBatchItemFailures]`.
     pub partial: bool,
-    /// The pause before the first retry; each doubles it, up to a hundredfold.
+    /// The pause before the first retry. Each further retry doubles it, up to 64 times.
     pub pause: Duration,
 }
 
-/// How often what happened, for progress and tests.
+/// Counters for progress messages and tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Invocations.
     pub invocations: u64,
-    /// Of them, function errors.
+    /// Invocations that ended in a function error.
     pub errors: u64,
-    /// Of them, ones without an answer.
+    /// Invocations that did not reach the function.
     pub unreachable: u64,
-    /// Of them, with some records not done.
+    /// Invocations that reported failed records.
     pub partial: u64,
     /// Batches that were halved.
     pub halved: u64,
-    /// Records given up.
+    /// Records that were given up.
     pub dead: u64,
 }
 
@@ -64,14 +64,14 @@ pub struct Counts {
 pub struct Mapping<F, D> {
     origin: Origin,
     policy: Policy,
-    /// The function's name, for letters.
+    /// The function's name for invocation records.
     name: String,
     function: F,
     destination: D,
     counts: Counts,
 }
 
-/// A batch or what is left of it, and how it fared so far.
+/// A batch, or the rest of one, with its history.
 struct Work {
     records: Vec<Record>,
     retries: u32,
@@ -84,13 +84,13 @@ impl<F: Function, D: Destination> Mapping<F, D> {
         Self { origin, policy, name: name.to_owned(), function, destination, counts: Counts::default() }
     }
 
-    /// How often what happened so far.
+    /// The counters so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Sees to it that each record is done or at the destination for failures. Then, and not before, the batch may be
-    /// committed. What is left of a batch goes before what comes after it, so a partition's records stay in their
+    /// Returns once each record is either processed or at the on-failure destination; only then may the batch be
+    /// committed. The rest of a batch is retried before the next batch starts, so the records of a partition stay in
     /// order.
     pub async fn process(&mut self, batch: Vec<Record>) -> std::io::Result<()> {
         let mut todo = vec![Work { records: batch, retries: 0, history: History::default() }];
@@ -100,6 +100,7 @@ impl<F: Function, D: Destination> Mapping<F, D> {
             if work.records.is_empty() {
                 continue;
             }
+
             let event = self.origin.event(&work.records)?;
             self.counts.invocations += 1;
             let outcome = self.function.invoke(event).await;
@@ -111,6 +112,7 @@ impl<F: Function, D: Destination> Mapping<F, D> {
                 todo.push(work);
                 continue;
             }
+
             unreachable = 0;
             work.history.invocations += 1;
             match outcome {
@@ -141,12 +143,12 @@ impl<F: Function, D: Destination> Mapping<F, D> {
         Ok(())
     }
 
-    /// Gives up a record that fits into no event.
+    /// Gives up a record that is larger than an event may be.
     pub async fn too_large(&mut self, record: Record) -> std::io::Result<()> {
         self.give_up(&[record], Condition::MaximumPayloadSizeExceeded, History::default()).await
     }
 
-    /// Gives up what has become too old; what has no time never does.
+    /// Gives up the records that are too old. A record without a timestamp never is.
     async fn give_up_old(&mut self, work: &mut Work) -> std::io::Result<()> {
         let Some(age) = self.policy.age else { return Ok(()) };
         let oldest = Timestamp::now().as_millisecond() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -158,7 +160,7 @@ impl<F: Function, D: Destination> Mapping<F, D> {
         self.give_up(&old, Condition::RecordAgeExceeded, work.history).await
     }
 
-    /// Leaves the named records; the whole batch, if a name is none of its records'.
+    /// Keeps only the named records. If a name is not a record of the batch, keeps the whole batch, as Lambda does.
     fn keep_failed(&self, records: &mut Vec<Record>, items: &[(String, i64)]) {
         let is = |record: &Record, (name, offset): &(String, i64)| {
             record.offset == *offset && self.origin.name(record.partition) == *name
@@ -168,7 +170,7 @@ impl<F: Function, D: Destination> Mapping<F, D> {
         }
     }
 
-    /// As Lambda does with streams: halving is no retry.
+    /// Halves the batch. As in Lambda, this does not count as a retry.
     async fn halve(&mut self, work: Work, todo: &mut Vec<Work>) {
         self.counts.halved += 1;
         let Work { records: mut first, retries, history } = work;
@@ -194,10 +196,10 @@ impl<F: Function, D: Destination> Mapping<F, D> {
         condition: Condition,
         history: History,
     ) -> std::io::Result<()> {
-        tracing::warn!(records = records.len(), ?condition, "given up");
+        tracing::warn!(records = records.len(), ?condition, "records were given up");
         self.counts.dead += records.len() as u64;
-        let letter = Letter::new(&self.origin, &self.name, records, condition, history)?;
-        self.destination.keep(&letter).await
+        let record = InvocationRecord::new(&self.origin, &self.name, records, condition, history)?;
+        self.destination.keep(&record).await
     }
 
     async fn pause(&self, time: u32) {
@@ -212,7 +214,7 @@ mod tests {
     use super::*;
     use crate::event::TimestampType;
 
-    /// Fails whole batches or single records, as the test's closure says; notes the batches' offsets.
+    /// Answers as the test's closure decides, and keeps the offsets of each batch.
     struct Fake<A>(Vec<Vec<i64>>, A);
 
     impl<A: FnMut(usize, &[i64]) -> Outcome> Function for Fake<A> {
@@ -226,9 +228,9 @@ mod tests {
         }
     }
 
-    impl Destination for Vec<Letter> {
-        async fn keep(&mut self, letter: &Letter) -> std::io::Result<()> {
-            self.push(letter.clone());
+    impl Destination for Vec<InvocationRecord> {
+        async fn keep(&mut self, record: &InvocationRecord) -> std::io::Result<()> {
+            self.push(record.clone());
             Ok(())
         }
     }
@@ -244,12 +246,12 @@ mod tests {
         Policy { retries: Some(retries), age: None, bisect, partial: true, pause: Duration::ZERO }
     }
 
-    /// What the letters say: condition, invocations and offsets.
-    fn told(letters: &[Letter]) -> Vec<(String, u64, Vec<i64>)> {
-        let told = |letter: &Letter| {
-            let json = serde_json::to_value(letter).unwrap();
+    /// The condition, the invocations and the offsets of each invocation record.
+    fn contents(dead_letters: &[InvocationRecord]) -> Vec<(String, u64, Vec<i64>)> {
+        let contents = |record: &InvocationRecord| {
+            let json = serde_json::to_value(record).unwrap();
             let context = &json["requestContext"];
-            let payload: Value = serde_json::from_str(&letter.payload).unwrap();
+            let payload: Value = serde_json::from_str(&record.payload).unwrap();
             let records = payload["records"]["t-0"].as_array().unwrap();
             (
                 context["condition"].as_str().unwrap().to_owned(),
@@ -257,29 +259,29 @@ mod tests {
                 records.iter().map(|record| record["offset"].as_i64().unwrap()).collect(),
             )
         };
-        letters.iter().map(told).collect()
+        dead_letters.iter().map(contents).collect()
     }
 
-    /// What the function was sent, and the letters.
+    /// The batches that the function was sent, and the dead letters.
     async fn run_batch(
         policy: Policy,
         records: Vec<Record>,
         answer: impl FnMut(usize, &[i64]) -> Outcome,
-    ) -> (Vec<Vec<i64>>, Vec<Letter>, Counts) {
+    ) -> (Vec<Vec<i64>>, Vec<InvocationRecord>, Counts) {
         let origin = Origin::new("t", "b");
         let mut mapping = Mapping::new(origin, policy, "f", Fake(Vec::new(), answer), Vec::new());
         mapping.process(records).await.unwrap();
         (mapping.function.0, mapping.destination, mapping.counts)
     }
 
-    /// What the function was sent, and the offsets that were given up.
+    /// The batches that the function was sent, and the offsets that were given up.
     async fn run(
         policy: Policy,
         records: i64,
         answer: impl FnMut(usize, &[i64]) -> Outcome,
     ) -> (Vec<Vec<i64>>, Vec<i64>, Counts) {
-        let (sent, letters, counts) = run_batch(policy, batch(0..records), answer).await;
-        (sent, told(&letters).into_iter().flat_map(|(_, _, offsets)| offsets).collect(), counts)
+        let (sent, dead_letters, counts) = run_batch(policy, batch(0..records), answer).await;
+        (sent, contents(&dead_letters).into_iter().flat_map(|(_, _, offsets)| offsets).collect(), counts)
     }
 
     fn failed() -> Outcome {
@@ -291,8 +293,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_that_is_done_is_sent_once() {
-        let (sent, dead, counts) = run(policy(3, true), 4, |_, _| Outcome::Done).await;
+    async fn a_processed_batch_is_sent_once() {
+        let (sent, dead, counts) = run(policy(3, true), 4, |_, _| Outcome::Processed).await;
         assert_eq!((sent, dead), (vec![vec![0, 1, 2, 3]], vec![]));
         assert_eq!(counts, Counts { invocations: 1, ..Counts::default() });
     }
@@ -301,7 +303,7 @@ mod tests {
     async fn named_records_are_sent_again_alone_and_then_given_up() {
         let poison = |_: usize, offsets: &[i64]| {
             let bad: Vec<i64> = offsets.iter().copied().filter(|offset| [1, 3].contains(offset)).collect();
-            if bad.is_empty() { Outcome::Done } else { named(&bad) }
+            if bad.is_empty() { Outcome::Processed } else { named(&bad) }
         };
         let (sent, dead, _) = run(policy(2, true), 5, poison).await;
         assert_eq!(sent, [vec![0, 1, 2, 3, 4], vec![1, 3], vec![1, 3]]);
@@ -309,15 +311,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_names_a_stranger_is_for_the_whole_batch() {
+    async fn an_answer_that_names_an_unknown_record_fails_the_whole_batch() {
         let (sent, dead, _) =
-            run(policy(1, false), 2, |time, _| if time == 0 { named(&[1, 99]) } else { Outcome::Done }).await;
+            run(policy(1, false), 2, |time, _| if time == 0 { named(&[1, 99]) } else { Outcome::Processed })
+                .await;
         assert_eq!((sent, dead), (vec![vec![0, 1], vec![0, 1]], vec![]));
     }
 
     #[tokio::test]
-    async fn halving_finds_the_one_that_fails_and_keeps_the_order() {
-        let poison = |_: usize, offsets: &[i64]| if offsets.contains(&2) { failed() } else { Outcome::Done };
+    async fn halving_isolates_the_failing_record_and_keeps_the_order() {
+        let poison =
+            |_: usize, offsets: &[i64]| if offsets.contains(&2) { failed() } else { Outcome::Processed };
         let (sent, dead, counts) = run(policy(1, true), 5, poison).await;
         assert_eq!(dead, [2]);
         let done: Vec<i64> = sent.iter().filter(|batch| !batch.contains(&2)).flatten().copied().collect();
@@ -327,39 +331,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn retries_are_bounded_and_an_absent_function_is_no_retry() {
+    async fn retries_are_limited_and_an_unreachable_function_does_not_count_as_one() {
         let (sent, dead, _) = run(policy(3, false), 2, |_, _| failed()).await;
         assert_eq!((sent.len(), dead), (4, vec![0, 1]));
         let away = |time: usize, _: &[i64]| {
-            if time < 20 { Outcome::Unreachable("refused".into()) } else { Outcome::Done }
+            if time < 20 { Outcome::Unreachable("refused".into()) } else { Outcome::Processed }
         };
         let (sent, dead, counts) = run(policy(0, true), 2, away).await;
         assert_eq!((sent.len(), dead, counts.unreachable), (21, vec![], 20));
     }
 
     #[tokio::test]
-    async fn without_the_response_type_an_answer_is_not_read() {
+    async fn without_the_response_type_the_answer_is_ignored() {
         let policy = Policy { partial: false, ..policy(3, false) };
         let (sent, dead, _) = run(policy, 2, |_, _| named(&[1])).await;
         assert_eq!((sent.len(), dead), (1, vec![]));
     }
 
     #[tokio::test]
-    async fn an_old_record_is_given_up_before_it_is_sent_and_one_without_a_time_is_not() {
+    async fn an_old_record_is_given_up_before_it_is_sent_but_not_one_without_a_timestamp() {
         let policy = Policy { age: Some(Duration::from_hours(1)), ..policy(0, false) };
         let mut records = batch(0..5);
         records[1].timestamp.0 = Timestamp::now().as_millisecond();
         records[3].timestamp.0 = -1;
-        let (sent, letters, counts) = run_batch(policy, records, |_, _| failed()).await;
+        let (sent, dead_letters, counts) = run_batch(policy, records, |_, _| failed()).await;
         assert_eq!(sent, [[1, 3]]);
-        let told = told(&letters);
-        assert_eq!(told[0], ("RecordAgeExceeded".into(), 0, vec![0, 2, 4]));
-        assert_eq!(told[1], ("RetryAttemptsExhausted".into(), 1, vec![1, 3]));
+        let contents = contents(&dead_letters);
+        assert_eq!(contents[0], ("RecordAgeExceeded".into(), 0, vec![0, 2, 4]));
+        assert_eq!(contents[1], ("RetryAttemptsExhausted".into(), 1, vec![1, 3]));
         assert_eq!(counts.dead, 5);
     }
 
     #[tokio::test]
-    async fn a_record_that_becomes_too_old_is_given_up_even_if_the_function_is_away() {
+    async fn a_record_that_becomes_too_old_is_given_up_even_if_the_function_is_unreachable() {
         let policy = Policy {
             age: Some(Duration::from_millis(1)),
             pause: Duration::from_millis(2),
@@ -368,17 +372,17 @@ mod tests {
         let mut records = batch(0..1);
         records[0].timestamp.0 = Timestamp::now().as_millisecond();
         let away = |_: usize, _: &[i64]| Outcome::Unreachable("refused".into());
-        let (_, letters, counts) = run_batch(policy, records, away).await;
-        assert_eq!(told(&letters), [("RecordAgeExceeded".to_owned(), 0, vec![0])]);
+        let (_, dead_letters, counts) = run_batch(policy, records, away).await;
+        assert_eq!(contents(&dead_letters), [("RecordAgeExceeded".to_owned(), 0, vec![0])]);
         assert_eq!(counts.errors, 0);
     }
 
     #[tokio::test]
-    async fn a_record_that_fits_into_no_event_is_told_as_such() {
+    async fn a_record_larger_than_an_event_is_given_up_with_its_own_condition() {
         let origin = Origin::new("t", "b");
-        let function = Fake(Vec::new(), |_: usize, _: &[i64]| Outcome::Done);
+        let function = Fake(Vec::new(), |_: usize, _: &[i64]| Outcome::Processed);
         let mut mapping = Mapping::new(origin, policy(0, false), "f", function, Vec::new());
         mapping.too_large(batch(7..8).remove(0)).await.unwrap();
-        assert_eq!(told(&mapping.destination), [("MaximumPayloadSizeExceeded".to_owned(), 0, vec![7])]);
+        assert_eq!(contents(&mapping.destination), [("MaximumPayloadSizeExceeded".to_owned(), 0, vec![7])]);
     }
 }

@@ -1,5 +1,4 @@
-//! The topic's partitions, read and committed through librdkafka: the client that most of the world's Kafka traffic
-//! outside Java goes through, so that what runs here runs against Amazon MSK as well.
+//! Reads and commits the partitions of a topic through librdkafka, the most widely used Kafka client outside Java.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,52 +13,52 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::event::{Origin, Record, TimestampType};
 
-/// The most bytes of an event ("Lambda quotas": 6 MB for a synchronous invocation).
+/// The largest event. Lambda's quota for the payload of a synchronous invocation is 6 MB.
 pub const EVENT_BYTES: usize = 6_000_000;
-/// What an event holds beside its records, at most.
+/// An upper bound on an event's bytes without its records.
 const ENVELOPE_BYTES: usize = 4_096;
 const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// When a batch is full.
+/// The limits at which a batch is complete.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// `BatchSize`: records.
+    /// `BatchSize`: the number of records.
     pub records: usize,
-    /// Bytes of the event.
+    /// The size of the event in bytes.
     pub bytes: usize,
-    /// `MaximumBatchingWindowInSeconds`: since its first record.
+    /// `MaximumBatchingWindowInSeconds`: the time since the batch's first record.
     pub window: Duration,
 }
 
-/// Where a group begins that has committed nothing.
+/// Where a consumer group starts if it has not committed an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest record.
+    /// At the oldest record.
     TrimHorizon,
-    /// With the next record.
+    /// At the next record to be produced.
     Latest,
 }
 
-/// All partitions of a topic, in the name of a consumer group.
+/// All partitions of a topic, read for a consumer group.
 pub struct Source {
     consumer: StreamConsumer,
     topic: String,
     limits: Limits,
-    /// Read, but not of the last batch any more.
+    /// A record that was read but did not fit into the last batch.
     left: Option<Record>,
 }
 
-/// A batch, and records that fit into none.
+/// A batch, and the records that are larger than an event may be.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// In a partition's order.
+    /// The records of the batch, in order within each partition.
     pub records: Vec<Record>,
-    /// More than an event can hold.
+    /// Records that are larger than an event may be.
     pub too_large: Vec<Record>,
 }
 
 impl Source {
-    /// Finds the topic's partitions and begins where the group left off.
+    /// Finds the topic's partitions and starts at the offsets that the group has committed.
     pub fn open(origin: &Origin, group: &str, start: Start, limits: Limits) -> Result<Self, KafkaError> {
         let reset = if start == Start::Latest { "latest" } else { "earliest" };
         let consumer: StreamConsumer = ClientConfig::new()
@@ -68,7 +67,7 @@ impl Source {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", reset)
-            // A broker of one machine answers at once; half a second's wait would be all there is to see.
+            // A broker on the same machine answers at once, so the default wait of half a second would only add delay.
             .set("fetch.wait.max.ms", "20")
             .create()?;
         let metadata = consumer.fetch_metadata(Some(&origin.topic), BROKER_TIMEOUT)?;
@@ -86,12 +85,12 @@ impl Source {
         {
             begin.set_partition_offset(&topic, partition, first)?;
         }
-        // Assigned, not subscribed: there is one poller, and a group's join takes seconds.
+        // Partitions are assigned, not subscribed: there is one poller, and joining a group takes seconds.
         consumer.assign(&begin)?;
         Ok(Self { consumer, topic: origin.topic.clone(), limits, left: None })
     }
 
-    /// The next batch: waits for a first record as long as it takes, then for the batch to be full or its window to end.
+    /// Returns the next batch. Waits for the first record without a limit, then until the batch is full or its window ends.
     pub async fn batch(&mut self) -> Result<Batch, KafkaError> {
         let mut batch = Batch::default();
         let mut bytes = ENVELOPE_BYTES;
@@ -120,7 +119,7 @@ impl Source {
         Ok(batch)
     }
 
-    /// The next record; waits out a broker that is away, as the client reconnects on its own.
+    /// Returns the next record. Waits while the broker is unreachable: the client reconnects by itself.
     async fn record(&self) -> Result<Record, KafkaError> {
         loop {
             match self.consumer.recv().await {
@@ -131,7 +130,7 @@ impl Source {
         }
     }
 
-    /// Tells the broker that everything up to these offsets is done; they are the next ones to read, by partition.
+    /// Commits offsets by partition. Each is the offset of the next record to read.
     pub fn commit(&self, next: &BTreeMap<i32, i64>) -> Result<(), KafkaError> {
         let mut offsets = TopicPartitionList::new();
         for (partition, offset) in next {
@@ -142,7 +141,7 @@ impl Source {
 }
 
 impl Batch {
-    /// The offsets that follow the batch's, by partition.
+    /// The offset after the batch's last record, by partition.
     pub fn next(&self) -> BTreeMap<i32, i64> {
         let mut next = BTreeMap::new();
         for record in self.records.iter().chain(&self.too_large) {
@@ -153,7 +152,7 @@ impl Batch {
     }
 }
 
-/// What is committed in the group's name, by partition: 0 where nothing is.
+/// The offset that the group has committed, by partition; 0 if it has committed none.
 pub fn committed(origin: &Origin, group: &str, partitions: i32) -> Result<BTreeMap<i32, i64>, KafkaError> {
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", &origin.bootstrap_servers)

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
-use aws_credential_types::Credentials;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -18,14 +17,9 @@ pub async fn config() -> SdkConfig {
     loader().load().await
 }
 
-/// [`config`] for an emulator at `endpoint`, whatever the environment says: no call of a test or a demo ever
-/// reaches a real account.
-pub async fn config_for(endpoint: &str, region: &'static str, key: (&str, &str)) -> SdkConfig {
-    let credentials = Credentials::new(key.0, key.1, None, None, "given");
-    loader().endpoint_url(endpoint).region(region).credentials_provider(credentials).load().await
-}
-
-fn loader() -> ConfigLoader {
+/// The settings that [`config`] loads: the HTTP client, the timeouts and the retries. Callers add an endpoint or
+/// credentials of their own before they load it.
+pub fn loader() -> ConfigLoader {
     // ring: the first TLS handshake costs a sixth of what aws-lc's entropy source makes of it.
     let http =
         aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();

@@ -111,6 +111,9 @@ impl DispatchRequest {
             kind: self.job.kind,
             deadline: timeout.map(|timeout| now.saturating_add(timeout).unwrap_or(Timestamp::MAX)),
             heartbeat_seconds: self.job.heartbeat_seconds,
+            idempotency_key: None,
+            state: None,
+            attempt: None,
             trace_parent,
         }
     }
@@ -149,6 +152,15 @@ pub struct JobMessage {
     /// Longest silence that the task bears, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat_seconds: Option<u32>,
+    /// The same for all attempts of one entry of a state, and different for everything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// The name of the state that waits for the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The number of retries before this attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     /// W3C Trace Context `traceparent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_parent: Option<String>,
@@ -175,6 +187,9 @@ struct MessageFields {
     kind: Option<Box<RawValue>>,
     deadline: Option<Box<RawValue>>,
     heartbeat_seconds: Option<Box<RawValue>>,
+    idempotency_key: Option<Box<RawValue>>,
+    state: Option<Box<RawValue>>,
+    attempt: Option<Box<RawValue>>,
     trace_parent: Option<Box<RawValue>>,
 }
 
@@ -204,6 +219,11 @@ impl JobMessage {
             kind: fields::name("Kind", fields.kind.as_deref())?,
             deadline: deadline.transpose()?,
             heartbeat_seconds: fields::seconds("HeartbeatSeconds", fields.heartbeat_seconds.as_deref())?,
+            idempotency_key: fields::name("IdempotencyKey", fields.idempotency_key.as_deref())?,
+            state: fields::string("State", fields.state.as_deref())?,
+            // For information only: a value that is not a count does not fail the job.
+            attempt: fields::given(fields.attempt.as_deref())
+                .and_then(|attempt| serde_json::from_str(attempt.get()).ok()),
             trace_parent: fields::string("TraceParent", fields.trace_parent.as_deref())?,
         })
     }

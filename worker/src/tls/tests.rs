@@ -4,7 +4,7 @@ use clap::Parser as _;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::*;
-use crate::config::CommandLine;
+use crate::config::{CommandLine, Config};
 
 /// A folder with `cert.pem`, its `key.pem`, and `other.pem`, the key of another certificate.
 struct Folder(PathBuf);
@@ -29,7 +29,7 @@ impl Folder {
     fn config(&self, cert: &str, key: &str) -> Result<Arc<ClientConfig>, TlsError> {
         let (cert, key, ca) = (self.path(cert), self.path(key), self.path("cert.pem"));
         let line = ["w", "--endpoint", "h", "--client-id", "w", "--cert", &cert, "--key", &key, "--ca", &ca];
-        client_config(&CommandLine::try_parse_from(line).unwrap().settings().unwrap())
+        client_config(&Config::load(CommandLine::try_parse_from(line).unwrap()).unwrap())
     }
 }
 

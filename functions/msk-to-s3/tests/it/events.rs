@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::value::RawValue;
 
-use crate::support::{Memory, bad, settings, write};
+use crate::support::{Memory, bad, config, write};
 
 const PLAIN: &[(&str, &str)] = &[];
 const FULL: &[(&str, &str)] = &[("CSV_METADATA_COLUMNS", "partition,offset,timestamp,key,headers")];
@@ -16,7 +16,7 @@ const JSON: &[(&str, &str)] = &[
     ("CSV_METADATA_COLUMNS", "key_schema_id,value_schema_id"),
 ];
 
-/// A file, the settings it is sent with, the objects' text, and the bad records.
+/// A file, the config it is sent with, the objects' text, and the bad records.
 type Sample =
     (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str], &'static [&'static str]);
 
@@ -68,7 +68,7 @@ fn each_sample_has_the_promised_outcome() {
         let event = fs::read_to_string(folder().join(format!("{name}.json"))).unwrap();
         let event = RawValue::from_string(event.trim_end().to_owned()).unwrap();
         let s3 = Memory::default();
-        assert_eq!(bad(&s3, &settings(list), &event), failures, "{name}");
+        assert_eq!(bad(&s3, &config(list), &event), failures, "{name}");
         assert_eq!(s3.texts(), texts, "{name}");
     }
 }
@@ -85,7 +85,7 @@ fn no_sample_is_left_out() {
 fn the_answer_is_a_partial_batch_response() {
     let event = fs::read_to_string(folder().join("bad-record.json")).unwrap();
     let event = RawValue::from_string(event.trim_end().to_owned()).unwrap();
-    let answer = write(&Memory::default(), &settings(PLAIN), &event).unwrap();
+    let answer = write(&Memory::default(), &config(PLAIN), &event).unwrap();
     assert_eq!(
         serde_json::to_string(&answer).unwrap(),
         r#"{"batchItemFailures":[{"itemIdentifier":{"partition":"customer-0","offset":61}}]}"#

@@ -1,13 +1,13 @@
-//! One test for each way in which a batch can come again. The argument is in `docs/kafka.md`.
+//! One test for each way in which a batch can come again. The argument is in `docs/kafka/why-nothing-is-lost.md`.
 
 use serde_json::json;
 
-use crate::support::{Memory, bad, event, good, lines, of_partitions, record, settings, tombstone, write};
+use crate::support::{Memory, bad, config, event, good, lines, of_partitions, record, tombstone, write};
 
 #[test]
 fn the_key_says_which_records_are_in_the_object() {
     let s3 = Memory::default();
-    assert!(bad(&s3, &settings(&[("KEY_PREFIX", "in")]), &event(&good(7..=9))).is_empty());
+    assert!(bad(&s3, &config(&[("KEY_PREFIX", "in")]), &event(&good(7..=9))).is_empty());
     let key = "in/t/0/customer-data-19700101T000007Z-00000000000000000007-00000000000000000009.csv";
     assert_eq!(s3.keys(), [key]);
     assert_eq!(s3.only().body, b"v7\nv8\nv9\n");
@@ -43,7 +43,7 @@ fn a_record_that_was_bad_and_is_good_now_is_not_taken_for_written() {
     assert_eq!(bad(&s3, &lines(), &event(&batch)), ["t-0:5"]);
     assert_eq!(s3.offsets(), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
     // The same bounds, one record more: another key, so the 412 of the first object cannot hide it.
-    let wider = settings(&[("CSV_METADATA_COLUMNS", "true")]);
+    let wider = config(&[("CSV_METADATA_COLUMNS", "true")]);
     assert!(bad(&s3, &wider, &event(&batch)).is_empty());
     assert_eq!(s3.keys().len(), 2);
     assert_eq!(s3.offsets(), (0..10).collect::<Vec<_>>());
@@ -57,14 +57,14 @@ fn a_bad_record_sent_again_alone_gets_its_own_object() {
     assert_eq!(bad(&s3, &lines(), &event(&batch)), ["t-0:5"]);
     assert_eq!(bad(&s3, &lines(), &event(&batch[5..6])), ["t-0:5"], "bad it stays, and no object is made");
     assert_eq!(s3.keys().len(), 1);
-    let wider = settings(&[("CSV_METADATA_COLUMNS", "true")]);
+    let wider = config(&[("CSV_METADATA_COLUMNS", "true")]);
     assert!(bad(&s3, &wider, &event(&batch[5..6])).is_empty());
     assert_eq!((s3.rows().len(), s3.offsets().len()), (10, 10));
 }
 
 #[test]
 fn bad_records_sent_again_together_do_not_claim_what_lies_between_them() {
-    let (s3, narrow, wide) = (Memory::default(), lines(), settings(&[("CSV_METADATA_COLUMNS", "true")]));
+    let (s3, narrow, wide) = (Memory::default(), lines(), config(&[("CSV_METADATA_COLUMNS", "true")]));
     let mut batch = good(0..10);
     (batch[2], batch[7]) = (record(2, "v2,more"), record(7, "v7,more"));
     assert_eq!(bad(&s3, &narrow, &event(&batch)), ["t-0:2", "t-0:7"]);
@@ -141,7 +141,7 @@ fn a_partition_listed_twice_is_one_partition() {
     let event = r#"{"eventSource":"aws:kafka","records":{"t-0":[{"offset":0,"value":"YQ=="}],"t-1":[],
                     "t-0":[{"offset":1,"value":"Yg=="}]}}"#;
     let event = serde_json::value::RawValue::from_string(event.to_owned()).unwrap();
-    assert!(bad(&s3, &settings(&[]), &event).is_empty());
+    assert!(bad(&s3, &config(&[]), &event).is_empty());
     assert_eq!(s3.only().body, b"a\nb\n");
     assert!(s3.only().key.starts_with("t/0/customer-data-undated-"));
 }
@@ -149,10 +149,10 @@ fn a_partition_listed_twice_is_one_partition() {
 #[test]
 fn the_same_records_are_the_same_bytes_compressed_too() {
     for (word, suffix) in [("gzip", ".csv.gz"), ("zstd", ".csv.zst")] {
-        let settings = settings(&[("CSV_COMPRESSION", word)]);
+        let config = config(&[("CSV_COMPRESSION", word)]);
         let (one, other) = (Memory::default(), Memory::default());
-        bad(&one, &settings, &event(&good(0..500)));
-        bad(&other, &settings, &event(&good(0..500)));
+        bad(&one, &config, &event(&good(0..500)));
+        bad(&other, &config, &event(&good(0..500)));
         assert_eq!(one.only(), other.only());
         assert!(one.only().key.ends_with(suffix) && one.only().body.len() < 2_000);
     }

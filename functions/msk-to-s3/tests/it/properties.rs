@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::support::{Memory, base64, event, parse, record, settings, write};
+use crate::support::{Memory, base64, config, event, parse, record, write};
 
 /// Text in which what matters to CSV and JSON is frequent.
 fn text() -> impl Strategy<Value = String> {
@@ -45,7 +45,7 @@ fn as_field(value: &Value) -> String {
 
 /// The offsets that are answered as bad.
 fn bad_offsets(s3: &Memory, list: &[(&str, &str)], records: &[Value]) -> Vec<u64> {
-    let answer = write(s3, &settings(list), &event(records)).unwrap();
+    let answer = write(s3, &config(list), &event(records)).unwrap();
     answer.batch_item_failures.iter().map(|failure| failure.item_identifier.offset).collect()
 }
 
@@ -186,7 +186,7 @@ proptest! {
             json!({"eventSource": "aws:kafka", "records": {"t-0": [{"offset": text}]}}),
         ] {
             let event = serde_json::value::to_raw_value(&event).unwrap();
-            let error = write(&Memory::default(), &settings(&[]), &event).unwrap_err();
+            let error = write(&Memory::default(), &config(&[]), &event).unwrap_err();
             prop_assert_eq!(postern_runtime::NamedError::name(&error), "MskToS3.InvalidEvent");
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use msk_to_s3::{Answer, Error, Object, Put, Settings, Store, write_batch};
+use msk_to_s3::{Answer, Config, Error, Object, Put, Store, write_batch};
 use postern_runtime::env::Environment;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -87,13 +87,13 @@ pub(crate) fn parse(text: &str) -> Vec<Vec<String>> {
     parser.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
 }
 
-pub(crate) fn settings(list: &[(&str, &str)]) -> Settings {
-    Settings::read(&Environment::of(&[&[("S3_BUCKET_NAME", "bucket")], list].concat())).unwrap()
+pub(crate) fn config(list: &[(&str, &str)]) -> Config {
+    Config::from_env(&Environment::of(&[&[("S3_BUCKET_NAME", "bucket")], list].concat())).unwrap()
 }
 
 /// Lines with the metadata that make reading exact.
-pub(crate) fn lines() -> Settings {
-    settings(&[("CSV_COLUMNS", "value"), ("CSV_METADATA_COLUMNS", "true")])
+pub(crate) fn lines() -> Config {
+    config(&[("CSV_COLUMNS", "value"), ("CSV_METADATA_COLUMNS", "true")])
 }
 
 pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
@@ -126,14 +126,14 @@ pub(crate) fn of_partitions(records: &Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(&event).unwrap()
 }
 
-pub(crate) fn write(store: &Memory, settings: &Settings, event: &RawValue) -> Result<Answer, Error> {
+pub(crate) fn write(store: &Memory, config: &Config, event: &RawValue) -> Result<Answer, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(write_batch(store, settings, event.get().as_bytes()))
+    runtime.block_on(write_batch(store, config, event.get().as_bytes()))
 }
 
 /// Writes a batch and says which records are bad, `partition:offset`.
-pub(crate) fn bad(store: &Memory, settings: &Settings, event: &RawValue) -> Vec<String> {
-    let answer = write(store, settings, event).unwrap();
+pub(crate) fn bad(store: &Memory, config: &Config, event: &RawValue) -> Vec<String> {
+    let answer = write(store, config, event).unwrap();
     let items = answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier);
     items.map(|item| format!("{}:{}", item.partition, item.offset)).collect()
 }

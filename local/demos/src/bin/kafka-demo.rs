@@ -1,6 +1,6 @@
-//! `make demo-kafka`: a customer file goes through a broker, the poller and the function into a bucket, and is read
-//! back: every record once. The function, its role and its bucket are those of `template.yml`, in the emulated cloud,
-//! and the poller does what the template's event source mapping says.
+//! `make demo-kafka`: sends customers through a broker, the poller and the function into a bucket, delivers them a second
+//! time in other batches, and checks that each record is read back once. The function, its role and its bucket are those
+//! of `template.yml` in the emulator; the poller has the settings of the template's event source mapping.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -18,21 +18,21 @@ use postern_local::{
 
 const TOPIC: &str = "customer";
 const PARTITIONS: i32 = 3;
-/// A cluster of another account, by the shape of its ARN, and the managed VPC connection to it. Neither is asked for
-/// anything: the broker on this machine takes their place.
+/// The ARNs of a cluster in another account and of the managed VPC connection to it. The demo calls neither: the broker on
+/// this machine takes their place.
 const CLUSTER: &str =
     "arn:aws:kafka:us-east-1:111111111111:cluster/producer-cluster/00000000-0000-4000-8000-000000000000-1";
 const CONNECTION: &str = "arn:aws:kafka:us-east-1:123456789012:vpc-connection/111111111111/producer-cluster/00000000-0000-4000-8000-000000000000-2";
-/// How long the broker and the poller may take.
+/// The time limit of each step that waits for the broker or the poller.
 const TIMEOUT: Duration = Duration::from_mins(3);
 
 #[derive(Debug, Parser)]
 #[command(about = "A Kafka topic becomes CSV objects in S3, every record once: on this machine.")]
 struct Options {
-    /// Customers in the file.
+    /// The number of customers.
     #[arg(long, default_value_t = 10_000)]
     records: usize,
-    /// The file's seed.
+    /// The seed from which the customers are generated.
     #[arg(long, default_value_t = 42)]
     seed: u64,
 }
@@ -110,7 +110,7 @@ async fn demo(options: &Options) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Puts the file into the topic, a partition after the other.
+/// Produces the customers, to the partitions in turn.
 fn fill(broker: &str, file: &[Customer]) -> Result<(), Failure> {
     let values: Vec<String> = file.iter().map(Customer::json).collect();
     let partition = |number: usize| i32::try_from(number).unwrap_or_default() % PARTITIONS;
@@ -122,7 +122,7 @@ fn fill(broker: &str, file: &[Customer]) -> Result<(), Failure> {
     Ok(produce(broker, TOPIC, records)?)
 }
 
-/// All that runs; ends with it.
+/// The running parts of the demo. Dropping it stops them.
 struct Stack {
     project: Project,
     folder: PathBuf,
@@ -132,7 +132,7 @@ struct Stack {
 }
 
 impl Stack {
-    /// Polls until the group has all of the file; whether the bucket then holds every record once.
+    /// Runs the poller until the group has committed every customer. Returns whether each is then read once.
     async fn deliver(
         &self,
         mapping: &EventSourceMapping,
@@ -179,7 +179,7 @@ impl Stack {
         Ok(Process::start("the poller", &mut poller, &self.folder.join(format!("poller-{group}.log")))?)
     }
 
-    /// Shows what the group has committed until it is all.
+    /// Reports the committed records until all are.
     async fn progress(
         &self,
         group: &str,
@@ -193,8 +193,8 @@ impl Stack {
             let mut shown = -1;
             loop {
                 let (origin, group) = (origin.clone(), group.to_owned());
-                let asked = tokio::task::spawn_blocking(move || committed(&origin, &group, PARTITIONS));
-                let done: i64 = asked.await??.values().sum();
+                let offsets = tokio::task::spawn_blocking(move || committed(&origin, &group, PARTITIONS));
+                let done: i64 = offsets.await??.values().sum();
                 if done > shown {
                     steps.step(format_args!("{done:>7} of {records} records written and committed"));
                     shown = done;
@@ -211,7 +211,7 @@ impl Stack {
         tokio::time::timeout(TIMEOUT, wait).await?
     }
 
-    /// One of the objects: its key and text.
+    /// The key and the text of one object.
     async fn an_object(&self) -> Result<(String, String), Failure> {
         let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
         let bucket = self.outputs.get("CsvBucketName");
@@ -222,7 +222,7 @@ impl Stack {
         Ok((key.to_owned(), text))
     }
 
-    /// Batches that the poller gave up.
+    /// The number of batches that the poller gave up.
     async fn dead_letters(&self) -> Result<usize, Failure> {
         let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
         let bucket = self.outputs.get("MskDeadLetterBucketName");

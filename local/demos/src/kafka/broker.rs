@@ -1,4 +1,4 @@
-//! A Kafka broker on this machine: noida-db, one binary without a JVM; and what a producer does with it.
+//! Starts a Kafka broker on this machine (noida-db, one binary without a JVM), creates topics and produces records.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -15,17 +15,17 @@ use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// A broker that lives as long as this.
+/// A running broker. Dropping it stops the process.
 #[derive(Debug)]
 pub struct Broker {
     _process: Child,
-    // What it says has somewhere to go.
+    // Keeps the pipe open: the broker would fail when it writes to a closed one.
     _output: Lines<BufReader<ChildStdout>>,
-    /// Where it listens, host:port.
+    /// The address on which the broker listens, host:port.
     pub address: String,
 }
 
-/// noida-db's binary in the virtual environment of `make kafka-tools`.
+/// The path of noida-db's binary in the virtual environment that `make kafka-tools` creates.
 pub fn program(environment: &Path) -> std::io::Result<PathBuf> {
     let script = "import importlib.resources as r; print(r.files('noida_db') / 'noida-db', end='')";
     let output = std::process::Command::new(environment.join("bin/python")).args(["-c", script]).output();
@@ -36,8 +36,7 @@ pub fn program(environment: &Path) -> std::io::Result<PathBuf> {
 }
 
 impl Broker {
-    /// Starts `program` (noida-db's binary) with its data in `folder`, on a port that it finds free; returns once it
-    /// listens.
+    /// Starts `program` (noida-db's binary) with its data in `folder`, on a free port. Returns once the broker listens.
     pub async fn start(program: &Path, folder: &Path) -> std::io::Result<Self> {
         let mut process = Command::new(program)
             .args(["start", "--only", "kafka", "--host", "127.0.0.1", "--kafka-port", "0"])
@@ -48,11 +47,12 @@ impl Broker {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
-        let ended = || std::io::Error::other("the Kafka broker does not start");
+
+        let ended = || std::io::Error::other("the Kafka broker ended before it listened on a port");
         let mut output = BufReader::new(process.stdout.take().ok_or_else(ended)?).lines();
         loop {
             let line = output.next_line().await?.ok_or_else(ended)?;
-            // "  kafka          127.0.0.1:46001"
+            // The broker prints, for example, "  kafka          127.0.0.1:46001".
             if let Some(("kafka", address)) = line.trim().split_once(char::is_whitespace) {
                 let address = address.trim().to_owned();
                 return Ok(Self { _process: process, _output: output, address });
@@ -61,7 +61,7 @@ impl Broker {
     }
 }
 
-/// Makes a topic; waits for the broker to be there.
+/// Creates a topic. Waits until the broker accepts connections.
 pub async fn create_topic(broker: &str, topic: &str, partitions: i32) -> Result<(), KafkaError> {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", broker)
@@ -69,6 +69,7 @@ pub async fn create_topic(broker: &str, topic: &str, partitions: i32) -> Result<
         .create()?;
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+
     for result in
         admin.create_topics([&topic], &options.request_timeout(Some(Duration::from_secs(30)))).await?
     {
@@ -77,18 +78,18 @@ pub async fn create_topic(broker: &str, topic: &str, partitions: i32) -> Result<
     Ok(())
 }
 
-/// One record to produce.
+/// A record to produce.
 #[derive(Debug, Clone)]
 pub struct Produced<'r> {
-    /// The partition; without one the key's hash decides.
+    /// The partition; if it is `None`, the key's hash decides.
     pub partition: Option<i32>,
     /// The key.
     pub key: &'r str,
-    /// The value; none is a tombstone.
+    /// The value; `None` is a tombstone.
     pub value: Option<&'r [u8]>,
 }
 
-/// Produces records in their order; returns once the broker has all of them.
+/// Produces records in order. Returns once the broker has acknowledged all of them.
 pub fn produce<'r>(
     broker: &str,
     topic: &str,
@@ -101,6 +102,7 @@ pub fn produce<'r>(
         .set("queue.buffering.max.messages", "1000000")
         .set("linger.ms", "5")
         .create()?;
+
     for Produced { partition, key, value } in records {
         let origin = Header { key: "origin", value: Some("São Paulo") };
         let mut record = BaseRecord::to(topic).key(key).headers(OwnedHeaders::new().insert(origin));

@@ -1,18 +1,18 @@
-//! A customer file, made from a seed: the same on every machine, with all that is awkward in CSV.
+//! Generates customers from a seed: the same on every machine, with every text that is awkward in CSV.
 
 use serde_json::Value;
 
-/// Numbers from a seed (SplitMix64): enough for test data, and the same everywhere.
+/// Pseudo-random numbers from a seed (SplitMix64). They are good enough for test data and the same on every machine.
 #[derive(Debug, Clone)]
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// From this seed on.
+    /// The sequence of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// One more number.
+    /// The next number.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +20,7 @@ impl Numbers {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`.
+    /// The next number, reduced to the range below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.draw() % end
     }
@@ -31,10 +31,10 @@ impl Numbers {
     }
 }
 
-/// The columns of the file.
+/// The names of a customer's fields.
 pub const COLUMNS: [&str; 7] = ["id", "name", "email", "city", "balance", "since", "note"];
 
-/// One customer; its fields in the order of [`COLUMNS`], the balance as JSON and CSV both write it.
+/// A customer: its fields in the order of [`COLUMNS`]. The balance is written as in JSON and CSV.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Customer(pub [String; 7]);
 
@@ -59,7 +59,7 @@ const NOTES: [&str; 12] = [
     "emoji 😀",
 ];
 
-/// The file's customers.
+/// The endless sequence of a seed's customers.
 pub fn customers(seed: u64) -> impl Iterator<Item = Customer> {
     let mut numbers = Numbers::new(seed);
     (0_u64..).map(move |number| {
@@ -85,7 +85,7 @@ impl Customer {
         &self.0[0]
     }
 
-    /// A JSON object; the balance is a number in it, with its trailing zeros.
+    /// The customer as a JSON object, in which the balance is a number with its trailing zeros.
     pub fn json(&self) -> String {
         let member = |(name, field): (&&str, &String)| {
             let quoted = || Value::from(field.as_str()).to_string();
@@ -94,7 +94,7 @@ impl Customer {
         format!("{{{}}}", COLUMNS.iter().zip(&self.0).map(member).collect::<Vec<_>>().join(","))
     }
 
-    /// A CSV line. It holds no line breaks: a line is what stands between two.
+    /// The customer as a CSV line. Line breaks become spaces, because a record holds one line.
     pub fn line(&self) -> String {
         let field = |field: &String| {
             let field = field.replace(['\r', '\n'], " ");
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_a_file() {
+    fn a_seed_always_gives_the_same_customers() {
         let file: Vec<Customer> = customers(42).take(3_000).collect();
         assert_eq!(file, customers(42).take(3_000).collect::<Vec<_>>());
         assert_ne!(file[..10], customers(43).take(10).collect::<Vec<_>>());
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn both_shapes_say_the_same() {
+    fn json_and_csv_have_the_same_fields() {
         for customer in customers(7).take(200) {
             let json: Value = serde_json::from_str(&customer.json()).unwrap();
             assert_eq!(json["note"], customer.0[6].as_str());

@@ -1,23 +1,23 @@
-//! Reads a bucket's objects as the documented query does: each record once, whatever was written twice.
+//! Reads the objects of a bucket as the documented query does: each record once, even if it was written twice.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_s3::Client;
 
-/// What was read.
+/// The content of the objects.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// Objects under the prefix.
+    /// The number of objects.
     pub objects: usize,
-    /// Rows in them, doubles included.
+    /// The number of rows, doubled ones included.
     pub rows: usize,
-    /// The records, by partition and offset: the fields before the metadata columns.
+    /// The fields before the metadata columns, by partition and offset.
     pub records: BTreeMap<(i32, i64), Vec<String>>,
-    /// Rows of one record that say different things: there must be none.
+    /// The number of rows that differ from another row of the same record. It must be 0.
     pub contradictions: usize,
 }
 
-/// A row that does not end in the four metadata columns, or an object that cannot be read.
+/// An object is not CSV, has a row without the four metadata columns, or has offsets that do not rise.
 #[derive(Debug, thiserror::Error)]
 #[error("object {key}: {problem}")]
 pub struct Unreadable {
@@ -26,10 +26,11 @@ pub struct Unreadable {
 }
 
 impl Reading {
-    /// Takes an object's text: rows without a header, the last four columns topic, partition, offset and timestamp.
+    /// Adds an object: CSV without a header, whose last four columns are topic, partition, offset and timestamp.
     pub fn take(&mut self, key: &str, text: &[u8]) -> Result<(), Unreadable> {
         let unreadable = |problem: String| Unreadable { key: key.to_owned(), problem };
         self.objects += 1;
+
         let mut parser = csv::ReaderBuilder::new().has_headers(false).from_reader(text);
         let mut last = None;
         for row in parser.records() {
@@ -38,10 +39,12 @@ impl Reading {
                 |back: usize| row.len().checked_sub(back).and_then(|at| row.get(at)?.parse::<i64>().ok());
             let place = number(3).and_then(|partition| Some((i32::try_from(partition).ok()?, number(2)?)));
             let place = place.ok_or_else(|| unreadable("a row without partition and offset".to_owned()))?;
+
             if last.is_some_and(|last| last >= place) {
                 return Err(unreadable("its offsets do not rise".to_owned()));
             }
             last = Some(place);
+
             self.rows += 1;
             let fields: Vec<String> = row.iter().take(row.len() - 4).map(str::to_owned).collect();
             let known = self.records.entry(place).or_insert_with(|| fields.clone());
@@ -50,7 +53,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Reads all objects under a prefix.
+    /// Reads all objects whose keys begin with `prefix`.
     pub async fn of(s3: &Client, bucket: &str, prefix: &str) -> Result<Self, postern_runtime::Error> {
         let mut reading = Self::default();
         let mut from = None;
@@ -79,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_double_is_read_once_and_a_contradiction_is_seen() {
+    fn a_doubled_row_is_read_once_and_a_contradiction_is_counted() {
         let mut reading = Reading::default();
         reading.take("a", b"x,t,0,1,9\n\"y\n\",t,0,2,9\n").unwrap();
         reading.take("b", b"\"y\n\",t,0,2,9\nz,t,1,2,9\n").unwrap();

@@ -1,0 +1,1 @@
+"""Tests of the patches. Each module starts an emulator of its own; `harness.py` says how."""

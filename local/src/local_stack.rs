@@ -1,0 +1,79 @@
+//! The local stack with one worker: what `make up` and `make demo` start.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::deployment::Deployment;
+use crate::emulator::{Emulator, EmulatorOptions};
+use crate::error::Error;
+use crate::outputs::Outputs;
+use crate::process::Process;
+use crate::project::Project;
+use crate::terminal::Steps;
+
+/// How long the worker may take to subscribe.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// An emulator with the stack `postern`, and a worker that takes its jobs.
+#[derive(Debug)]
+pub struct LocalStack {
+    // Fields are dropped in this order: the worker disconnects while its broker still runs.
+    /// The worker.
+    pub worker: Process,
+    /// The emulator.
+    pub emulator: Emulator,
+    /// The outputs of the stack.
+    pub outputs: Outputs,
+    /// The log of the worker.
+    pub worker_log: PathBuf,
+}
+
+impl LocalStack {
+    /// Starts the emulator, deploys the stack, enrols a worker and starts it. Each step is printed.
+    pub async fn start(project: &Project, folder: &Path, options: EmulatorOptions) -> Result<Self, Error> {
+        let steps = Steps::new();
+        let stays = options.stays;
+        steps.step("starting the emulator: ministack, with IAM and IoT policies enforced");
+        let emulator = Emulator::start(project, folder, options).await?;
+
+        steps.step(format_args!(
+            "the emulator listens on {}; deploying template.yml as the stack postern",
+            emulator.endpoint()
+        ));
+        let outputs = emulator.deploy(&Deployment::new("postern")).await?;
+
+        steps.step(format_args!(
+            "deployed; making a certificate for the worker {}",
+            outputs.get("WorkerThingName")
+        ));
+        let files = emulator.enroll(&outputs, None).await?;
+
+        steps.step("starting the worker, as in a private network: one outbound connection, no open port");
+        let mut command = files.command(&project.program("postern-worker"), &[]);
+        if stays {
+            command.process_group(0);
+        }
+        let mut worker = Process::start("the worker", &mut command, &files.log())?;
+        wait_until_subscribed(&mut worker).await?;
+
+        steps.step("the worker is connected and waits for jobs");
+        Ok(Self { worker, emulator, outputs, worker_log: files.log() })
+    }
+}
+
+async fn wait_until_subscribed(worker: &mut Process) -> Result<(), Error> {
+    let end = Instant::now() + TIMEOUT;
+    while !worker.logs().contains(r#""message":"subscribed""#) {
+        if worker.ended().is_some() {
+            return Err(worker.failure());
+        }
+        if Instant::now() > end {
+            return Err(Error::TimedOut(TIMEOUT, "the worker to subscribe".into()));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}

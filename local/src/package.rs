@@ -1,0 +1,78 @@
+//! Prepares a template for an emulator as `sam build` does for AWS: packages the functions' binaries and replaces the
+//! local paths of code and definitions by S3 locations.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::api::Api;
+use crate::error::Error;
+use crate::zip::archive;
+
+/// The bucket of packages and definitions.
+const BUCKET: &str = "postern-artifacts";
+
+/// Uploads what the template's `CodeUri` and `DefinitionUri` lines name; the template with the S3 locations instead.
+///
+/// The template is edited line by line, so that CloudFormation reads the rest exactly as it is written. A function's
+/// binary is the `Binary` of its Metadata, which stands above its `CodeUri`. A function whose binary is not built
+/// gets a key that says so: its condition may keep it out of the stack, and if not, the deployment fails with that key.
+pub(crate) async fn package(
+    api: &Api,
+    template: &str,
+    definitions: impl Fn(&str) -> Result<String, Error>,
+    binaries: &Path,
+) -> Result<String, Error> {
+    api.create_bucket(BUCKET).await?;
+    let mut binary = None;
+    let mut packaged = String::with_capacity(template.len());
+
+    for line in template.lines() {
+        let (name, value) = line.trim().split_once(':').unwrap_or_default();
+        let value = value.trim();
+        let key = match name {
+            "Binary" => {
+                binary = Some(value);
+                None
+            }
+            "CodeUri" => {
+                let binary = binary.take().ok_or_else(|| {
+                    Error::Invalid("template.yml: a CodeUri without a Metadata Binary above it".into())
+                })?;
+                Some(upload_function(api, &binaries.join(binary), binary).await?)
+            }
+            "DefinitionUri" => Some(upload(api, definitions(value)?.into()).await?),
+            _ => None,
+        };
+        match key {
+            Some(key) => {
+                let indent = &line[..line.len() - line.trim_start().len()];
+                packaged.push_str(&format!("{indent}{name}: {{Bucket: {BUCKET}, Key: \"{key}\"}}\n"));
+            }
+            None => {
+                packaged.push_str(line);
+                packaged.push('\n');
+            }
+        }
+    }
+
+    Ok(packaged)
+}
+
+/// Uploads the package of a function, if its binary is built; the object's key.
+async fn upload_function(api: &Api, path: &Path, binary: &str) -> Result<String, Error> {
+    match fs::read(path) {
+        Ok(content) => upload(api, archive(&content).into()).await,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(format!("{binary}-is-not-built")),
+        Err(error) => Err(Error::file(path)(error)),
+    }
+}
+
+/// Uploads an object under the digest of its content, so that an unchanged function keeps its key.
+async fn upload(api: &Api, content: Bytes) -> Result<String, Error> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, &content);
+    let key: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    api.put(BUCKET, &key, content).await?;
+    Ok(key)
+}

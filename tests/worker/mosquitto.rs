@@ -1,0 +1,274 @@
+//! The worker on mosquitto, with mutual TLS: the second opinion beside the emulator's broker.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_local::Process;
+use rcgen::date_time_ymd;
+use rumqttc::mqttbytes::v5::Packet;
+use rumqttc::{AsyncClient, Broker, Event, MqttOptions, PublishOptions, QoS, TlsConfiguration, Transport};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::site::{Site, TIMEOUT, logged, logged_times, logs};
+
+/// A site whose broker is mosquitto.
+struct Mosquitto {
+    site: Site,
+}
+
+impl Mosquitto {
+    fn new(name: &str) -> Self {
+        let site = Site::new(&format!("mosquitto-{name}"));
+        let path = |file: &str| site.path(file).display().to_string();
+        let config = format!(
+            "listener {} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
+             use_identity_as_username true\npersistence false\nmax_packet_size 132096\nlog_dest stdout\n",
+            site.port,
+            path("ca.pem"),
+            path("localhost.pem"),
+            path("localhost.key"),
+        );
+        fs::write(site.path("mosquitto.conf"), config).unwrap();
+        Self { site }
+    }
+
+    /// Starts the broker and waits until it listens.
+    async fn broker(&self) -> Process {
+        let program = ["/usr/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
+        let program = program.into_iter().find(|path| Path::new(path).exists()).unwrap_or("mosquitto");
+        let mut command = Command::new(program);
+        command.arg("-c").arg(self.site.path("mosquitto.conf"));
+        let broker = Process::start("mosquitto", &mut command, &self.site.path("mosquitto.log")).unwrap();
+
+        let end = Instant::now() + TIMEOUT;
+        while std::net::TcpStream::connect(("127.0.0.1", self.site.port)).is_err() {
+            assert!(Instant::now() < end, "mosquitto does not listen:\n{}", logs(&broker));
+            sleep(Duration::from_millis(20)).await;
+        }
+        broker
+    }
+
+    fn worker(&self, log: &str) -> Process {
+        self.site.worker(log, &[])
+    }
+
+    /// What `doctor` reports, and whether it found everything well.
+    fn doctor(&self, certificate: &str, ca: &str) -> (bool, String) {
+        let mut arguments = self.site.arguments(certificate, ca);
+        arguments.insert(0, "--check".into());
+        let output = self.site.postern_worker(&arguments);
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// The cloud's side of the broker.
+    async fn cloud(&self) -> CloudSide {
+        let tls =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(self.site.roots("ca"))
+                .with_client_auth_cert(vec![self.site.pem("cloud")], self.site.key("cloud"))
+                .unwrap();
+
+        let mut options = MqttOptions::new("cloud", Broker::tcp("localhost", self.site.port));
+        options
+            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls))))
+            .set_unlimited_incoming_packet_size();
+        let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
+        let (sender, answers) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(event) = events.poll().await {
+                if let Event::Incoming(Packet::Publish(publish)) = event {
+                    let _ = sender.send(serde_json::from_slice(&publish.payload).unwrap());
+                }
+            }
+        });
+        let subscribed = client.subscribe_tracked("tenant1/to/lambda", QoS::AtLeastOnce).await.unwrap();
+        subscribed.wait_completion_async().await.unwrap();
+        CloudSide { client, answers }
+    }
+}
+
+struct CloudSide {
+    client: AsyncClient,
+    answers: mpsc::UnboundedReceiver<Value>,
+}
+
+impl CloudSide {
+    async fn send(&self, payload: impl ToString) {
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        let notice =
+            self.client.publish_tracked("tenant1/to/worker", payload.to_string(), options).await.unwrap();
+        notice.wait_completion_async().await.unwrap();
+    }
+
+    async fn answer(&mut self) -> Value {
+        timeout(TIMEOUT, self.answers.recv()).await.expect("no answer came").unwrap()
+    }
+}
+
+/// The AWS sample's own message.
+fn job(token: &str, a: u64, b: u64) -> Value {
+    json!({"Input": {"a": a, "b": b}, "TaskToken": token})
+}
+
+fn result(token: &str, result: u64) -> Value {
+    json!({"TaskToken": token, "Status": "SUCCEEDED", "result": result})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_samples_job_gets_the_samples_result_and_nothing_else() {
+    let site = Mosquitto::new("sample");
+    let _broker = site.broker().await;
+    let worker = site.worker("worker.log");
+    logged(&worker, r#""message":"subscribed""#).await;
+    let mut cloud = site.cloud().await;
+    cloud.send(job("T1", 15, 42)).await;
+    assert_eq!(cloud.answer().await, result("T1", 57));
+    cloud.send(json!({"Input": {"a": "x"}, "TaskToken": "T2"})).await;
+    let failed = cloud.answer().await;
+    assert_eq!((&failed["result"], &failed["exception"]), (&Value::Null, &json!("Add.NotANumber")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_starts_before_its_broker_does() {
+    let site = Mosquitto::new("early");
+    let worker = site.worker("worker.log");
+    logged(&worker, "(connection refused)").await;
+    let _broker = site.broker().await;
+    logged(&worker, r#""message":"subscribed""#).await;
+    let mut cloud = site.cloud().await;
+    cloud.send(job("T1", 1, 2)).await;
+    assert_eq!(cloud.answer().await, result("T1", 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_came_while_the_worker_was_down_are_run() {
+    let site = Mosquitto::new("queued");
+    let _broker = site.broker().await;
+    let mut worker = site.worker("first.log");
+    logged(&worker, r#""message":"subscribed""#).await;
+    assert!(worker.stop().unwrap().success());
+    assert!(logs(&worker).contains(r#""message":"stopped""#));
+    let mut cloud = site.cloud().await;
+    for number in 0..5 {
+        cloud.send(job(&format!("T{number}"), number, 0)).await;
+    }
+    let _worker = site.worker("second.log");
+    let mut results = Vec::new();
+    for _ in 0..5 {
+        results.push(cloud.answer().await["result"].as_u64().unwrap());
+    }
+    results.sort_unstable();
+    assert_eq!(results, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_subscribes_again_when_the_broker_has_lost_its_session() {
+    let site = Mosquitto::new("lost-session");
+    let mut broker = site.broker().await;
+    let worker = site.worker("worker.log");
+    logged(&worker, r#""message":"subscribed""#).await;
+    // Without persistence, a broker that restarts knows nobody.
+    broker.stop();
+    let _broker = site.broker().await;
+    logged_times(&worker, r#""message":"subscribed""#, 2).await;
+    let mut cloud = site.cloud().await;
+    cloud.send(job("T1", 1, 2)).await;
+    assert_eq!(cloud.answer().await, result("T1", 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_survives_a_broker_that_goes_while_the_job_runs() {
+    let site = Mosquitto::new("outage");
+    let mut broker = site.broker().await;
+    let worker = site.worker("worker.log");
+    logged(&worker, r#""message":"subscribed""#).await;
+    let cloud = site.cloud().await;
+    let until = site.site.path("go");
+    cloud.send(json!({"Input": {"until": until}, "TaskToken": "T1", "Kind": "hold"})).await;
+    logged(&worker, r#""message":"job received""#).await;
+    broker.stop();
+    fs::write(&until, "").unwrap();
+    let _broker = site.broker().await;
+    let mut cloud = site.cloud().await;
+    assert_eq!(cloud.answer().await["TaskToken"], "T1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_delivered_twice_runs_once() {
+    let site = Mosquitto::new("twice");
+    let _broker = site.broker().await;
+    let worker = site.worker("worker.log");
+    logged(&worker, r#""message":"subscribed""#).await;
+    let mut cloud = site.cloud().await;
+    let until = site.site.path("go");
+    let held = json!({"Input": {"until": until}, "TaskToken": "T1", "Kind": "hold"});
+    cloud.send(&held).await;
+    cloud.send(&held).await;
+    logged(&worker, "job received again: it runs").await;
+    fs::write(&until, "").unwrap();
+    let first = cloud.answer().await;
+    cloud.send(&held).await;
+    assert_eq!(cloud.answer().await, first, "its answer, again");
+    logged(&worker, "its answer is sent again").await;
+    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sigterm_lets_a_running_job_end() {
+    let site = Mosquitto::new("drain");
+    let _broker = site.broker().await;
+    let mut worker = site.worker("worker.log");
+    logged(&worker, r#""message":"subscribed""#).await;
+    let mut cloud = site.cloud().await;
+    let until = site.site.path("go");
+    cloud.send(json!({"Input": {"until": until}, "TaskToken": "T1", "Kind": "hold"})).await;
+    logged(&worker, r#""message":"job received""#).await;
+    let stopping = tokio::task::spawn_blocking(move || (worker.stop(), worker));
+    let end = Instant::now() + TIMEOUT;
+    while !fs::read_to_string(site.site.path("worker.log")).unwrap().contains("stopping") {
+        assert!(Instant::now() < end);
+        sleep(Duration::from_millis(20)).await;
+    }
+    fs::write(&until, "").unwrap();
+    assert_eq!(cloud.answer().await["Status"], "SUCCEEDED");
+    let (status, _worker) = stopping.await.unwrap();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_in_words_what_is_wrong() {
+    let site = Mosquitto::new("check");
+    let (well, report) = site.doctor("worker-1", "ca");
+    assert!(!well && report.contains("(connection refused)"), "{report}");
+
+    let _broker = site.broker().await;
+    let (well, report) = site.doctor("worker-1", "ca");
+    assert!(well && report.ends_with("all is well: this worker can run\n"), "{report}");
+
+    site.site.authority("other-ca");
+    let (well, report) = site.doctor("worker-1", "other-ca");
+    assert!(!well && report.contains("is not signed by the configured CA"), "{report}");
+
+    site.site.certificate("other-ca", "stranger", |_| {});
+    let (well, report) = site.doctor("stranger", "ca");
+    assert!(!well && report.contains("refused the worker's certificate"), "{report}");
+
+    site.site.certificate("ca", "expired", |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let (well, report) = site.doctor("expired", "ca");
+    assert!(!well && report.contains("certificate: FAILED") && report.contains("2021-01-01"), "{report}");
+
+    fs::copy(site.site.path("cloud.key"), site.site.path("expired.key")).unwrap();
+    fs::copy(site.site.path("worker-1.pem"), site.site.path("expired.pem")).unwrap();
+    let (well, report) = site.doctor("expired", "ca");
+    assert!(!well && report.contains("does not belong to the certificate"), "{report}");
+}

@@ -1,0 +1,127 @@
+//! Messages that the broker delivers again: on the same connection, on the next one, and cut in two.
+//!
+//! AWS IoT Core sends a message whose PUBACK is late again after about 30 seconds, on the same connection, under the
+//! same packet id and without the DUP flag.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use crate::scripted_broker::{Connection, Log, ScriptedBroker, publish};
+use crate::site::{Site, logged, logs};
+
+fn job(number: u16) -> String {
+    format!(r#"{{"Input":{{"a":{number},"b":1}},"TaskToken":"T{number}"}}"#)
+}
+
+/// Sends a job for each packet id.
+async fn send(connection: &mut Connection, packet_ids: Range<u16>) {
+    for packet_id in packet_ids {
+        connection.publish(packet_id, &job(packet_id)).await;
+    }
+}
+
+/// Whether each of the packet ids is acknowledged.
+fn all_acknowledged(log: &Log, packet_ids: Range<u16>) -> bool {
+    packet_ids.into_iter().all(|packet_id| log.acknowledged.contains(&packet_id))
+}
+
+/// Whether the jobs have `count` different answers.
+fn answered(log: &Log, count: usize) -> bool {
+    let tokens: BTreeSet<_> =
+        log.published.iter().filter_map(|(_, message)| message["TaskToken"].as_str()).collect();
+    tokens.len() >= count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the_connection() {
+    let site = Site::new("bursts");
+    let broker = ScriptedBroker::start(&site).await;
+    let worker = site.worker("worker.log", &[]);
+    let mut connection = broker.accept_subscribed().await;
+
+    for _ in 0..5 {
+        send(&mut connection, 1..51).await;
+    }
+    connection.serve_until(|log| all_acknowledged(log, 1..51) && answered(log, 50)).await;
+
+    // The broker sends again what it has just seen acknowledged: its PUBLISH crossed the PUBACK on the line. Each
+    // of these deliveries needs a PUBACK of its own, or the broker's packet id is never free again.
+    connection.log.acknowledged.clear();
+    send(&mut connection, 1..51).await;
+    connection.serve_until(|log| all_acknowledged(log, 1..51)).await;
+    connection.still_works().await;
+
+    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 51, "50 jobs and the probe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_whose_connection_falls_before_their_acknowledgement_run_once() {
+    let site = Site::new("owed");
+    let broker = ScriptedBroker::start(&site).await;
+    let worker = site.worker("worker.log", &[]);
+    let mut first = broker.accept_subscribed().await;
+    send(&mut first, 1..101).await;
+    drop(first);
+
+    // The broker kept the session. It delivers the jobs again under other packet ids, so that an acknowledgement
+    // of the first connection would be one for nothing, or for another job.
+    let mut second = broker.accept(true).await;
+    for packet_id in 201..301 {
+        second.publish(packet_id, &job(packet_id - 200)).await;
+    }
+    second.serve_until(|log| all_acknowledged(log, 201..301) && answered(log, 100)).await;
+    second.still_works().await;
+
+    let stray: Vec<_> = second.log.acknowledged.iter().filter(|packet_id| **packet_id <= 100).collect();
+    assert!(stray.is_empty(), "acknowledged on the wrong connection: {stray:?}");
+    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 101, "100 jobs and the probe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_cut_in_the_middle_runs_once_when_it_comes_whole() {
+    let site = Site::new("cut");
+    let broker = ScriptedBroker::start(&site).await;
+    let worker = site.worker("worker.log", &[]);
+    let first = broker.accept_subscribed().await;
+    first.cut_in_the_middle_of(publish(1, &job(1))).await;
+
+    let mut second = broker.accept(true).await;
+    second.publish(1, &job(1)).await;
+    second.serve_until(|log| answered(log, 1) && all_acknowledged(log, 1..2)).await;
+
+    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_session_is_subscribed_again_and_unacknowledged_answers_are_sent_again() {
+    let site = Site::new("session");
+    let broker = ScriptedBroker::start(&site).await;
+    let _worker = site.worker("worker.log", &[]);
+    let mut first = broker.accept_subscribed().await;
+    first.withhold_pubacks = true;
+    send(&mut first, 1..6).await;
+    first.serve_until(|log| answered(log, 5)).await;
+    drop(first);
+
+    let mut second = broker.accept(false).await;
+    second.serve_until(|log| log.subscriptions == 1 && answered(log, 5)).await;
+    second.still_works().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_id_that_comes_again_with_another_message_is_another_job() {
+    let site = Site::new("reused");
+    let broker = ScriptedBroker::start(&site).await;
+    let worker = site.worker("worker.log", &[]);
+    let mut connection = broker.accept_subscribed().await;
+
+    for number in 1..21 {
+        connection.log.acknowledged.clear();
+        connection.publish(7, &job(number)).await;
+        connection.serve_until(|log| log.acknowledged == [7]).await;
+    }
+    connection.serve_until(|log| answered(log, 20)).await;
+
+    logged(&worker, r#""message":"job received""#).await;
+    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 20);
+}

@@ -1,0 +1,247 @@
+//! An MQTT 5 broker over mutual TLS whose every packet is decided by a test.
+//!
+//! The test accepts a connection and says what the broker does on it: answer as a broker should
+//! ([`Connection::serve_until`]), withhold acknowledgements, send a message again under the same packet id, stop
+//! reading, refuse, or cut the line in the middle of a packet. The packets are encoded by the client library's own
+//! codec, which reads and writes both directions.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use rumqttc::mqttbytes::v5::{
+    ConnAck, ConnAckProperties, ConnectReturnCode, Packet, PubAck, PubAckReason, Publish, SubAck,
+    SubscribeReasonCode,
+};
+use rumqttc::mqttbytes::{Error, QoS};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::site::{Site, TIMEOUT};
+
+/// The largest packet that the broker takes and sends, as on AWS IoT Core.
+pub(crate) const MAX_PACKET: u32 = 132_096;
+
+/// Listens at the site's port.
+pub(crate) struct ScriptedBroker {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    /// How the broker answers the next CONNECT packets.
+    pub(crate) connack: ConnAck,
+}
+
+impl ScriptedBroker {
+    pub(crate) async fn start(site: &Site) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", site.port)).await.unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(site.server_tls()));
+        let properties =
+            ConnAckProperties { max_packet_size: Some(MAX_PACKET), receive_max: Some(100), ..none() };
+        let connack = ConnAck {
+            session_present: false,
+            code: ConnectReturnCode::Success,
+            properties: Some(properties),
+        };
+        Self { listener, acceptor, connack }
+    }
+
+    /// Waits for the worker's next connection and answers its CONNECT.
+    pub(crate) async fn accept(&self, session_present: bool) -> Connection {
+        let mut connection = self.accept_tls().await;
+        assert!(matches!(connection.packet().await, Some(Packet::Connect(..))));
+
+        let connack = ConnAck { session_present, ..self.connack.clone() };
+        connection.send(Packet::ConnAck(connack)).await;
+        connection
+    }
+
+    /// Accepts a connection and answers its SUBSCRIBE too.
+    pub(crate) async fn accept_subscribed(&self) -> Connection {
+        let mut connection = self.accept(false).await;
+        connection.serve_until(|log| log.subscriptions > 0).await;
+        connection
+    }
+
+    /// Waits for the worker's next TLS connection. Connections that end before TLS is up are passed over.
+    async fn accept_tls(&self) -> Connection {
+        within(async {
+            loop {
+                let (tcp, _) = self.listener.accept().await.unwrap();
+                if let Ok(stream) = self.acceptor.accept(tcp).await {
+                    return Connection {
+                        stream,
+                        buffer: BytesMut::new(),
+                        log: Log::default(),
+                        withhold_pubacks: false,
+                    };
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// What the worker has sent on a connection.
+#[derive(Default)]
+pub(crate) struct Log {
+    /// The messages that it published, oldest first, with the time of their arrival.
+    pub(crate) published: Vec<(Instant, Value)>,
+    /// The packet ids of its PUBACKs, in order.
+    pub(crate) acknowledged: Vec<u16>,
+    /// How many SUBSCRIBE packets it sent.
+    pub(crate) subscriptions: usize,
+}
+
+/// One connection of the worker to the broker.
+pub(crate) struct Connection {
+    pub(crate) stream: TlsStream<TcpStream>,
+    buffer: BytesMut,
+    pub(crate) log: Log,
+    /// The broker takes what is published and does not acknowledge it.
+    pub(crate) withhold_pubacks: bool,
+}
+
+impl Connection {
+    /// Answers as a broker should until `done`. Panics if the worker ends the connection.
+    pub(crate) async fn serve_until(&mut self, mut done: impl FnMut(&Log) -> bool) {
+        within(async {
+            while !done(&self.log) {
+                let packet = self.packet().await.expect("the worker ended the connection");
+                self.answer(packet).await;
+            }
+        })
+        .await;
+    }
+
+    /// Answers as a broker should until the worker ends the connection.
+    pub(crate) async fn serve_until_closed(&mut self) {
+        within(async {
+            while let Some(packet) = self.packet().await {
+                self.answer(packet).await;
+            }
+        })
+        .await;
+    }
+
+    /// Proves that the connection still works: the worker acknowledges one more message.
+    pub(crate) async fn still_works(&mut self) {
+        const PROBE: u16 = 60_000;
+        self.publish(PROBE, r#"{"Input":{"a":1,"b":1},"TaskToken":"probe"}"#).await;
+        self.serve_until(|log| log.acknowledged.contains(&PROBE)).await;
+    }
+
+    async fn answer(&mut self, packet: Packet) {
+        match packet {
+            Packet::Publish(publish) => {
+                let message = serde_json::from_slice(&publish.payload).unwrap();
+                self.log.published.push((Instant::now(), message));
+                if !self.withhold_pubacks {
+                    self.puback(publish.pkid, PubAckReason::Success).await;
+                }
+            }
+            Packet::PubAck(puback) => self.log.acknowledged.push(puback.pkid),
+            Packet::Subscribe(subscribe) => {
+                self.log.subscriptions += 1;
+                self.suback(subscribe.pkid, SubscribeReasonCode::Success(QoS::AtLeastOnce)).await;
+            }
+            Packet::PingReq => self.send(Packet::PingResp).await,
+            Packet::Disconnect(_) => {}
+            other => panic!("a worker does not send {other:?}"),
+        }
+    }
+
+    /// The worker's next packet; `None` when it has closed the connection.
+    pub(crate) async fn packet(&mut self) -> Option<Packet> {
+        loop {
+            match Packet::read(&mut self.buffer, None) {
+                Ok(packet) => return Some(packet),
+                Err(Error::InsufficientBytes(_)) => {}
+                Err(error) => panic!("the worker sent an invalid packet: {error}"),
+            }
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Sends a message at QoS 1 without the DUP flag, as AWS IoT Core does for redeliveries too.
+    pub(crate) async fn publish(&mut self, packet_id: u16, payload: &str) {
+        self.send(publish(packet_id, payload)).await;
+    }
+
+    /// Sends the first half of a PUBLISH packet and closes the connection.
+    pub(crate) async fn cut_in_the_middle_of(mut self, packet: Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, None).unwrap();
+        self.write(&bytes[..bytes.remaining() / 2]).await;
+    }
+
+    pub(crate) async fn puback(&mut self, packet_id: u16, reason: PubAckReason) {
+        self.send(Packet::PubAck(PubAck { pkid: packet_id, reason, properties: None })).await;
+    }
+
+    pub(crate) async fn suback(&mut self, packet_id: u16, code: SubscribeReasonCode) {
+        let suback = SubAck { pkid: packet_id, return_codes: vec![code], properties: None };
+        self.send(Packet::SubAck(suback)).await;
+    }
+
+    pub(crate) async fn send(&mut self, packet: Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, None).unwrap();
+        self.write(&bytes).await;
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        // A worker that has gone away shows when the broker reads.
+        let _ = self.stream.write_all(bytes).await;
+        let _ = self.stream.flush().await;
+    }
+
+    /// The serial number of the certificate that the worker presented.
+    pub(crate) fn client_certificate(&self) -> Vec<u8> {
+        self.stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+}
+
+/// A PUBLISH packet with a job.
+pub(crate) fn publish(packet_id: u16, payload: &str) -> Packet {
+    let mut publish = Publish::new("tenant1/to/worker", QoS::AtLeastOnce, payload.to_owned(), None);
+    publish.pkid = packet_id;
+    Packet::Publish(publish)
+}
+
+/// Panics when `what` does not happen in time.
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
+    timeout(TIMEOUT, what).await.expect("it did not happen in time")
+}
+
+/// A property set with nothing in it.
+fn none() -> ConnAckProperties {
+    ConnAckProperties {
+        session_expiry_interval: None,
+        receive_max: None,
+        max_qos: None,
+        retain_available: None,
+        max_packet_size: None,
+        assigned_client_identifier: None,
+        topic_alias_max: None,
+        reason_string: None,
+        user_properties: Vec::new(),
+        wildcard_subscription_available: None,
+        subscription_identifiers_available: None,
+        shared_subscription_available: None,
+        server_keep_alive: None,
+        response_information: None,
+        server_reference: None,
+        authentication_method: None,
+        authentication_data: None,
+    }
+}
+
+/// How long the broker watches that something does not happen.
+pub(crate) const QUIET: Duration = Duration::from_millis(300);

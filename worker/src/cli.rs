@@ -1,0 +1,208 @@
+//! The `main` function of a worker: command line, logs, signals, exit status. It runs no job itself.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{Command, CommandLine, Config, EnrollOptions};
+use crate::doctor::doctor;
+use crate::engine::{Engine, Stopped};
+use crate::enroll::enroll;
+use crate::handler::{Handler, Registry};
+use crate::mqtt::Mqtt;
+use crate::tls::TlsError;
+
+/// A worker program with a name and a version of its own, which `--help` and `--version` print.
+///
+/// ```no_run
+/// use postern_worker::{Add, Worker};
+///
+/// fn main() -> std::process::ExitCode {
+///     Worker::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).on("add", Add).main()
+/// }
+/// ```
+pub struct Worker {
+    name: &'static str,
+    version: &'static str,
+    registry: Registry,
+}
+
+/// Runs a worker with these handlers, under the name and version of `postern-worker`. [`Worker::main`] does
+/// the same under a name of one's own.
+pub fn main(registry: Registry) -> ExitCode {
+    Worker { registry, ..Worker::new("postern-worker", env!("CARGO_PKG_VERSION")) }.main()
+}
+
+impl Worker {
+    /// A worker without handlers. Both arguments usually come from `env!`, as in the example above.
+    pub fn new(name: &'static str, version: &'static str) -> Self {
+        Self { name, version, registry: Registry::new() }
+    }
+
+    /// Lets `handler` run the jobs of this kind, instead of the handler that did so before.
+    #[must_use]
+    pub fn on<H: Handler>(self, kind: impl Into<String>, handler: H) -> Self {
+        Self { registry: self.registry.on(kind, handler), ..self }
+    }
+
+    /// Reads the command line and runs until SIGTERM or SIGINT. Logs are JSON lines on standard output.
+    ///
+    /// The exit status is 0 after a signal, a successful `doctor` or `enroll`, 1 when the worker cannot continue, and 2
+    /// when its configuration cannot be used.
+    pub fn main(self) -> ExitCode {
+        let line = self.command_line();
+        if let Some(Command::Enroll(options)) = &line.command {
+            return self.enroll(options);
+        }
+        let only_doctor = line.check || matches!(line.command, Some(Command::Doctor(_)));
+        let config = match Config::load(line) {
+            Ok(config) => config,
+            Err(error) => return self.fail(2, &error.to_string()),
+        };
+        // Two threads: heartbeats and MQTT continue while one of them is busy.
+        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => return self.fail(1, &error.to_string()),
+        };
+
+        if only_doctor {
+            return match runtime.block_on(doctor(&config, &mut std::io::stdout())) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(error) => self.fail(1, &error.to_string()),
+            };
+        }
+        start_logging(config.log_level);
+        let name = self.name;
+        match runtime.block_on(work(&config, self.registry)) {
+            Ok(Stopped::Asked) => {
+                tracing::info!("stopped");
+                ExitCode::SUCCESS
+            }
+            Ok(Stopped::SubscriptionRefused(reason)) => fail(name, 1, &reason),
+            Err(error) => fail(name, 1, &error.to_string()),
+        }
+    }
+
+    /// Parses the arguments of the process. Exits on `--help`, on `--version` and on a wrong option.
+    fn command_line(&self) -> CommandLine {
+        let command = CommandLine::command().name(self.name).version(self.version);
+        CommandLine::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn enroll(&self, options: &EnrollOptions) -> ExitCode {
+        match enroll(options, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => self.fail(1, &error.to_string()),
+        }
+    }
+
+    fn fail(&self, status: u8, why: &str) -> ExitCode {
+        fail(self.name, status, why)
+    }
+}
+
+async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let handlers = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.concurrency)
+        .thread_name("handler")
+        .enable_all()
+        .build()?;
+
+    let (link, incoming) = Mqtt::connect(config)?;
+    let kinds = registry.kinds().collect::<Vec<_>>().join(", ");
+    tracing::info!(client_id = config.client_id, topic = config.job_filter(), kinds, "worker started");
+    let engine = Engine {
+        link,
+        registry,
+        default_kind: config.default_kind.clone(),
+        answer_topic: config.answer_topic.clone(),
+        concurrency: config.concurrency,
+        drain: config.drain,
+        handlers: handlers.handle().clone(),
+    };
+    let stopped = engine.run(incoming, stop).await;
+
+    // A handler that still blocks must not keep the process.
+    handlers.shutdown_background();
+    Ok(stopped)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WorkError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("the operating system refused a thread or a signal handler: {0}")]
+    Process(#[from] std::io::Error),
+}
+
+/// The first SIGTERM or SIGINT requests a clean stop, the second one ends the process at once.
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                std::process::exit(1);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn start_logging(level: LevelFilter) {
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().json().flatten_event(true))
+        .with(log_levels(level))
+        .init();
+}
+
+/// The given level for everything but the MQTT client and TLS: their lines below `WARN` may contain packets, and
+/// packets contain task tokens.
+fn log_levels(level: LevelFilter) -> Targets {
+    let quiet = level.min(LevelFilter::WARN);
+    ["rumqttc", "rustls", "tokio_rustls"]
+        .into_iter()
+        .fold(Targets::new().with_default(level), |levels, target| levels.with_target(target, quiet))
+}
+
+#[expect(clippy::print_stderr, reason = "the reason of an exit belongs on standard error")]
+fn fail(name: &str, status: u8, why: &str) -> ExitCode {
+    eprintln!("{name}: {why}");
+    ExitCode::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn only_the_mqtt_and_tls_crates_are_quieter_than_the_given_level() {
+        let levels = log_levels(LevelFilter::DEBUG);
+        assert!(levels.would_enable("postern_worker::engine", &Level::DEBUG));
+        assert!(levels.would_enable("a_users_own_handler", &Level::INFO));
+        assert!(levels.would_enable("rumqttc::state", &Level::WARN));
+        assert!(!levels.would_enable("rumqttc::state", &Level::INFO));
+        assert!(!levels.would_enable("rustls::client", &Level::DEBUG));
+    }
+
+    #[test]
+    fn a_worker_prints_its_own_version() {
+        let command = CommandLine::command().name("mine").version("7.1.0");
+        assert_eq!(command.render_version(), "mine 7.1.0\n");
+    }
+}

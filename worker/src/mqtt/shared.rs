@@ -1,0 +1,103 @@
+//! What the link's users and its current connection have in common.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rumqttc::mqttbytes::v5::Publish;
+use rumqttc::{AsyncClient, ManualAck};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::outgoing::Outgoing;
+use super::receipts::{Receipt, Receipts};
+
+/// The state of a link across its connections.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) outgoing: Arc<Outgoing>,
+    deliveries: Mutex<Deliveries>,
+    connected: watch::Sender<bool>,
+    /// Cancelled to close the link.
+    pub(super) close: CancellationToken,
+    /// Cancelled when the link has ended.
+    pub(super) ended: CancellationToken,
+}
+
+struct Deliveries {
+    receipts: Receipts<ManualAck>,
+    /// The client of the current connection.
+    client: Option<AsyncClient>,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self { receipts: Receipts::new(), client: None }
+    }
+}
+
+impl Shared {
+    /// Makes `client` the one that acknowledges. All earlier receipts become void.
+    pub(super) fn open(&self, client: AsyncClient) {
+        let mut deliveries = self.deliveries();
+        deliveries.receipts.next_connection();
+        deliveries.client = Some(client);
+    }
+
+    /// The connection has fallen.
+    pub(super) fn fall(&self) {
+        let mut deliveries = self.deliveries();
+        deliveries.receipts.next_connection();
+        deliveries.client = None;
+        drop(deliveries);
+
+        self.connected.send_replace(false);
+    }
+
+    /// The broker has accepted the connection.
+    pub(super) fn accepted(&self) {
+        self.connected.send_replace(true);
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    pub(super) fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.subscribe()
+    }
+
+    /// Notes a message that has arrived. `None` for a redelivery that an owed PUBACK answers.
+    pub(super) fn delivered(&self, publish: &Publish) -> Option<Receipt> {
+        let mut deliveries = self.deliveries();
+        match deliveries.client.as_ref()?.prepare_ack(publish) {
+            Some(acknowledgement) => {
+                deliveries.receipts.delivered(publish.pkid, &publish.payload, acknowledgement)
+            }
+            None => Some(Receipt::NOT_WANTED),
+        }
+    }
+
+    /// Asks for the PUBACK of a delivery, if the connection still owes it.
+    pub(super) fn acknowledge(&self, receipt: Receipt) {
+        let mut deliveries = self.deliveries();
+        let acknowledgement = deliveries.receipts.acknowledge(receipt);
+        if let (Some(client), Some(acknowledgement)) = (&deliveries.client, acknowledgement) {
+            // The client's queue has no bound and is open as long as the connection. Once it is not, the broker
+            // delivers the message again.
+            let _ = client.try_manual_ack(acknowledgement);
+        }
+    }
+
+    /// A PUBACK has been sent.
+    pub(super) fn acknowledged(&self, packet_id: u16) {
+        self.deliveries().receipts.acknowledged(packet_id);
+    }
+
+    /// How many messages wait for their PUBACK.
+    pub(super) fn owed(&self) -> usize {
+        self.deliveries().receipts.owed()
+    }
+
+    fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
