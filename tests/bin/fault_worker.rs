@@ -47,7 +47,8 @@ impl Trace {
         transaction.execute("create table if not exists effect (key text primary key, runs integer)", [])?;
         transaction.execute("insert or ignore into effect values (?1, 1)", params![key])?;
         let effect =
-            transaction.query_row("select rowid from effect where key = ?1", params![key], |row| row.get(0))?;
+            transaction
+                .query_row("select rowid from effect where key = ?1", params![key], |row| row.get(0))?;
         transaction.commit()?;
         Ok(effect)
     }

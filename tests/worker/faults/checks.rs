@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::cloud::Attempt;
-use crate::plan::Job;
-use crate::run::Evidence;
+use super::cloud::Attempt;
+use super::plan::Job;
+use super::run::Evidence;
 
 impl Evidence {
     /// Checks every promise, and returns the first ones that were broken.

@@ -1,18 +1,16 @@
 //! The cloud's side of the broker: publishes jobs and collects answers, across restarts of the broker.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postern_types::TaskToken;
 use rumqttc::mqttbytes::v5::Packet;
 use rumqttc::{AsyncClient, Broker, Event, MqttOptions, PublishOptions, QoS, TlsConfiguration, Transport};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::plan::Job;
+use super::plan::Job;
+use crate::site::Site;
 
 /// One attempt of a job, as Step Functions makes one: a task token of its own, and the job's key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,11 +53,11 @@ pub(crate) struct Cloud {
 }
 
 impl Cloud {
-    /// Connects with the certificate `cloud` of `folder`, and subscribes to the answers.
-    pub(crate) async fn connect(folder: &Path, port: u16) -> Self {
-        let mut options = MqttOptions::new("cloud", Broker::tcp("localhost", port));
+    /// Connects with the certificate `cloud`, and subscribes to the answers.
+    pub(crate) async fn connect(site: &Site) -> Self {
+        let mut options = MqttOptions::new("cloud", Broker::tcp("localhost", site.port));
         options
-            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls(folder))))
+            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls(site))))
             .set_clean_start(false)
             .set_session_expiry_interval(Some(3_600))
             .set_unlimited_incoming_packet_size();
@@ -96,15 +94,11 @@ impl Cloud {
     }
 }
 
-fn tls(folder: &Path) -> Arc<rustls::ClientConfig> {
-    let certificate = |file: &str| CertificateDer::from_pem_file(folder.join(file)).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate("ca.pem")).unwrap();
+fn tls(site: &Site) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots);
-    let key = PrivateKeyDer::from_pem_file(folder.join("cloud.key")).unwrap();
-    Arc::new(builder.with_client_auth_cert(vec![certificate("cloud.pem")], key).unwrap())
+        .with_root_certificates(site.roots("ca"));
+    Arc::new(builder.with_client_auth_cert(vec![site.pem("cloud")], site.key("cloud")).unwrap())
 }

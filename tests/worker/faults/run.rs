@@ -8,10 +8,10 @@ use postern_local::Process;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::cloud::{Attempt, Cloud};
-use crate::plan::{Fault, Job, Plan};
-use crate::proxy::Proxy;
-use crate::site::Site;
+use super::cloud::{Attempt, Cloud};
+use super::field::Field;
+use super::plan::{Fault, Job, Plan};
+use super::proxy::Proxy;
 
 /// The longest wait for one more answer, on a machine that has other work.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -35,7 +35,7 @@ pub(crate) struct Evidence {
 
 /// A run in progress.
 pub(crate) struct Run {
-    site: Site,
+    field: Field,
     broker: Process,
     proxy: Proxy,
     workers: Vec<Process>,
@@ -48,12 +48,12 @@ pub(crate) struct Run {
 impl Run {
     /// Starts a broker and `workers` workers, which share the jobs as a group if there are several.
     pub(crate) async fn start(name: &str, seed: u64, workers: usize) -> Self {
-        let site = Site::new(name);
-        let broker = site.start_broker().await;
-        let proxy = Proxy::start(site.broker_address()).await;
-        let cloud = Cloud::connect(&site.folder, site.port).await;
+        let field = Field::new(name);
+        let broker = field.start_broker().await;
+        let proxy = Proxy::start(field.broker_address()).await;
+        let cloud = Cloud::connect(field.site()).await;
         let mut run = Self {
-            site,
+            field,
             broker,
             proxy,
             workers: Vec::new(),
@@ -64,12 +64,12 @@ impl Run {
         };
 
         for number in 0..workers {
-            let worker = run.site.start_worker(number, workers > 1, run.proxy.port);
+            let worker = run.field.start_worker(number, workers > 1, run.proxy.port);
             run.workers.push(worker);
         }
         // Without a subscription there is no session in which the broker could keep the first jobs.
         for worker in &run.workers {
-            run.site.until_subscribed(worker).await;
+            run.field.until_subscribed(worker).await;
         }
         run
     }
@@ -91,7 +91,7 @@ impl Run {
         for worker in &mut self.workers {
             worker.stop();
         }
-        self.site.read_traces(&mut self.evidence);
+        self.field.read_traces(&mut self.evidence);
         Ok(self.evidence)
     }
 
@@ -105,7 +105,8 @@ impl Run {
     /// Collects answers until at most `most` attempts are without one.
     async fn until_open(&mut self, most: usize) -> Result<(), String> {
         loop {
-            let open: Vec<_> = self.evidence.answers.iter().filter(|(_, answers)| answers.is_empty()).collect();
+            let open: Vec<_> =
+                self.evidence.answers.iter().filter(|(_, answers)| answers.is_empty()).collect();
             if open.len() <= most {
                 return Ok(());
             }
@@ -153,13 +154,13 @@ impl Run {
             }
             Fault::RestartBroker => {
                 self.broker.stop();
-                self.broker = self.site.start_broker().await;
+                self.broker = self.field.start_broker().await;
             }
         }
     }
 
     fn start_again(&mut self, number: usize) {
-        self.workers[number] = self.site.start_worker(number, self.workers.len() > 1, self.proxy.port);
+        self.workers[number] = self.field.start_worker(number, self.workers.len() > 1, self.proxy.port);
     }
 
     /// The latest attempt of a job that has been published.
