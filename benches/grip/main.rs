@@ -1,9 +1,11 @@
-//! Echoes one event so many times and prints the CPU time of one echo, in nanoseconds:
-//! `postern-grip-bench EVENT.json TIMES`. The peers in `peers/` do the same work and print the same.
+//! The CPU time of an echo of WebSocket events.
 //!
-//! `postern-grip-bench linear` prints what a body costs whatever is in it, and what each of 10, 100, 1,000 and 10,000
-//! messages of 100 bytes adds to that (it should be the same): for the codec alone, decoded and encoded again,
-//! for a `WebSocket`, request in and response out, and for all of it, event in and answer out.
+//! `postern-grip-bench EVENT.json TIMES` echoes one event `TIMES` times and prints the CPU time of one echo in
+//! nanoseconds. The programs in `peers/` do the same work with other libraries and print the same number.
+//!
+//! `postern-grip-bench linear` prints the fixed cost of a request, and the cost of each of 10, 100, 1,000 and 10,000
+//! messages of 100 bytes, which should be the same. It measures three layers: the codec alone, which decodes a body and
+//! encodes it again; a `WebSocket`, from request to response; and the whole way, from event to response.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -22,12 +24,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (file, times) = match (arguments.next(), arguments.next()) {
         (Some(file), Some(times)) => (file, times),
         (Some(word), None) if word == "linear" => return linear(),
-        _ => return Err("postern-grip-bench EVENT.json TIMES, or postern-grip-bench linear".into()),
+        _ => return Err("usage: postern-grip-bench EVENT.json TIMES, or postern-grip-bench linear".into()),
     };
+
     let (event, times) = (std::fs::read_to_string(file)?, times.parse::<u64>()?);
+    // A tenth of the rounds first, so that the caches are warm.
     for _ in 0..times.div_ceil(10) {
         black_box(echo(&event)?);
     }
+
     let before = cpu_nanoseconds();
     for _ in 0..times {
         black_box(echo(black_box(&event))?);
@@ -37,11 +42,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Reads an event, echoes its messages, and writes the response for Lambda.
 fn echo(event: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     let (request, reply) = Event::parse(event)?.into_request()?;
     Ok(serde_json::to_vec(&reply.response(echoed(&request)?))?)
 }
 
+/// Echoes the messages of a request.
 fn echoed(request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Box<dyn Error>> {
     let mut ws = WebSocket::read(request)?;
     if ws.is_opening() {
@@ -53,15 +60,24 @@ fn echoed(request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Box<dyn Error
     Ok(ws.to_response())
 }
 
-/// Numbers of messages in a body. None is what a request costs whatever is in it.
+/// The numbers of messages in a body. 0 measures the fixed cost of a request.
 const SIZES: [usize; 5] = [0, 10, 100, 1_000, 10_000];
 
-/// The least time of so many rounds counts: what else the machine does only adds to it.
+/// The rounds, of which the fastest counts: other work on the machine only adds to the time.
 const ROUNDS: usize = 60;
 
-fn linear() -> Result<(), Box<dyn Error>> {
-    let mut cases = Vec::new();
-    for size in SIZES {
+/// The names of the three layers, in the order of [`Case::measure`].
+const LAYERS: [&str; 3] = ["codec", "WebSocket", "event to response"];
+
+/// A request with one of the [`SIZES`], in two forms.
+struct Case {
+    times: usize,
+    request: Request<Vec<u8>>,
+    event: String,
+}
+
+impl Case {
+    fn new(size: usize) -> Result<Self, Box<dyn Error>> {
         let body = [b"TEXT 64\r\n", &[b'x'; 100][..], b"\r\n"].concat().repeat(size);
         let event = json!({
             "httpMethod": "POST", "path": "/", "isBase64Encoded": true, "body": BASE64.encode(&body),
@@ -69,29 +85,39 @@ fn linear() -> Result<(), Box<dyn Error>> {
         });
         let event = event.to_string();
         let (request, _) = Event::parse(&event)?.into_request()?;
-        cases.push((50_000 / size.max(10), request, event));
+        Ok(Self { times: 50_000 / size.max(10), request, event })
     }
-    let mut least = [[u64::MAX; SIZES.len()]; 3];
+
+    /// The CPU time of each layer, in nanoseconds.
+    fn measure(&self) -> Result<[u64; 3], Box<dyn Error>> {
+        let codec = || {
+            let body = black_box(self.request.body());
+            let mut response = Vec::with_capacity(body.len());
+            for event in Events::decode(body)? {
+                event.encode(&mut response);
+            }
+            Ok(response)
+        };
+        let websocket = || Ok(echoed(black_box(&self.request))?.into_body());
+        let whole = || echo(black_box(&self.event));
+
+        Ok([time(self.times, codec)?, time(self.times, websocket)?, time(self.times, whole)?])
+    }
+}
+
+fn linear() -> Result<(), Box<dyn Error>> {
+    let cases = SIZES.iter().map(|size| Case::new(*size)).collect::<Result<Vec<_>, _>>()?;
+
+    let mut least = [[u64::MAX; SIZES.len()]; LAYERS.len()];
     for _ in 0..ROUNDS {
-        for (case, (times, request, event)) in cases.iter().enumerate() {
-            let codec = || {
-                let body = black_box(request.body());
-                let mut answer = Vec::with_capacity(body.len());
-                for event in Events::decode(body)? {
-                    event.encode(&mut answer);
-                }
-                Ok(answer)
-            };
-            let websocket = || Ok(echoed(black_box(request))?.into_body());
-            let all = || echo(black_box(event));
-            for (least, spent) in
-                least.iter_mut().zip([time(*times, codec)?, time(*times, websocket)?, time(*times, all)?])
-            {
-                least[case] = least[case].min(spent);
+        for (number, case) in cases.iter().enumerate() {
+            for (least, spent) in least.iter_mut().zip(case.measure()?) {
+                least[number] = least[number].min(spent);
             }
         }
     }
-    for (layer, costs) in ["codec", "WebSocket", "event to answer"].iter().zip(least) {
+
+    for (layer, costs) in LAYERS.iter().zip(least) {
         let each = costs.iter().zip(SIZES).skip(1);
         let each: Vec<_> = each.map(|(cost, size)| cost.saturating_sub(costs[0]) / size as u64).collect();
         let (least, most) = (each.iter().min().unwrap_or(&0), each.iter().max().unwrap_or(&0));
@@ -106,9 +132,11 @@ fn linear() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The CPU time of `work`, in nanoseconds, done so many times, and once before, as all cases share the caches.
+/// The CPU time of one run of `work` in nanoseconds, from `times` runs. One run before them fills the caches, which all
+/// cases share.
 fn time(times: usize, work: impl Fn() -> Result<Vec<u8>, Box<dyn Error>>) -> Result<u64, Box<dyn Error>> {
     black_box(work()?);
+
     let before = cpu_nanoseconds();
     for _ in 0..times {
         black_box(work()?);
@@ -116,7 +144,7 @@ fn time(times: usize, work: impl Fn() -> Result<Vec<u8>, Box<dyn Error>>) -> Res
     Ok((cpu_nanoseconds() - before) / times as u64)
 }
 
-/// Of the one thread that there is. The system's own count (`/proc`) goes in steps of a scheduler's tick.
+/// The CPU time of this thread, the only one. `/proc` would count in steps of the scheduler's tick.
 fn cpu_nanoseconds() -> u64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()

@@ -1,8 +1,8 @@
-"""Runs every case with every library, interleaved, and prints the medians of the CPU time as a table.
+"""Measures every case with every library, interleaved, and prints the medians of the CPU time as a table.
 
     python3 benches/grip/run.py RUST_BINARY NODE_MODULES_PARENT PYTHON [ROUNDS]
 
-The second argument is where `npm ci` was run with peers/package-lock.json, the third a Python that has
+NODE_MODULES_PARENT is the folder in which `npm ci` was run with peers/package-lock.json. PYTHON has the packages of
 peers/requirements.txt.
 """
 
@@ -30,7 +30,7 @@ HEADERS = {
 
 
 def event(body):
-    """A REST API's event: the one form that all of them take."""
+    """Returns a REST API's event, the only form that all of the libraries read."""
     return {
         "resource": "/{proxy+}",
         "path": "/",
@@ -44,7 +44,7 @@ def event(body):
 
 
 TEXT = b"TEXT 64\r\n" + b"x" * 100 + b"\r\n"
-# name, body, messages, how often: ours, and the others'
+# Name, body, number of messages, and repetitions: with grip, and with the other libraries.
 CASES = [
     ("1 x 100 B", TEXT, 1, 100_000, 20_000),
     ("10 x 100 B", TEXT * 10, 10, 30_000, 3_000),
@@ -59,7 +59,7 @@ CASES = [
         100,
     ),
 ]
-# Its time grows with the square of the messages: a minute or more an echo.
+# The time of @fanoutio/grip grows with the square of the messages: one echo would take a minute or more.
 LEFT_OUT = {("@fanoutio/grip", "10,000 x 100 B")}
 
 
@@ -73,7 +73,7 @@ def main():
         "@fanoutio/grip": (["node", "fanoutio_grip.js"], node_env, node_parent),
         "python faas-grip": ([python, str(HERE / "peers/faas_grip_echo.py")], None, None),
     }
-    # import() looks beside the script, not in NODE_PATH
+    # import() searches the script's folder, and not NODE_PATH.
     script = pathlib.Path(node_parent) / "fanoutio_grip.js"
     script.write_text((HERE / "peers/fanoutio_grip.js").read_text())
     times = {}
@@ -99,11 +99,11 @@ def main():
                     times.setdefault((peer, case), []).append(int(run.stdout))
     names = list(peers)
     print(
-        "CPU time of an echo, event in and answer out, microseconds: median of",
+        "CPU time of an echo, from event to response, in microseconds: median of",
         rounds,
-        "rounds; x: times ours",
+        "rounds; x: times that of grip",
     )
-    print("| case | " + " | ".join(names) + " | ours a message |")
+    print("| case | " + " | ".join(names) + " | grip, each message |")
     print("| --- |" + " ---: |" * (len(names) + 1))
     for case, _, messages, _, _ in CASES:
         own = statistics.median(times["grip", case])

@@ -1,6 +1,6 @@
-"""Kafka to CSV: msk-to-s3 against Python and Node. Every candidate is a Lambda bootstrap behind the same Runtime API: it
-receives the event over HTTP, parses it, converts it, and answers; in the place of S3 something takes the bytes. CPU time
-of the process, all candidates in turn in every round, medians. First it is seen that all of them write the same records.
+"""Compares msk-to-s3 with Python and Node. Each candidate is a Lambda bootstrap behind the same Runtime API: it receives
+the event over HTTP, parses it, converts it and answers; a stub takes the bytes in the place of S3. The figures are
+medians of the process's CPU time, with all candidates in turn in each round. docs/kafka/bench.md explains the result.
 
     cargo build --release -p postern-kafka-bench
     python3 benches/kafka/bench.py [--rounds 15] [--python PYTHON_WITH_ORJSON] [--binary FILE]
@@ -22,12 +22,12 @@ from events import COLUMNS, event
 
 HERE = Path(__file__).resolve().parent
 OURS, FLOOR = "msk-to-s3", "floor: this runtime, base64, a copy"
-# Invocations before anything is counted: Node compiles what it sees often.
+# Invocations before the measurement: Node compiles code that runs often.
 WARM_UP = 5
 
 
 def candidates(options) -> dict:
-    """For each format every candidate's command and environment; ours first, since the others are held against it."""
+    """The command and environment of each candidate, by format. Ours is first: the others are compared with it."""
     python = [options.python, HERE / "peers/bootstrap.py"]
     node = ["node", HERE / "peers/bootstrap.mjs"]
     floor = ([options.binary], {"FLOOR": "true"})
@@ -50,7 +50,7 @@ def candidates(options) -> dict:
 
 
 def written(command: list, environment: dict, given: bytes) -> bytes:
-    """All that a candidate makes of an event, partition after partition."""
+    """The output of a candidate for an event, one partition after another."""
     with tempfile.TemporaryDirectory() as folder:
         function = Function(command, {**environment, "S3_BUCKET_NAME": "bench", "DUMP": folder})
         function.measure(given, 1)
@@ -59,7 +59,7 @@ def written(command: list, environment: dict, given: bytes) -> bytes:
 
 
 def rows(text: bytes) -> list:
-    """CSV's rows, with the balance as a number: peers lose how it was written."""
+    """The rows of a CSV, with the balance as a number: some peers do not keep its digits."""
     parsed = csv.reader(io.StringIO(text.decode(), newline=""))
     return [
         [
@@ -71,7 +71,7 @@ def rows(text: bytes) -> list:
 
 
 def check(shape: str, contest: dict, given: bytes):
-    """All write the same rows; and byte for byte the same where nothing is lost on the way."""
+    """Checks that all candidates write the same rows, and the same bytes where they keep numbers as written."""
     ours = written(*contest[OURS], given)
     for name, candidate in contest.items():
         if name in (OURS, FLOOR):

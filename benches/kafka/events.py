@@ -12,7 +12,7 @@ PARTITIONS = 3
 
 
 def customers(count: int):
-    """Customers, field by field as text; one in 25 has something to escape in its note."""
+    """Customers as text fields. One note in 25 has characters that must be escaped."""
     numbers = random.Random(42)
     for number in range(count):
         note = "regular customer since the beginning, prefers to be written to " * numbers.randint(
@@ -32,7 +32,7 @@ def customers(count: int):
 
 
 def as_json(customer: list) -> str:
-    """The balance is a number, with the digits it was written with."""
+    """A JSON object in which the balance is a number with all its digits."""
     texts = [
         text if name == "balance" else json.dumps(text, ensure_ascii=False)
         for name, text in zip(COLUMNS, customer)
@@ -41,7 +41,7 @@ def as_json(customer: list) -> str:
 
 
 def as_line(customer: list) -> str:
-    """A line cannot hold a line break: it is a space."""
+    """A CSV line. Line breaks become spaces, because a record holds one line."""
     fields = [text.replace("\n", " ") for text in customer]
     return ",".join(
         '"' + text.replace('"', '""') + '"' if set(text) & set(',"') else text for text in fields
@@ -49,7 +49,7 @@ def as_line(customer: list) -> str:
 
 
 def event(shape: str, count: int) -> bytes:
-    """What the event source mapping of an MSK cluster sends."""
+    """The event that the event source mapping of an MSK cluster sends."""
     partitions = {f"customer-{partition}": [] for partition in range(PARTITIONS)}
     for number, customer in enumerate(customers(count)):
         value = {"json": as_json, "lines": as_line}[shape](customer)

@@ -1,4 +1,4 @@
-"""A Lambda function of one instance on this machine: its process, and the Runtime API that it asks for events."""
+"""A Lambda function with one instance on this machine: its process, and the Runtime API that serves it events."""
 
 import http.server
 import os
@@ -75,17 +75,17 @@ class Function:
         self.spent = self.cpu()
 
     def wait(self):
-        """Until the function asks for an event: it is done with the one before."""
+        """Waits until the function asks for an event, which means that it has finished the previous one."""
         if failure := self.asked.get(timeout=120):
             raise RuntimeError(failure)
 
     def cpu(self) -> int:
-        """The CPU time of all its threads so far, in nanoseconds."""
+        """The CPU time of all threads of the process so far, in nanoseconds."""
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
     def measure(self, event: bytes, repeats: int) -> int:
-        """CPU time of an invocation. What the process did since the last one counts: collecting garbage, say."""
+        """The CPU time of one invocation, including work since the last one, such as garbage collection."""
         for _ in range(repeats):
             self.events.put(event)
             self.wait()
@@ -93,7 +93,7 @@ class Function:
         return (self.spent - before) // repeats
 
     def peak(self) -> int:
-        """The most memory that it has had, in bytes."""
+        """The peak memory of the process in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(
             int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")

@@ -63,7 +63,7 @@ impl Handler for Trace {
 
     async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
         let input: Input = job.input()?;
-        self.record_start(&job).map_err(|error| TaskFailure::new("Faults.Log", error))?;
+        self.record_start(&job).map_err(|error| TaskFailure::new("Faults.Log", error.to_string()))?;
 
         tokio::time::sleep(Duration::from_millis(input.milliseconds)).await;
         if self.policy != Policy::ExactlyOnce {
@@ -72,7 +72,7 @@ impl Handler for Trace {
 
         let effect = self
             .apply_effect(&job.idempotency_key().to_string())
-            .map_err(|error| TaskFailure::new("Faults.Effect", error))?;
+            .map_err(|error| TaskFailure::new("Faults.Effect", error.to_string()))?;
         Ok(json!({"number": input.number, "effect": effect}))
     }
 }

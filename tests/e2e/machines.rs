@@ -195,9 +195,9 @@ async fn every_sample_ends_as_it_should_and_every_retry_and_catch_is_reached() {
 async fn throttled(stack: &Stack) -> Outputs {
     let mut deployment = Deployment::new("throttled");
     for description in [
-        "Description: A task goes out to a worker over MQTT",
-        "Description: Counts a step, as in the Dojo's tutorial",
-        "Description: Makes links that approve or reject, and serves their page",
+        "Description: Publishes a task as a job for a worker over MQTT",
+        "Description: Counts a step, as in the tutorial of the Dojo",
+        "Description: Makes links that approve or reject a task, and serves their page",
     ] {
         let none = format!("{description}\n      ReservedConcurrentExecutions: 0");
         deployment = deployment.edit(TEMPLATE, description, &none);

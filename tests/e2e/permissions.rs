@@ -18,7 +18,7 @@ async fn without_the_permission_to_publish_no_job_goes_out() {
     let stack = Stack::with("no-publish", deployment).await;
     let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
     let finished = stack.end(&execution).await;
-    assert_eq!(finished.error.as_deref(), Some("Dispatcher.PublishFailed"), "{finished:?}");
+    assert_eq!(finished.error.as_deref(), Some("Dispatcher.PublishRefused"), "{finished:?}");
     assert!(finished.cause.unwrap().contains("HTTP 403"));
 }
 

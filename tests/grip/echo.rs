@@ -1,7 +1,7 @@
-//! The function's real binary behind a real Pushpin, seen by a WebSocket client that is not ours.
+//! The function's real binary behind a real Pushpin.
 
 mod channels;
+mod function;
 mod load;
 mod signatures;
-mod stack;
 mod websocket;

@@ -1,6 +1,12 @@
-//! The GRIP library and `grip-echo` behind a real Pushpin.
+//! GRIP behind a real Pushpin: the library, the function `grip-echo`, and the example `grip-chat`.
+//!
+//! Every test starts a Pushpin of its own on loopback ports (`stack.rs`) and talks to it through a WebSocket client that
+//! is not ours (`client.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod chat;
+mod client;
 mod echo;
 mod library;
+mod stack;

@@ -22,7 +22,7 @@ type Receiver = mpsc::Receiver<Incoming<<Mqtt as Link>::Receipt>>;
 /// The configuration of a worker of this site.
 fn config(site: &Site) -> Config {
     let arguments = [vec!["worker".to_owned()], site.arguments("worker-1", "ca")].concat();
-    Config::load(CommandLine::try_parse_from(arguments).unwrap()).unwrap()
+    Config::load(&CommandLine::try_parse_from(arguments).unwrap()).unwrap()
 }
 
 /// The same with a keep-alive that is short enough to wait for. The command line does not allow it: AWS IoT Core

@@ -5,7 +5,9 @@
 
 mod connection;
 mod faults;
+mod identity;
 mod mosquitto;
+mod proxy;
 mod redelivery;
 mod scripted_broker;
 mod site;

@@ -74,7 +74,7 @@ impl Mosquitto {
     /// What `doctor` reports, and whether it found everything well.
     fn doctor(&self, certificate: &str, ca: &str) -> (bool, String) {
         let mut arguments = self.site.arguments(certificate, ca);
-        arguments.insert(0, "--check".into());
+        arguments.insert(0, "doctor".into());
         let output = self.site.postern_worker(&arguments);
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     }
@@ -257,7 +257,7 @@ async fn a_sigterm_lets_a_running_job_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_says_in_words_what_is_wrong() {
+async fn doctor_explains_what_is_wrong() {
     let site = Mosquitto::new("check");
     let (well, report) = site.doctor("worker-1", "ca");
     assert!(!well && report.contains("(connection refused)"), "{report}");

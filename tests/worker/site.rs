@@ -100,6 +100,27 @@ impl Site {
         Process::start("the worker", &mut command, &self.path(log)).unwrap()
     }
 
+    /// Starts the worker `worker-1` with these environment variables.
+    pub(crate) fn worker_with(&self, log: &str, variables: &[(&str, &str)]) -> Process {
+        let mut command = self.command(env!("CARGO_BIN_EXE_test-worker"));
+        command.args(self.arguments("worker-1", "ca")).envs(variables.iter().copied());
+        Process::start("the worker", &mut command, &self.path(log)).unwrap()
+    }
+
+    /// Starts a worker with a configuration file.
+    pub(crate) fn worker_from_file(&self, log: &str, config: &str) -> Process {
+        let mut command = self.command(env!("CARGO_BIN_EXE_test-worker"));
+        command.arg("--config").arg(self.path(config));
+        Process::start("the worker", &mut command, &self.path(log)).unwrap()
+    }
+
+    /// A port that nothing listens on.
+    pub(crate) fn port_of_nobody(&self) -> u16 {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        assert_ne!(port, self.port);
+        port
+    }
+
     /// Runs `postern-worker` to its end.
     pub(crate) fn postern_worker(&self, arguments: &[String]) -> Output {
         let program = self.project.program("postern-worker");
@@ -115,7 +136,7 @@ impl Site {
                 command.env_remove(name);
             }
         }
-        command.current_dir(&self.folder);
+        command.current_dir(&self.folder).env("POSTERN_STATE_DIR", self.path("state"));
         command
     }
 

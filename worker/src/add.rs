@@ -1,15 +1,17 @@
+//! The handler `add`: the AWS sample's job.
+
 use postern_types::TaskFailure;
 use serde::Deserialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use crate::{Handler, JobContext};
+use crate::handler::{Handler, JobContext, Policy};
 
-/// The AWS sample's job: `{"a": 15, "b": 42}` → `57`.
+/// Adds two numbers, like the AWS sample's job: the input `{"a": 15, "b": 42}` gives the result `57`.
 ///
-/// Whole numbers of 64 bits (`i64` and `u64`) add exactly; with a fraction on either side the sum is that of
-/// IEEE 754 doubles. What is no number is the failure `Add.NotANumber`; a number or a sum that 64 bits do not
-/// hold is `Add.OutOfRange`.
+/// Whole numbers of 64 bits (`i64` and `u64`) are added exactly. If either number has a fraction, both are added
+/// as IEEE 754 doubles. An input that is not a number fails with `Add.NotANumber`. A number or a sum that does
+/// not fit into 64 bits fails with `Add.OutOfRange`.
 pub struct Add;
 
 #[derive(Deserialize)]
@@ -22,6 +24,11 @@ struct Input<'a> {
 
 impl Handler for Add {
     type Output = Number;
+
+    /// A sum has no effect: it may be computed twice.
+    fn policy(&self) -> Policy {
+        Policy::Idempotent
+    }
 
     async fn run(&self, job: JobContext) -> Result<Number, TaskFailure> {
         let not_an_object =
@@ -56,7 +63,7 @@ fn summand(name: &str, value: Option<&RawValue>) -> Result<Summand, TaskFailure>
     text.parse::<i128>().ok().filter(fits).map(Summand::Whole).ok_or_else(out_of_range)
 }
 
-/// Whether an `i64` or a `u64` holds it.
+/// Whether the number fits into an `i64` or a `u64`.
 fn fits(number: &i128) -> bool {
     (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(number)
 }
@@ -112,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_named() {
+    fn an_input_that_is_not_a_number_is_named_in_the_failure() {
         for input in [
             "7",
             "null",
@@ -122,13 +129,13 @@ mod tests {
             r#"{"a":true,"b":2}"#,
             r#"{"a":null,"b":2}"#,
         ] {
-            assert_eq!(sum(input).unwrap_err().error, NOT_A_NUMBER, "{input}");
+            assert_eq!(sum(input).unwrap_err().error(), NOT_A_NUMBER, "{input}");
         }
-        assert!(sum(r#"{"a":1,"b":[]}"#).unwrap_err().cause.starts_with("b must be a number"));
+        assert!(sum(r#"{"a":1,"b":[]}"#).unwrap_err().cause().starts_with("b must be a number"));
     }
 
     #[test]
-    fn what_64_bits_do_not_hold_is_named() {
+    fn a_number_that_does_not_fit_into_64_bits_is_out_of_range() {
         for input in [
             r#"{"a":18446744073709551616,"b":0}"#,
             r#"{"a":-9223372036854775809,"b":0}"#,
@@ -137,19 +144,20 @@ mod tests {
             r#"{"a":1e400,"b":1}"#,
             r#"{"a":1.7e308,"b":1.7e308}"#,
         ] {
-            assert_eq!(sum(input).unwrap_err().error, OUT_OF_RANGE, "{input}");
+            assert_eq!(sum(input).unwrap_err().error(), OUT_OF_RANGE, "{input}");
         }
     }
 
     proptest! {
         #[test]
-        fn two_integers_add_as_they_do(a: i64, b: i64) {
+        fn the_sum_of_two_integers_is_exact(a: i64, b: i64) {
             let exact = i128::from(a) + i128::from(b);
             let got = sum(&format!(r#"{{"a":{a},"b":{b}}}"#));
             if fits(&exact) {
                 prop_assert_eq!(got.unwrap(), exact.to_string());
             } else {
-                prop_assert_eq!(got.unwrap_err().error, OUT_OF_RANGE);
+                let failure = got.unwrap_err();
+                prop_assert_eq!(failure.error(), OUT_OF_RANGE);
             }
         }
     }

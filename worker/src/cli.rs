@@ -1,6 +1,7 @@
 //! The `main` function of a worker: command line, logs, signals, exit status. It runs no job itself.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,13 +10,22 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::backoff::Backoff;
 use crate::config::{Command, CommandLine, Config, EnrollOptions};
 use crate::doctor::doctor;
 use crate::engine::{Engine, Stopped};
 use crate::enroll::enroll;
 use crate::handler::{Handler, Registry};
+use crate::health::Health;
+use crate::journal::{Journal, JournalError, Recovered, Retention};
 use crate::mqtt::Mqtt;
+use crate::pause::Pause;
 use crate::tls::TlsError;
+
+/// How many bytes of sent answers the journal keeps at most, for jobs that are delivered again.
+const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
+/// How often the pause file is looked for.
+const PAUSE_CHECK: Duration = Duration::from_secs(1);
 
 /// A worker program with a name and a version of its own, which `--help` and `--version` print.
 ///
@@ -60,7 +70,7 @@ impl Worker {
             return self.enroll(options);
         }
         let only_doctor = line.check || matches!(line.command, Some(Command::Doctor(_)));
-        let config = match Config::load(line) {
+        let config = match Config::load(&line) {
             Ok(config) => config,
             Err(error) => return self.fail(2, &error.to_string()),
         };
@@ -81,11 +91,11 @@ impl Worker {
         start_logging(config.log_level);
         let name = self.name;
         match runtime.block_on(work(&config, self.registry)) {
-            Ok(Stopped::Asked) => {
+            Ok(Stopped::Requested) => {
                 tracing::info!("stopped");
                 ExitCode::SUCCESS
             }
-            Ok(Stopped::SubscriptionRefused(reason)) => fail(name, 1, &reason),
+            Ok(stopped) => fail(name, 1, &reason(&stopped)),
             Err(error) => fail(name, 1, &error.to_string()),
         }
     }
@@ -108,9 +118,27 @@ impl Worker {
     }
 }
 
+/// Why a worker that nobody stopped has ended.
+fn reason(stopped: &Stopped) -> String {
+    match stopped {
+        Stopped::Requested => "stopped".into(),
+        Stopped::SubscriptionRefused(reason) => reason.clone(),
+        Stopped::LinkEnded => "the MQTT client has ended unexpectedly; see the log".into(),
+        Stopped::AllSlotsStuck(slots) => format!(
+            "all {slots} slots are held by handlers that did not end after their deadline; the log names them"
+        ),
+    }
+}
+
 async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError> {
-    let stop = CancellationToken::new();
+    let (stop, health) = (CancellationToken::new(), Health::new());
     stop_on_signal(stop.clone())?;
+
+    let Some((journal, recovered)) = open_journal(config, &health, &stop).await? else {
+        return Ok(Stopped::Requested);
+    };
+    let pause = Pause::new(&config.state_dir, health.clone());
+    pause_on_signal(pause.clone())?;
     let handlers = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.concurrency)
         .thread_name("handler")
@@ -126,22 +154,80 @@ async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError>
         default_kind: config.default_kind.clone(),
         answer_topic: config.answer_topic.clone(),
         concurrency: config.concurrency,
+        max_jobs: config.max_jobs,
         drain: config.drain,
         handlers: handlers.handle().clone(),
+        journal,
+        pause,
+        health,
     };
-    let stopped = engine.run(incoming, stop).await;
+    let stopped = engine.run(incoming, recovered, stop).await;
 
     // A handler that still blocks must not keep the process.
     handlers.shutdown_background();
     Ok(stopped)
 }
 
+/// Opens the journal. A disk without room, or a file that needs repair, is waited for: the jobs stay with the
+/// broker meanwhile. `None` if the worker is stopped first.
+async fn open_journal(
+    config: &Config,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<(Journal, Recovered)>, JournalError> {
+    let retention = Retention { age: config.remember_answers, bytes: JOURNAL_BYTES };
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match Journal::open(&config.state_dir, retention, health.clone()) {
+            Ok(opened) => {
+                health.set_journal_problem(None);
+                return Ok(Some(opened));
+            }
+            Err(error) if error.may_pass() => error,
+            Err(error) => return Err(error),
+        };
+
+        let wait = backoff.next();
+        health.set_journal_problem(Some(error.to_string()));
+        tracing::error!(retry_in = ?wait, "the journal cannot be opened, so that no job is accepted: {error}");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum WorkError {
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     #[error("the operating system refused a thread or a signal handler: {0}")]
     Process(#[from] std::io::Error),
+}
+
+/// SIGUSR1 pauses the worker and SIGUSR2 resumes it. The file in the state directory is read again every second,
+/// because an operator may create or remove it by hand.
+fn pause_on_signal(pause: Pause) -> std::io::Result<()> {
+    let (mut off, mut on) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(PAUSE_CHECK);
+        loop {
+            let set = tokio::select! {
+                _ = off.recv() => pause.set(true),
+                _ = on.recv() => pause.set(false),
+                _ = ticks.tick() => {
+                    pause.refresh();
+                    Ok(())
+                }
+            };
+            if let Err(error) = set {
+                tracing::error!("the pause cannot be changed: {error}");
+            }
+        }
+    });
+    Ok(())
 }
 
 /// The first SIGTERM or SIGINT requests a clean stop, the second one ends the process at once.

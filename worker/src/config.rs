@@ -131,9 +131,9 @@ struct Options {
     #[arg(long, env = "POSTERN_MAX_JOBS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_jobs: Option<u32>,
-    /// The directory of the worker's journal. The default is $STATE_DIRECTORY under systemd; else
-    /// /var/lib/postern-worker/CLIENT_ID for root; else postern-worker/CLIENT_ID in $XDG_STATE_HOME or
-    /// ~/.local/state.
+    /// The directory of the worker's journal. The default under systemd is the service's state
+    /// directory. Otherwise it is postern-worker/CLIENT in /var/lib for root, and in ~/.local/state for other
+    /// users.
     #[arg(long, env = "POSTERN_STATE_DIR", value_name = "DIRECTORY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     state_dir: Option<String>,
@@ -243,10 +243,10 @@ pub enum InvalidConfig {
 
 impl Config {
     /// Reads the configuration file that `line` names, and merges it with the flags and environment variables.
-    pub fn load(line: CommandLine) -> Result<Self, InvalidConfig> {
-        let given = match line.command {
-            Some(Command::Doctor(doctor)) => doctor.sources,
-            _ => line.sources,
+    pub fn load(line: &CommandLine) -> Result<Self, InvalidConfig> {
+        let given = match &line.command {
+            Some(Command::Doctor(doctor)) => &doctor.sources,
+            _ => &line.sources,
         };
 
         let mut sources = Sources::builder();
@@ -339,7 +339,7 @@ fn session_expiry(seconds: u32) -> Result<u32, InvalidConfig> {
 }
 
 /// Checks `least <= given <= most`; `reason` ends the message.
-fn within<T: PartialOrd + fmt::Display>(
+fn within<T: PartialOrd + fmt::Display + Copy>(
     option: &'static str,
     given: T,
     least: T,

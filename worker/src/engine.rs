@@ -1,317 +1,191 @@
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+//! The engine: takes messages from the link while it may, and lets the worker end in good order. It owns the
+//! phases; admission, execution and delivery do the work.
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
-use jiff::Timestamp;
-use postern_types::limits::IOT_PAYLOAD_BYTES;
-use postern_types::{AnswerMessage, InvalidJob, JobMessage, TaskFailure, Topic};
-use serde_json::json;
-use serde_json::value::RawValue;
+use postern_types::Topic;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{MissedTickBehavior, sleep, timeout};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backoff::Backoff;
-use crate::ledger::{Admission, Ledger};
-use crate::link::{Incoming, Link, Priority, PublishError};
-use crate::{JobContext, Registry};
+use crate::admission::Admission;
+use crate::delivery::Delivery;
+use crate::execution::{Execution, STOP_GRACE};
+use crate::handler::Registry;
+use crate::health::Health;
+use crate::journal::{Journal, Recovered};
+use crate::link::{Incoming, Link};
+use crate::pause::Pause;
+use crate::runs::Runs;
 
-/// Runs jobs: from a message on the worker's topic to the broker's PUBACK for its answer.
+/// A worker between its link and its journal.
 pub struct Engine<L> {
-    /// The connection.
+    /// The connection to the broker.
     pub link: L,
-    /// Who runs what.
+    /// The handlers.
     pub registry: Registry,
-    /// The kind of a job that names none.
+    /// The kind of a job that does not name one.
     pub default_kind: String,
-    /// Where answers go.
+    /// The topic that answers are published on.
     pub answer_topic: Topic,
     /// How many handlers run at a time.
     pub concurrency: usize,
-    /// How long running jobs may go on after a stop was asked for.
+    /// How many jobs the worker holds at most. The broker keeps the rest.
+    pub max_jobs: usize,
+    /// How long running jobs may continue after a stop was requested.
     pub drain: Duration,
-    /// Where handlers run: threads of their own, so that one that blocks stops no heartbeat.
+    /// The runtime that the handlers run on. It has threads of its own, so that a handler that blocks stops no
+    /// heartbeat.
     pub handlers: Handle,
+    /// Where jobs and answers are kept.
+    pub journal: Journal,
+    /// Whether new jobs may start.
+    pub pause: Pause,
+    /// Where the worker reports its state.
+    pub health: Health,
 }
 
-/// Why a worker no longer runs.
+/// Why a worker has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// It was asked to.
-    Asked,
-    /// The broker does not let it subscribe. In words.
+    /// A signal or the program that runs the engine requested it.
+    Requested,
+    /// The broker does not let the worker subscribe. The text explains why.
     SubscriptionRefused(String),
+    /// The link has ended although nobody requested it: no message can arrive.
+    LinkEnded,
+    /// All slots are held by handlers that do not end. Only a new process helps.
+    AllSlotsStuck(usize),
 }
 
-/// Jobs that wait or run at once, at most: beyond, messages stay unacknowledged with the broker.
-const MAX_JOBS: usize = 1_000;
-/// How long a handler that was told to stop may take to do so.
-const STOP_GRACE: Duration = Duration::from_secs(5);
-
 impl<L: Link> Engine<L> {
-    /// Takes jobs until `stop`, or until the broker refuses the subscription; then lets the running ones end.
+    /// Continues what `recovered` holds, and takes jobs until `stop` or until the worker cannot go on. Then gives
+    /// running jobs the drain time to end.
     pub async fn run(
         self,
         mut incoming: mpsc::Receiver<Incoming<L::Receipt>>,
+        recovered: Recovered,
         stop: CancellationToken,
     ) -> Stopped {
-        let (drain, jobs) = (self.drain, TaskTracker::new());
-        let jobs_left = Arc::new(Semaphore::new(MAX_JOBS));
-        let runner = Arc::new(Runner {
-            slots: Semaphore::new(self.concurrency),
-            ledger: Mutex::default(),
-            stop: stop.clone(),
-            abort: CancellationToken::new(),
-            engine: self,
-        });
-        let stopped = loop {
-            let message = tokio::select! {
-                () = stop.cancelled() => break Stopped::Asked,
-                message = incoming.recv() => message,
-            };
-            match message {
-                None => break Stopped::Asked,
-                Some(Incoming::SubscriptionRefused(reason)) => break Stopped::SubscriptionRefused(reason),
-                Some(Incoming::Message { payload, receipt }) => {
-                    let permit = tokio::select! {
-                        () = stop.cancelled() => break Stopped::Asked,
-                        Ok(permit) = Arc::clone(&jobs_left).acquire_owned() => permit,
-                    };
-                    runner.receive(&payload, receipt, permit, &jobs);
-                }
-            }
-        };
-        runner.stop.cancel();
-        jobs.close();
-        tracing::info!(jobs = jobs.len(), "stopping: no new jobs, running ones may end");
-        if timeout(drain, jobs.wait()).await.is_err() {
-            tracing::warn!(jobs = jobs.len(), "the drain time is over: handlers are told to stop");
-            runner.abort.cancel();
-            if timeout(STOP_GRACE * 2, jobs.wait()).await.is_err() {
-                tracing::error!(jobs = jobs.len(), "jobs were left without an answer");
-            }
-        }
-        runner.engine.link.close().await;
+        let (drain, journal, abort) = (self.drain, self.journal.clone(), CancellationToken::new());
+        let admission = self.start(&stop, &abort);
+        admission.recover(recovered);
+
+        let stopped = receive(&mut incoming, &admission, &stop).await;
+        admission.health.set_draining();
+        stop.cancel();
+        end_jobs(&admission.jobs, drain, &abort).await;
+        admission.delivery.link.close().await;
+        journal.close().await;
         stopped
     }
+
+    fn start(self, stop: &CancellationToken, abort: &CancellationToken) -> Admission<L> {
+        self.health.set_slots(self.concurrency);
+        let delivery = Arc::new(Delivery {
+            link: self.link,
+            topic: self.answer_topic,
+            journal: self.journal.clone(),
+            health: self.health.clone(),
+            stop: stop.clone(),
+        });
+        let execution = Arc::new(Execution {
+            registry: self.registry,
+            default_kind: self.default_kind,
+            slots: Semaphore::new(self.concurrency),
+            concurrency: self.concurrency,
+            handlers: self.handlers,
+            runs: Runs::default(),
+            stuck: watch::Sender::new(0),
+            journal: self.journal.clone(),
+            delivery: Arc::clone(&delivery),
+            pause: self.pause,
+            health: self.health.clone(),
+            stop: stop.clone(),
+            abort: abort.clone(),
+        });
+
+        Admission {
+            journal: self.journal,
+            execution,
+            delivery,
+            health: self.health,
+            room: Arc::new(Semaphore::new(self.max_jobs)),
+            jobs: TaskTracker::new(),
+        }
+    }
 }
 
-struct Runner<L> {
-    engine: Engine<L>,
-    slots: Semaphore,
-    ledger: Mutex<Ledger>,
-    /// No job starts any more.
-    stop: CancellationToken,
-    /// Running jobs are told to stop.
-    abort: CancellationToken,
-}
+/// Takes messages until the worker must end.
+async fn receive<L: Link>(
+    incoming: &mut mpsc::Receiver<Incoming<L::Receipt>>,
+    admission: &Admission<L>,
+    stop: &CancellationToken,
+) -> Stopped {
+    let all_stuck = admission.execution.all_stuck();
+    tokio::pin!(all_stuck);
 
-impl<L: Link> Runner<L> {
-    /// Notes what a message asks for, acknowledges it, and lets it happen.
-    fn receive(
-        self: &Arc<Self>,
-        payload: &[u8],
-        receipt: L::Receipt,
-        permit: OwnedSemaphorePermit,
-        jobs: &TaskTracker,
-    ) {
-        let runner = Arc::clone(self);
-        match JobMessage::parse(payload) {
-            Err(invalid) => {
-                tracing::error!(reason = invalid.reason, bytes = payload.len(), "not a job");
-                let answer = reject(&invalid, payload);
-                jobs.spawn(async move {
-                    let _ = runner.deliver(answer.into(), None).await;
-                    drop(permit);
-                });
-            }
-            Ok(job) => {
-                let job_id = job.id();
-                match self.ledger().admit(job_id.clone()) {
-                    Admission::New => {
-                        tracing::info!(%job_id, kind = job.kind, execution = job.execution, "job received");
-                        jobs.spawn(async move {
-                            runner.run(Arc::new(job)).await;
-                            drop(permit);
-                        });
-                    }
-                    Admission::Running => tracing::info!(%job_id, "job received again: it runs"),
-                    Admission::Answered(answer) => {
-                        tracing::info!(%job_id, "job received again: its answer is sent again");
-                        jobs.spawn(async move {
-                            let _ = runner.deliver(answer, job.deadline).await;
-                            drop(permit);
-                        });
-                    }
-                }
-            }
-        }
-        self.engine.link.acknowledge(receipt);
-    }
-
-    async fn run(&self, job: Arc<JobMessage>) {
-        let job_id = job.id();
-        let outcome = tokio::select! {
-            outcome = self.work(&job) => outcome,
-            never = self.signs_of_life(&job) => match never {},
-        };
-        let (answer, said) = match outcome {
-            Ok(result) => match AnswerMessage::succeeded(&job, &result) {
-                Some(answer) => (answer, "succeeded"),
-                None => {
-                    (AnswerMessage::failed(&job, &too_large(result.get().len(), IOT_PAYLOAD_BYTES)), "failed")
-                }
-            },
-            Err(failure) => {
-                tracing::warn!(%job_id, error = failure.error, "job failed");
-                (AnswerMessage::failed(&job, &failure), "failed")
-            }
-        };
-        let answer = Bytes::from(answer);
-        self.ledger().finish(job_id.clone(), answer.clone());
-        match self.deliver(answer, job.deadline).await {
-            Err(PublishError::TooLarge { bytes, most }) => {
-                let answer = Bytes::from(AnswerMessage::failed(&job, &too_large(bytes, most)));
-                self.ledger().finish(job_id.clone(), answer.clone());
-                let _ = self.deliver(answer, job.deadline).await;
-            }
-            Ok(()) => tracing::info!(%job_id, said, "answer with the broker"),
-            Err(error) => tracing::error!(%job_id, said, "answer given up: {error}"),
-        }
-    }
-
-    /// Tells Step Functions that the job is in good hands, again and again; only a Postern on the other side
-    /// understands it. One message at a time: over a broken connection they do not pile up.
-    async fn signs_of_life(&self, job: &JobMessage) -> Infallible {
-        if job.job_id.is_some() {
-            let accepted = AnswerMessage::accepted(job).into();
-            let _ = self.engine.link.publish(&self.engine.answer_topic, accepted, Priority::Accepted).await;
-            if let Some(seconds) = job.heartbeat_seconds {
-                let every = Duration::from_secs(seconds.into()) / 3;
-                let mut ticks = tokio::time::interval(every);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                ticks.tick().await;
-                loop {
-                    ticks.tick().await;
-                    let heartbeat = AnswerMessage::heartbeat(job).into();
-                    let _ = self
-                        .engine
-                        .link
-                        .publish(&self.engine.answer_topic, heartbeat, Priority::Heartbeat)
-                        .await;
-                }
-            }
-        }
-        std::future::pending().await
-    }
-
-    /// Waits for a free slot and runs the handler, until its end, the job's deadline or the worker's.
-    async fn work(&self, job: &Arc<JobMessage>) -> Result<Box<RawValue>, TaskFailure> {
-        let late = wait_until(job.deadline);
-        tokio::pin!(late);
-        let _slot = tokio::select! {
+    loop {
+        // A batch that is cut off here was not acknowledged: the broker delivers it again.
+        let received = tokio::select! {
             biased;
-            () = self.stop.cancelled() => return Err(shutting_down("before the job started")),
-            () = &mut late => return Err(deadline_exceeded(job)),
-            slot = self.slots.acquire() => slot,
+            () = stop.cancelled() => return Stopped::Requested,
+            () = &mut all_stuck => return Stopped::AllSlotsStuck(admission.execution.concurrency),
+            received = receive_batch(incoming, admission) => received,
         };
-        let cancelled = CancellationToken::new();
-        let kind = job.kind.as_deref().unwrap_or(&self.engine.default_kind);
-        let run = self.engine.registry.start(kind, JobContext::new(Arc::clone(job), cancelled.clone()))?;
-        let mut handler = self.engine.handlers.spawn(run);
-        let cut_off = tokio::select! {
-            ended = &mut handler => return ended.unwrap_or_else(|_| Err(panicked(kind))),
-            () = late => deadline_exceeded(job),
-            () = self.abort.cancelled() => shutting_down("while the job ran"),
-        };
-        cancelled.cancel();
-        match timeout(STOP_GRACE, &mut handler).await {
-            // It came to an end of its own all the same.
-            Ok(Ok(Ok(result))) => Ok(result),
-            Ok(_) => Err(cut_off),
-            Err(_) => {
-                handler.abort();
-                Err(cut_off)
-            }
+        if let Some(stopped) = received {
+            return stopped;
         }
     }
+}
 
-    /// Publishes an answer until the broker has it. What the broker refuses is tried again (a policy can be
-    /// mended) until nobody waits for it any more, or the worker stops.
-    async fn deliver(&self, answer: Bytes, deadline: Option<Timestamp>) -> Result<(), PublishError> {
-        let mut backoff = Backoff::default();
-        loop {
-            let topic = &self.engine.answer_topic;
-            let refused = match self.engine.link.publish(topic, answer.clone(), Priority::Answer).await {
-                Err(refused @ PublishError::Refused(_)) => refused,
-                done => return done,
-            };
-            let wait = backoff.next();
-            tracing::error!(topic = %self.engine.answer_topic, retry_in = ?wait, "{refused}");
-            tokio::select! {
-                () = sleep(wait) => {}
-                () = wait_until(deadline) => return Err(refused),
-                () = self.stop.cancelled() => return Err(refused),
-            }
+/// Waits until the worker may take messages, and admits those that are there. Returns a reason to end.
+async fn receive_batch<L: Link>(
+    incoming: &mut mpsc::Receiver<Incoming<L::Receipt>>,
+    admission: &Admission<L>,
+) -> Option<Stopped> {
+    let pause = &admission.execution.pause;
+    pause.resumed().await;
+    let room = admission.wait_for_room().await;
+
+    let mut batch = Vec::new();
+    let received = tokio::select! {
+        received = incoming.recv_many(&mut batch, room) => received,
+        () = pause.paused() => return None,
+    };
+    if received == 0 {
+        return Some(Stopped::LinkEnded);
+    }
+
+    let (mut messages, mut refused) = (Vec::new(), None);
+    for received in batch {
+        match received {
+            Incoming::Message { payload, receipt } => messages.push((payload, receipt)),
+            Incoming::SubscriptionRefused(reason) => refused = Some(Stopped::SubscriptionRefused(reason)),
         }
     }
-
-    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    if !messages.is_empty() {
+        admission.receive(messages).await;
     }
+    refused
 }
 
-/// Ends at `deadline`; never, where there is none.
-async fn wait_until(deadline: Option<Timestamp>) {
-    let Some(deadline) = deadline else { return std::future::pending().await };
-    let left = deadline.duration_since(Timestamp::now());
-    sleep(Duration::try_from(left).unwrap_or(Duration::ZERO)).await;
-}
-
-/// The answer to a message that is no job. Where it names a task, that task fails. Where it does not, the
-/// answer carries what came and why it is no job; it names no task either, so `task-token-done` passes it on
-/// to the dead-letter queue.
-fn reject(invalid: &InvalidJob, payload: &[u8]) -> Vec<u8> {
-    /// What fits into a publish as base64, beside the rest.
-    const KEPT: usize = IOT_PAYLOAD_BYTES / 4 * 3 - 4_096;
-    let failure = TaskFailure::new("Worker.InvalidJob", &invalid.reason);
-    match &invalid.token {
-        Some(token) => AnswerMessage::failed_task(token, None, &failure),
-        None => json!({
-            "TaskToken": null,
-            "Status": "FAILED",
-            "Error": failure.error,
-            "Cause": failure.cause,
-            "Bytes": payload.len(),
-            "PayloadBase64": BASE64.encode(&payload[..payload.len().min(KEPT)]),
-        })
-        .to_string()
-        .into_bytes(),
+/// Lets running jobs end within the drain time, and tells them to stop afterwards.
+async fn end_jobs(jobs: &TaskTracker, drain: Duration, abort: &CancellationToken) {
+    jobs.close();
+    tracing::info!(jobs = jobs.len(), "stopping: no job starts any more, running jobs may end");
+    if timeout(drain, jobs.wait()).await.is_ok() {
+        return;
     }
-}
 
-fn too_large(bytes: usize, most: usize) -> TaskFailure {
-    let cause = format!("the result has {bytes} bytes; the message around it may have {most}");
-    TaskFailure::new("Worker.ResultTooLarge", cause)
-}
-
-fn shutting_down(when: &str) -> TaskFailure {
-    TaskFailure::new("Worker.ShuttingDown", format!("the worker stopped {when}"))
-}
-
-fn deadline_exceeded(job: &JobMessage) -> TaskFailure {
-    let deadline = job.deadline.unwrap_or_default();
-    let cause = format!("the job's deadline was {deadline}; the worker's clock says {:.0}", Timestamp::now());
-    TaskFailure::new("Worker.DeadlineExceeded", cause)
-}
-
-fn panicked(kind: &str) -> TaskFailure {
-    TaskFailure::new("Worker.HandlerPanicked", format!("the handler of {kind:?} panicked"))
+    tracing::warn!(jobs = jobs.len(), "the drain time is over: running handlers are told to stop");
+    abort.cancel();
+    if timeout(STOP_GRACE * 2, jobs.wait()).await.is_err() {
+        tracing::error!(jobs = jobs.len(), "jobs or answers are left: the next process continues with them");
+    }
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Handlers: the user's own code, what it sees of its job, and the table that finds it by the job's kind.
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,16 +11,58 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
 
-/// What runs a job. One handler serves all jobs of its kind, several at a time.
+/// Runs jobs of one kind. One handler serves all jobs of its kind, several at a time.
+///
+/// ```
+/// use postern_worker::{Handler, JobContext, Policy, TaskFailure};
+///
+/// struct RowCount;
+///
+/// impl Handler for RowCount {
+///     type Output = u64;
+///
+///     /// Counting rows twice does no harm.
+///     fn policy(&self) -> Policy {
+///         Policy::Idempotent
+///     }
+///
+///     async fn run(&self, job: JobContext) -> Result<u64, TaskFailure> {
+///         let table: String = job.input()?;
+///         count(&table).map_err(|error| TaskFailure::new("Db.Unavailable", error))
+///     }
+/// }
+/// # fn count(_: &str) -> Result<u64, String> { Ok(0) }
+/// ```
 pub trait Handler: Send + Sync + 'static {
-    /// The job's result, which becomes `result` in the task's output. At most 131,072 bytes of JSON with its
-    /// envelope, as AWS IoT Core carries no more; `Box<RawValue>` passes text through unchanged.
+    /// The job's result, which becomes `result` in the task's output. With its envelope it may have 131,072
+    /// bytes of JSON, because AWS IoT Core carries no more. `Box<RawValue>` passes JSON text through unchanged.
     type Output: Serialize + Send;
 
-    /// Runs one job. A failure's `error` is what the state machine's `Retry` and `Catch` match. May block: no
-    /// other job, heartbeat or message waits for it. A handler that runs long should return soon after
-    /// [`JobContext::cancelled`]; nobody waits for its result any more.
+    /// What happens to a job of this handler that was running when the worker died.
+    fn policy(&self) -> Policy {
+        Policy::Once
+    }
+
+    /// Runs one job. The `error` of a failure is what the state machine's `Retry` and `Catch` match.
+    ///
+    /// The handler may block its thread: other jobs, heartbeats and messages do not wait for it. A handler that
+    /// runs long should return soon after [`JobContext::cancelled`], because nobody waits for its result then.
     fn run(&self, job: JobContext) -> impl Future<Output = Result<Self::Output, TaskFailure>> + Send;
+}
+
+/// What happens to a job that was running when the worker died, by a crash or a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// The job does not run again. It fails with `Worker.Interrupted`, which the state machine can retry or
+    /// catch. For work whose effect must not happen twice.
+    #[default]
+    Once,
+    /// The job runs again. For work that may be repeated, such as reading.
+    Idempotent,
+    /// The job runs again, and the handler makes sure that its effect happens once for each
+    /// [`JobContext::idempotency_key`], for example by storing the key in the same database transaction. The
+    /// worker remembers the result by the key: a later attempt receives it without another run.
+    ExactlyOnce,
 }
 
 /// What a handler sees of its job.
@@ -29,36 +73,59 @@ pub struct JobContext {
 }
 
 impl JobContext {
-    /// The error of a job whose input is not what its handler takes.
+    /// The error of a job whose input does not have the form that its handler expects.
     pub const INVALID_INPUT: &str = "Worker.InvalidInput";
 
     pub(crate) fn new(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
         Self { job, cancelled }
     }
 
-    /// The job's input as `T`; an input that does not fit is the failure `Worker.InvalidInput`, which says
-    /// where it does not.
+    /// The job's input as a `T`. If the input has another form, the result is the failure
+    /// `Worker.InvalidInput`, whose cause names the place.
     pub fn input<'a, T: Deserialize<'a>>(&'a self) -> Result<T, TaskFailure> {
         serde_json::from_str(self.job.input.get())
             .map_err(|error| TaskFailure::new(Self::INVALID_INPUT, format!("the job's input: {error}")))
     }
 
-    /// The job's input, word for word.
+    /// The JSON text of the job's input, exactly as the state machine passed it.
     pub fn raw_input(&self) -> &RawValue {
         &self.job.input
     }
 
-    /// The job's public name: use it in logs.
+    /// The public name of this attempt, for logs. A retry of the task has another one.
     pub fn job_id(&self) -> JobId {
         self.job.id()
     }
 
-    /// When the state machine stops waiting, if it said so.
+    /// The key that all attempts of one task share: redeliveries, retries and redrives of one entry of a state.
+    /// Two items of a Map, two entries of a state in a loop and two executions have different keys.
+    ///
+    /// Without any context, as with the AWS sample's state machine, the key is the job id.
+    pub fn idempotency_key(&self) -> String {
+        idempotency_key(&self.job)
+    }
+
+    /// The ARN of the execution, if the state machine passes it.
+    pub fn execution(&self) -> Option<&str> {
+        self.job.execution.as_deref()
+    }
+
+    /// The name of the state that waits for the job, if the state machine passes it.
+    pub fn state(&self) -> Option<&str> {
+        self.job.state.as_deref()
+    }
+
+    /// The number of retries before this attempt, if the state machine passes it.
+    pub fn attempt(&self) -> Option<u32> {
+        self.job.attempt
+    }
+
+    /// The time at which the state machine stops waiting, if it has a timeout.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.job.deadline
     }
 
-    /// Waits until the job should stop: its deadline has passed, or the worker's drain time has.
+    /// Waits until the job should stop: after its deadline, or after the worker's drain time.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }
@@ -69,49 +136,64 @@ impl JobContext {
     }
 }
 
+/// The job's own key, or its id if the message has none.
+pub(crate) fn idempotency_key(job: &JobMessage) -> String {
+    job.idempotency_key.clone().unwrap_or_else(|| job.id().to_string())
+}
+
 type Run = Pin<Box<dyn Future<Output = Result<Box<RawValue>, TaskFailure>> + Send>>;
 type Start = Box<dyn Fn(JobContext) -> Run + Send + Sync>;
 
 /// The handlers by job kind.
 #[derive(Default)]
-pub struct Registry(BTreeMap<String, Start>);
+pub struct Registry(BTreeMap<String, Registered>);
+
+struct Registered {
+    policy: Policy,
+    start: Start,
+}
 
 impl Registry {
-    /// No handlers.
+    /// A table without handlers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets `handler` run the jobs whose `Kind` is `kind`, in the place of the one that did before.
+    /// Lets `handler` run the jobs whose `Kind` is `kind`, instead of the handler that did so before.
     #[must_use]
     pub fn on<H: Handler>(mut self, kind: impl Into<String>, handler: H) -> Self {
-        let handler = Arc::new(handler);
+        let (policy, handler) = (handler.policy(), Arc::new(handler));
         let start: Start = Box::new(move |job| {
             let handler = Arc::clone(&handler);
             Box::pin(async move {
                 let output = handler.run(job).await?;
                 to_raw_value(&output).map_err(|error| {
-                    TaskFailure::new("Worker.InvalidResult", format!("the result cannot be JSON: {error}"))
+                    let cause = format!("the result cannot be written as JSON: {error}");
+                    TaskFailure::new("Worker.InvalidResult", cause)
                 })
             })
         });
-        self.0.insert(kind.into(), start);
+
+        self.0.insert(kind.into(), Registered { policy, start });
         self
     }
 
-    /// The kinds there are handlers for, in order.
+    /// The kinds that have a handler, in alphabetical order.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// The running of one job, or the failure of one that nobody here can run.
+    /// The policy of the kind's handler. A kind without a handler has the strictest policy.
+    pub(crate) fn policy(&self, kind: &str) -> Policy {
+        self.0.get(kind).map_or(Policy::Once, |handler| handler.policy)
+    }
+
+    /// Prepares the run of one job, or returns the failure of a job whose kind has no handler.
     pub(crate) fn start(&self, kind: &str, job: JobContext) -> Result<Run, TaskFailure> {
-        self.0.get(kind).map(|start| start(job)).ok_or_else(|| {
+        self.0.get(kind).map(|handler| (handler.start)(job)).ok_or_else(|| {
             let kinds = self.kinds().collect::<Vec<_>>().join(", ");
-            TaskFailure::new(
-                "Worker.UnknownKind",
-                format!("this worker has no handler for the kind {kind:?}; it has: {kinds}"),
-            )
+            let cause = format!("this worker has no handler for the kind {kind:?}; it has: {kinds}");
+            TaskFailure::new("Worker.UnknownKind", cause)
         })
     }
 }

@@ -1,5 +1,5 @@
-//! The on-premises worker: takes jobs from AWS IoT Core over MQTT 5 and mutual TLS, runs a [`Handler`] for
-//! each, and answers. It opens one outbound connection and no port.
+//! The on-premises worker: takes jobs from AWS IoT Core over MQTT 5 and mutual TLS, runs a [`Handler`] for each
+//! job, and answers. It opens one outbound connection and no port.
 //!
 //! ```no_run
 //! use postern_worker::{Handler, JobContext, Registry, TaskFailure};
@@ -22,36 +22,58 @@
 //! ```
 //!
 //! # What happens to a job
-//! receive → check → note in the [ledger] → PUBACK → `ACCEPTED` → run → answer until the broker has
-//! it (PUBACK) → done. The PUBACK for a job never waits for the job: AWS IoT Core would send it again after
-//! 30 seconds. While a handler runs, heartbeats go out from another thread, so a handler may block.
 //!
-//! The ledger is in memory. A worker that is killed forgets its jobs; the state machine's heartbeat timeout
-//! then gives them out again, under a new token.
+//! 1. A message arrives. It is checked and written to the [journal](Journal), a file in the state directory.
+//! 2. When the entry is on the disk, the message is acknowledged (PUBACK). The acknowledgement does not wait for
+//!    the job: AWS IoT Core would deliver the message again after 30 seconds.
+//! 3. The job waits for one of the slots, then its handler runs. Heartbeats go out until the job ends or its
+//!    deadline passes. They come from other threads, so that a handler may block.
+//! 4. The answer is written to the journal's outbox, published until the broker acknowledges it, and forgotten
+//!    after a day.
+//!
+//! # What happens after a crash
+//!
+//! A process that is killed loses nothing that was acknowledged. The next process sends the answers in the outbox
+//! and runs the jobs that were waiting. A job that was running is treated by the [`Policy`] of its handler: it
+//! fails with `Worker.Interrupted`, or runs again.
+//!
+//! # How an operator pauses the worker
+//!
+//! [`Pause`] describes the file and the signals that keep new jobs from starting.
 
 mod add;
+mod admission;
+mod answers;
 mod backoff;
 mod cli;
 pub mod config;
+mod delivery;
 mod dial;
 mod doctor;
 mod engine;
 mod enroll;
+mod execution;
 mod explain;
 mod handler;
+pub mod health;
 mod identity;
-pub mod ledger;
+pub mod journal;
 pub mod link;
 mod mqtt;
 mod pacing;
+mod pause;
 mod proxy;
+mod runs;
 mod tls;
 
 pub use add::Add;
 pub use cli::{Worker, main};
 pub use engine::{Engine, Stopped};
-pub use handler::{Handler, JobContext, Registry};
+pub use handler::{Handler, JobContext, Policy, Registry};
+pub use health::Health;
+pub use journal::Journal;
 pub use mqtt::{Mqtt, Receipt};
+pub use pause::Pause;
 pub use postern_types::TaskFailure;
 pub use proxy::Proxy;
 pub use tls::TlsError;

@@ -1,4 +1,4 @@
-// node faas-grip: `node faas_grip.js EVENT.json TIMES` prints the CPU time of one echo in nanoseconds.
+// An echo with faas-grip for Node: `node faas_grip.js EVENT.json TIMES` prints the CPU time of one echo in nanoseconds.
 'use strict';
 const fs = require('fs');
 const faasGrip = require('faas-grip');

@@ -1,4 +1,4 @@
-"""python faas-grip: prints the CPU time of one echo in nanoseconds."""
+"""An echo with faas-grip for Python. Prints the CPU time of one echo in nanoseconds."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-// @fanoutio/grip, which knows nothing of Lambda: the event is taken apart by hand.
+// An echo with @fanoutio/grip, which does not support Lambda: this program reads the event itself.
 'use strict';
 const fs = require('fs');
 

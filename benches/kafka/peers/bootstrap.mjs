@@ -1,5 +1,5 @@
-// A Lambda runtime for Node: asks for an event, parses it, calls the handler, answers. What AWS's runtime interface
-// client does, and no more: no logs, no metrics.
+// A Lambda runtime for Node: asks for an event, parses it, calls the handler, answers. It does what AWS's runtime
+// interface client does, without logs and metrics.
 //
 //     node bootstrap.mjs json|lines
 import { Agent, request } from "node:http";

@@ -1,5 +1,5 @@
-"""A Lambda runtime for Python: asks for an event, parses it, calls the handler, answers. What AWS's runtime interface
-client does, and no more: no logs, no metrics.
+"""A Lambda runtime for Python: asks for an event, parses it, calls the handler, answers. It does what AWS's runtime
+interface client does, without logs and metrics.
 
     python bootstrap.py MODULE.HANDLER
 """

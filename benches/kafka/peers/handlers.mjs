@@ -1,10 +1,10 @@
-// The conversions in Node. JSON.parse makes numbers of number tokens: 5.00 becomes 5, less work than is asked for.
+// The conversions in Node. JSON.parse converts numbers, so 5.00 becomes 5, which is less work than keeping the digits.
 import { writeFileSync } from "node:fs";
 
 const columns = ["id", "name", "email", "city", "balance", "since", "note"];
 const special = /[",\n\r]/;
 
-// In the place of S3: takes an object's bytes; keeps them where DUMP names a folder.
+// Stands in for S3: takes an object's bytes, and writes them to the folder DUMP if it is set.
 function put(name, body) {
   if (process.env.DUMP) writeFileSync(`${process.env.DUMP}/${name}`, body);
 }

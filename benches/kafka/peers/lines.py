@@ -1,4 +1,4 @@
-"""Values joined as bytes: the least that Python can do for lines. An object for each partition."""
+"""Joins the values as bytes, the least work that Python can do for lines. One object for each partition."""
 
 import base64
 

@@ -1,5 +1,5 @@
-"""What the AWS sample's handler does: every value decoded as text, a line break after each, all in one object. Nothing is
-looked at: a line break in a value becomes two lines, and a null fails the batch."""
+"""Does what the AWS sample's handler does: decodes each value as text, adds a line break, and writes one object. It checks
+nothing: a line break in a value makes two lines, and a null value fails the batch."""
 
 import base64
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""JSON to CSV with what Python brings. Numbers stay as they were written."""
+"""Converts JSON to CSV with Python's standard library. Numbers stay as they were written."""
 
 import base64
 import csv
@@ -11,7 +11,7 @@ COLUMNS = ["id", "name", "email", "city", "balance", "since", "note"]
 
 
 class Verbatim(str):
-    """A number's token, as it was written."""
+    """The text of a number as it was written."""
 
 
 def handler(event):

@@ -1,4 +1,4 @@
-"""In the place of S3: takes an object's bytes; keeps them where DUMP names a folder, so that outputs can be compared."""
+"""Stands in for S3: takes an object's bytes, and writes them to the folder DUMP if it is set, to compare outputs."""
 
 import os
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""JSON to CSV with orjson, the fastest JSON reader Python has. It makes numbers of number tokens: 5.00 becomes 5.0, which is
-less work than is asked for."""
+"""Converts JSON to CSV with orjson, Python's fastest JSON reader. It converts numbers, so 5.00 becomes 5.0, which is less work
+than keeping the digits."""
 
 import base64
 import csv

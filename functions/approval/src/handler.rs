@@ -1,23 +1,25 @@
+//! Makes the two links of a task, and serves the page behind a link.
+
 use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
 use jiff::{SignedDuration, Timestamp};
 use postern_runtime::NamedError;
-use postern_runtime::aws::{Failure, failure};
-use postern_types::limits::TIMEOUT_SECONDS;
-use postern_types::{InvalidToken, JobId, TaskToken};
+use postern_runtime::aws::{Failure, failure, is_closed_task};
+use postern_types::{InvalidField, InvalidToken, JobId, TaskToken, fields};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::link::{Ask, Decision, InvalidLink, Key};
 use crate::page::Page;
 
-/// What a state machine can match. All of it is said before any link is made.
+/// The reasons for which an event is refused. A state machine matches their common name.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "the event must be {{\"TaskToken\", \"Question\", \"Page\", \"ExpiresInSeconds\"?}} or a request of a \
-         function URL (line {line}, column {column})"
+        "the event must be an object with TaskToken, Question and Page, or a request of a function URL: {0}"
     )]
-    Shape { line: usize, column: usize },
+    Shape(String),
+    #[error(transparent)]
+    Field(#[from] InvalidField),
     #[error(transparent)]
     Token(#[from] InvalidToken),
     #[error("Question has {0} characters; it must have 1 to {QUESTION_CHARS}")]
@@ -26,8 +28,6 @@ pub(crate) enum Error {
         "Page must be the address of the function's URL, such as https://id.lambda-url.eu-west-1.on.aws/"
     )]
     Page,
-    #[error("ExpiresInSeconds must be a whole number from 1 to {TIMEOUT_SECONDS}")]
-    Expiry,
 }
 
 impl NamedError for Error {
@@ -36,24 +36,25 @@ impl NamedError for Error {
     }
 }
 
-/// A link must fit into a mail and into a request line.
+/// The longest question, in characters: a link must fit into a mail and into a request line.
 const QUESTION_CHARS: usize = 500;
-/// The task's error when a person says no. The state machine catches it by this name.
+/// The error of a task that a person rejected. The state machine catches it by this name.
 const REJECTED: &str = "Approval.Rejected";
-/// The task's output when a person says yes.
+/// The output of a task that a person approved.
 const APPROVED: &str = r#"{"decision":"APPROVED"}"#;
 
-/// How Step Functions took a decision.
+/// The reply of Step Functions to a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
+    /// Step Functions accepted the decision.
     Taken,
-    /// The task was answered before, or has ended.
+    /// The task was answered before, timed out, or never existed.
     Closed,
-    /// Not now, or not at all: the person should know. The reason, for the log.
+    /// The decision did not arrive, and the person must know it. The text is the reason, for the log.
     Failed(Failure, String),
 }
 
-/// What the handler needs of Step Functions.
+/// The calls of Step Functions that the handler makes.
 pub(crate) trait Tasks {
     async fn approve(&self, token: &TaskToken, output: &str) -> Reply;
     async fn reject(&self, token: &TaskToken, error: &str, cause: &str) -> Reply;
@@ -71,9 +72,10 @@ impl Tasks for aws_sdk_sfn::Client {
 
 fn reply<T, E: ProvideErrorMetadata>(answer: Result<T, SdkError<E>>) -> Reply {
     let Err(error) = answer else { return Reply::Taken };
-    if let Some("TaskTimedOut" | "TaskDoesNotExist" | "InvalidToken") = error.code() {
+    if is_closed_task(error.code()) {
         return Reply::Closed;
     }
+
     let (kind, reason) = failure(&error);
     Reply::Failed(kind, reason)
 }
@@ -88,7 +90,7 @@ pub(crate) struct Links {
     pub(crate) expires_at: Timestamp,
 }
 
-/// For the state machine, or for a browser.
+/// The function's answer: links for the state machine, or a page for a browser.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Answer {
@@ -96,19 +98,24 @@ pub(crate) enum Answer {
     Page(Page),
 }
 
-/// A function URL puts what a caller sends into `body`, `headers` and the like: no caller of the URL can make
-/// an event without `requestContext`, so none can ask for links.
+/// The members that tell a request of the function URL from a request of a state machine.
+///
+/// A function URL passes the caller's data in `body`, `headers` and the like, and adds `requestContext` to every event.
+/// No caller of the URL can therefore make an event that asks for links.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Event {
-    #[serde(rename_all = "camelCase")]
-    Http {
-        request_context: RequestContext,
-        #[serde(default)]
-        raw_query_string: String,
-    },
-    #[serde(rename_all = "PascalCase")]
-    Request { task_token: String, question: String, page: String, expires_in_seconds: Option<i64> },
+struct EventFields {
+    #[serde(rename = "requestContext")]
+    request_context: Option<RequestContext>,
+    #[serde(rename = "rawQueryString")]
+    raw_query_string: Option<String>,
+    #[serde(rename = "TaskToken")]
+    task_token: Option<Box<RawValue>>,
+    #[serde(rename = "Question")]
+    question: Option<Box<RawValue>>,
+    #[serde(rename = "Page")]
+    page: Option<Box<RawValue>>,
+    #[serde(rename = "ExpiresInSeconds")]
+    expires_in_seconds: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -121,63 +128,81 @@ struct Http {
     method: String,
 }
 
-/// Makes the links of a task, or serves one.
+/// Makes the links of a task, or serves the page behind a link.
 pub(crate) async fn handle(
     tasks: &impl Tasks,
     key: &Key,
     event: &RawValue,
     now: Timestamp,
 ) -> Result<Answer, Error> {
-    let event = serde_json::from_str(event.get())
-        .map_err(|error| Error::Shape { line: error.line(), column: error.column() })?;
-    match event {
-        Event::Http { request_context, raw_query_string } => {
-            Ok(Answer::Page(serve(tasks, key, &request_context.http.method, &raw_query_string, now).await))
+    let fields: EventFields = fields::object(event).map_err(Error::Shape)?;
+
+    if let Some(RequestContext { http }) = fields.request_context {
+        let query = fields.raw_query_string.unwrap_or_default();
+        return Ok(Answer::Page(serve(tasks, key, &http.method, &query, now).await));
+    }
+    let request = Request::read(&fields)?;
+    Ok(Answer::Links(links(key, &request, now)))
+}
+
+/// A state machine's request for links.
+struct Request {
+    ask: Ask,
+    page: String,
+    expires_in: SignedDuration,
+}
+
+impl Request {
+    fn read(fields: &EventFields) -> Result<Self, Error> {
+        const A_DAY: u32 = 86_400;
+        let token = fields::required_string("TaskToken", fields.task_token.as_deref())?;
+        let question = fields::required_string("Question", fields.question.as_deref())?;
+        let page = fields::required_string("Page", fields.page.as_deref())?;
+        let seconds = fields::seconds("ExpiresInSeconds", fields.expires_in_seconds.as_deref())?;
+
+        match question.chars().count() {
+            1..=QUESTION_CHARS => {}
+            chars => return Err(Error::Question(chars)),
         }
-        Event::Request { task_token, question, page, expires_in_seconds } => {
-            let ask = Ask { token: TaskToken::parse(task_token)?, question };
-            links(key, &ask, &page, expires_in_seconds, now).map(Answer::Links)
+        // Only the local emulator's address may do without TLS.
+        let secure = page.starts_with("https://") || page.starts_with("http://127.0.0.1:");
+        let invalid = |c: char| c.is_whitespace() || c.is_control() || "?#\"<>".contains(c);
+        if !secure || page.contains(invalid) {
+            return Err(Error::Page);
         }
+
+        let ask = Ask { token: TaskToken::parse(token)?, question };
+        let expires_in = SignedDuration::from_secs(seconds.unwrap_or(A_DAY).into());
+        Ok(Self { ask, page, expires_in })
     }
 }
 
-fn links(key: &Key, ask: &Ask, page: &str, expires_in: Option<i64>, now: Timestamp) -> Result<Links, Error> {
-    const A_DAY: i64 = 86_400;
-    let seconds = expires_in.unwrap_or(A_DAY);
-    if !(1..=i64::from(TIMEOUT_SECONDS)).contains(&seconds) {
-        return Err(Error::Expiry);
-    }
-    match ask.question.chars().count() {
-        1..=QUESTION_CHARS => {}
-        chars => return Err(Error::Question(chars)),
-    }
-    // The emulator's address on this machine is the one that may do without TLS.
-    let secure = page.starts_with("https://") || page.starts_with("http://127.0.0.1:");
-    if !secure || page.contains(|it: char| it.is_whitespace() || it.is_control() || "?#\"<>".contains(it)) {
-        return Err(Error::Page);
-    }
-    let expires_at = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
-    let link = |decision| format!("{page}?{}", key.query(ask, decision, expires_at));
+fn links(key: &Key, request: &Request, now: Timestamp) -> Links {
+    let Request { ask, page, expires_in } = request;
     let job_id = ask.token.job_id();
-    tracing::info!(%job_id, %expires_at, "a person is asked");
-    Ok(Links { job_id, approve: link(Decision::Approve), reject: link(Decision::Reject), expires_at })
+    let expires_at = now.saturating_add(*expires_in).unwrap_or(Timestamp::MAX);
+    let link = |decision| format!("{page}?{}", key.query(ask, decision, expires_at));
+
+    tracing::info!(%job_id, %expires_at, "approval links made");
+    Links { job_id, approve: link(Decision::Approve), reject: link(Decision::Reject), expires_at }
 }
 
-/// Only POST decides: whoever looks at a link (a mail scanner, a preview) has decided nothing.
+/// Serves the page behind a link. Only POST decides, because mail scanners and previews open links with GET.
 async fn serve(tasks: &impl Tasks, key: &Key, method: &str, query: &str, now: Timestamp) -> Page {
     let (decision, ask) = match key.read(query, now) {
         Ok(read) => read,
         Err(InvalidLink::Expired) => {
-            return Page::says(410, "Too late", "This link has expired. Nothing was decided by it now.");
+            return Page::message(410, "Too late", "This link has expired. No decision was made.");
         }
         Err(InvalidLink::Forged) => {
-            return Page::says(403, "Not a link of ours", "This link is incomplete or was changed.");
+            return Page::message(403, "Invalid link", "This link is incomplete or was changed.");
         }
     };
+
     match method {
         "GET" | "HEAD" => Page::question(&ask.question, decision),
         "POST" => decide(tasks, &ask, decision).await,
-        _ => Page::says(405, "Not possible", "This page can be looked at and its button pressed."),
+        _ => Page::message(405, "Method not allowed", "Open the link with GET and decide with POST."),
     }
 }
 
@@ -190,18 +215,23 @@ async fn decide(tasks: &impl Tasks, ask: &Ask, decision: Decision) -> Page {
             "You rejected",
         ),
     };
+
     match reply {
         Reply::Taken => {
-            tracing::info!(%job_id, ?decision, "decided");
-            Page::says(200, done, "You can close this page.")
+            tracing::info!(%job_id, ?decision, "decision delivered");
+            Page::message(200, done, "You can close this page.")
         }
         Reply::Closed => {
             tracing::info!(%job_id, ?decision, "the task had ended before");
-            Page::says(409, "Already decided", "This was decided before, or nobody waits for it any more.")
+            Page::message(
+                409,
+                "Already decided",
+                "The decision was made before, or its time limit has passed.",
+            )
         }
         Reply::Failed(kind, reason) => {
             tracing::error!(%job_id, ?kind, reason, "the decision could not be delivered");
-            Page::says(503, "Not decided", "Your decision could not be delivered. Try again in a minute.")
+            Page::message(503, "Not decided", "Your decision could not be delivered. Try again in a minute.")
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The link: who asks what, sealed; the decision and the last moment, readable; all of it signed.
+//! The link: `PAGE?d=approve&e=1790000000&t=SEALED`, with the decision and the expiry readable.
 //!
-//! `PAGE?d=approve&e=1790000000&t=SEALED&s=SIGNATURE`. The signature is HMAC-SHA-256 over the rest. The task
-//! token, which is as good as the decision itself, is in the sealed part (ChaCha20-Poly1305), so nothing need
-//! be stored: whether a link was used is what Step Functions says of its task, which is answered once.
+//! `SEALED` contains the task token and the question. It is encrypted with ChaCha20-Poly1305, and `d` and `e` are its
+//! associated data, so a change of any character makes the link invalid. Nothing is stored: Step Functions accepts one
+//! answer a task, and thereby tells whether a link was used.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -13,7 +13,7 @@ use ring::hmac::{self, HMAC_SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
-/// What a person decides.
+/// A person's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
     Approve,
@@ -29,85 +29,82 @@ impl Decision {
     }
 }
 
-/// What a link is about.
+/// The task of a link, and the question to the person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ask {
     pub(crate) token: TaskToken,
     pub(crate) question: String,
 }
 
-/// Why a link is not followed.
+/// The reason for which a link is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidLink {
-    #[error("its signature is wrong")]
+    #[error("the link was changed or is incomplete")]
     Forged,
-    #[error("it has expired")]
+    #[error("the link has expired")]
     Expired,
 }
 
-/// A secret that is too easy to guess.
+/// The secret is too short, and so too easy to guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it must have at least {LEAST_KEY_BYTES} random bytes")]
+#[error("the key must have at least {LEAST_KEY_BYTES} random bytes")]
 pub(crate) struct KeyTooShort;
 
 const LEAST_KEY_BYTES: usize = 32;
 
-/// Signs and seals. One secret, a key for each purpose.
-pub(crate) struct Key {
-    sign: hmac::Key,
-    seal: LessSafeKey,
-}
+/// The key that seals and opens links.
+pub(crate) struct Key(LessSafeKey);
 
 impl Key {
+    /// Derives the key from a secret of at least 32 bytes.
     pub(crate) fn new(secret: &[u8]) -> Result<Self, KeyTooShort> {
         if secret.len() < LEAST_KEY_BYTES {
             return Err(KeyTooShort);
         }
+
         let secret = hmac::Key::new(HMAC_SHA256, secret);
-        let purpose = |purpose: &str| hmac::sign(&secret, purpose.as_bytes());
-        let seal = UnboundKey::new(&CHACHA20_POLY1305, purpose("postern approval: seal").as_ref());
-        Ok(Self {
-            sign: hmac::Key::new(HMAC_SHA256, purpose("postern approval: sign").as_ref()),
-            seal: LessSafeKey::new(seal.map_err(|_| KeyTooShort)?),
-        })
+        let derived = hmac::sign(&secret, b"postern approval: seal");
+        let key = UnboundKey::new(&CHACHA20_POLY1305, derived.as_ref()).map_err(|_| KeyTooShort)?;
+        Ok(Self(LessSafeKey::new(key)))
     }
 
-    /// The link's query.
+    /// The query of the link for `decision`.
     pub(crate) fn query(&self, ask: &Ask, decision: Decision, expires: Timestamp) -> String {
+        let readable = format!("d={}&e={}", decision.word(), expires.as_second());
         let mut nonce = [0; NONCE_LEN];
         let mut sealed = serde_json::to_vec(ask).unwrap_or_default();
-        // Neither fails where there is an operating system, and a text that is far below 64 GiB.
+
+        // Both calls succeed on a running operating system with a text below 64 GiB. A link without a seal is invalid.
         let filled = SystemRandom::new().fill(&mut nonce);
         let unique = Nonce::assume_unique_for_key(nonce);
-        if filled.and(self.seal.seal_in_place_append_tag(unique, Aad::empty(), &mut sealed)).is_err() {
+        let data = Aad::from(readable.as_bytes());
+        if filled.and(self.0.seal_in_place_append_tag(unique, data, &mut sealed)).is_err() {
             sealed.clear();
         }
-        let sealed = BASE64.encode([&nonce[..], &sealed].concat());
-        let signed = format!("d={}&e={}&t={sealed}", decision.word(), expires.as_second());
-        let signature = BASE64.encode(hmac::sign(&self.sign, signed.as_bytes()));
-        format!("{signed}&s={signature}")
+
+        format!("{readable}&t={}", BASE64.encode([&nonce[..], &sealed].concat()))
     }
 
-    /// What a link's query says, if it is one of ours and not too late. The signature is looked at first.
+    /// Opens a link's query. The seal is checked before the expiry.
     pub(crate) fn read(&self, query: &str, now: Timestamp) -> Result<(Decision, Ask), InvalidLink> {
-        self.opened(query, now).unwrap_or(Err(InvalidLink::Forged))
+        let (decision, expires, ask) = self.open(query).ok_or(InvalidLink::Forged)?;
+        if expires <= now.as_second() {
+            return Err(InvalidLink::Expired);
+        }
+        Ok((decision, ask))
     }
 
-    /// `None` for what cannot be read, which is as good as forged.
-    fn opened(&self, query: &str, now: Timestamp) -> Option<Result<(Decision, Ask), InvalidLink>> {
-        let (signed, signature) = query.rsplit_once("&s=")?;
-        hmac::verify(&self.sign, signed.as_bytes(), &BASE64.decode(signature).ok()?).ok()?;
-        let (decision, rest) = signed.strip_prefix("d=")?.split_once("&e=")?;
-        let (expires, sealed) = rest.split_once("&t=")?;
+    fn open(&self, query: &str) -> Option<(Decision, i64, Ask)> {
+        let (readable, sealed) = query.split_once("&t=")?;
+        let (decision, expires) = readable.strip_prefix("d=")?.split_once("&e=")?;
         let decision = [Decision::Approve, Decision::Reject].into_iter().find(|it| it.word() == decision)?;
-        if expires.parse::<i64>().ok()? <= now.as_second() {
-            return Some(Err(InvalidLink::Expired));
-        }
+
         let mut sealed = BASE64.decode(sealed).ok()?;
         let nonce = sealed.drain(..NONCE_LEN.min(sealed.len())).collect::<Vec<_>>();
         let nonce = Nonce::try_assume_unique_for_key(&nonce).ok()?;
-        let ask = self.seal.open_in_place(nonce, Aad::empty(), &mut sealed).ok()?;
-        Some(Ok((decision, serde_json::from_slice(ask).ok()?)))
+        let ask = self.0.open_in_place(nonce, Aad::from(readable.as_bytes()), &mut sealed).ok()?;
+
+        Some((decision, expires.parse().ok()?, serde_json::from_slice(ask).ok()?))
     }
 }
 
@@ -139,31 +136,31 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_another_key_or_for_the_other_decision_is_forged() {
+    fn a_link_with_another_key_or_decision_is_forged() {
         let query = key("k").query(&ask("token", "?"), Decision::Reject, at(1_000));
         assert_eq!(key("l").read(&query, at(0)).unwrap_err(), InvalidLink::Forged);
         let approve = query.replace("d=reject", "d=approve");
         assert_eq!(key("k").read(&approve, at(0)).unwrap_err(), InvalidLink::Forged);
-        for query in ["", "d=approve", "d=approve&e=1&t=x&s=", "&s=&s="] {
+        for query in ["", "d=approve", "d=approve&e=1&t=x", "&t=&t="] {
             assert_eq!(key("k").read(query, at(0)).unwrap_err(), InvalidLink::Forged, "{query}");
         }
     }
 
     #[test]
-    fn the_same_ask_looks_different_every_time() {
+    fn two_links_for_one_question_differ() {
         let query = || key("k").query(&ask("token", "?"), Decision::Approve, at(1));
         assert_ne!(query(), query());
     }
 
     #[test]
-    fn a_short_secret_is_none() {
+    fn a_secret_needs_32_bytes() {
         assert!(Key::new(&[7; LEAST_KEY_BYTES - 1]).is_err());
         assert!(Key::new(&[7; LEAST_KEY_BYTES]).is_ok());
     }
 
     proptest! {
         #[test]
-        fn what_was_asked_is_read_again(
+        fn a_link_gives_back_decision_token_and_question(
             token in "[!-~]{8,200}", question in ".{0,50}", approve: bool, expires in 1_i64..4_000_000_000,
         ) {
             let decision = if approve { Decision::Approve } else { Decision::Reject };
@@ -185,7 +182,7 @@ mod tests {
         }
 
         #[test]
-        fn no_query_makes_it_panic(query in ".{0,200}") {
+        fn no_query_makes_the_parser_panic(query in ".{0,200}") {
             prop_assert_eq!(key("k").read(&query, at(0)), Err(InvalidLink::Forged));
         }
     }

@@ -1,4 +1,4 @@
-//! What a person sees. Every word that is not ours is escaped; nothing is loaded, nothing runs.
+//! The pages that a person sees. Text from an event is escaped; a page loads no resource and runs no script.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::link::Decision;
 
-/// An answer of a Lambda function URL.
+/// A page, as the response of a Lambda function URL.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Page {
@@ -16,7 +16,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// What is asked, and the button that decides. The form has no address: it goes where the page came from.
+    /// The page with the question and the button. The form has no `action`, so the browser posts it to the link itself.
     pub(crate) fn question(question: &str, decision: Decision) -> Self {
         let (verb, class) = match decision {
             Decision::Approve => ("Approve", "yes"),
@@ -27,11 +27,11 @@ impl Page {
              <p>Nothing is decided until you press the button.</p>",
             escaped(question)
         );
-        Self::new(200, "Your decision is asked for", &form)
+        Self::new(200, "Please decide", &form)
     }
 
-    /// A sentence.
-    pub(crate) fn says(status_code: u16, title: &str, sentence: &str) -> Self {
+    /// A page with one sentence.
+    pub(crate) fn message(status_code: u16, title: &str, sentence: &str) -> Self {
         Self::new(status_code, title, &format!("<p>{}</p>", escaped(sentence)))
     }
 
@@ -45,7 +45,7 @@ impl Page {
                  frame-ancestors 'none'",
             ),
             ("content-type", "text/html; charset=utf-8"),
-            // The address is the permission: it must not travel on.
+            // The address is the credential, so the browser must not send it to other sites.
             ("referrer-policy", "no-referrer"),
             ("x-content-type-options", "nosniff"),
         ]);
@@ -64,7 +64,7 @@ const STYLE: &str = "body{font:1.1rem system-ui;max-width:34rem;margin:3rem auto
     button{font:inherit;padding:.6rem 2rem;color:#fff;border:0;border-radius:.3rem}\
     .yes{background:#17692f}.no{background:#a4161a}";
 
-/// Text for HTML, in an element or in a quoted attribute.
+/// Escapes text for an HTML element or a quoted attribute.
 fn escaped(text: &str) -> String {
     text.chars().fold(String::new(), |mut html, character| {
         match character {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_text_whatever_is_in_it() {
+    fn markup_in_a_question_is_shown_as_text() {
         let question = r#"</blockquote><script>alert("1 & '2'")</script>"#;
         let body = Page::question(question, Decision::Approve).body;
         assert!(!body.contains("<script") && body.matches("</blockquote>").count() == 1, "{body}");

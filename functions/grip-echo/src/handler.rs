@@ -1,68 +1,38 @@
-use std::convert::Infallible;
+//! The handler: a WebSocket echo, a long-poll, a stream, and an endpoint that publishes to all of them.
+
+use std::fmt::Display;
 
 use grip::lambda::{Event, InvalidEvent, LambdaResponse};
 use grip::{
-    ControlTooLarge, GripUrl, Hold, HttpStream, InvalidHold, Item, KeepAlive, Key, Origin, PUBLISH_BYTES,
-    PublishError, Publisher, Verifier, WebSocket, WsMessage,
+    ControlTooLarge, Hold, HttpStream, InvalidHold, Item, KeepAlive, Origin, PUBLISH_BYTES, PublishError,
+    Publisher, WebSocket, WsMessage,
 };
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
-use postern_runtime::env::{Environment, InvalidVariable};
 use postern_runtime::{NamedError, metrics};
 use serde_json::value::RawValue;
 
-/// What everybody listens to.
+use crate::config::Config;
+
+/// The channel that every client listens to.
 const CHANNEL: &str = "echo";
 
 /// How long a long-poll waits, in seconds.
 const POLL_SECONDS: u32 = 30;
 
-/// How long a stream may be silent, in seconds.
+/// How long a stream may be silent before the proxy sends a keep-alive, in seconds.
 const STREAM_SECONDS: u32 = 25;
 
-/// The function's environment.
-pub(crate) struct Config {
-    /// `GRIP_URL`: the proxy's control endpoint and keys.
-    pub(crate) url: GripUrl,
-    /// `GRIP_PREFIX`: what channels' names start with at the proxy.
-    pub(crate) prefix: String,
-    /// `GRIP_VERIFY_KEY`, `GRIP_VERIFY_ISS` (else those in `GRIP_URL`), `GRIP_REQUIRE_SIGNATURE` (on if there
-    /// is a key).
-    verifier: Verifier,
-}
-
-impl Config {
-    pub(crate) fn read(environment: &Environment<'_>) -> Result<Self, InvalidVariable> {
-        let text = |text: &str| Ok::<_, Infallible>(text.to_owned());
-        let url = environment.parse("GRIP_URL", "http://127.0.0.1:5561/", GripUrl::parse)?;
-        let prefix = environment.parse_optional("GRIP_PREFIX", "myapp-", text)?.unwrap_or_default();
-        let key = environment.parse_optional("GRIP_VERIFY_KEY", "base64:c2VjcmV0", Key::parse)?;
-        let key = key.or_else(|| url.verify_key().cloned());
-        let issuer = environment.parse_optional("GRIP_VERIFY_ISS", "pushpin", text)?;
-        let issuer = issuer.or_else(|| url.verify_issuer().map(str::to_owned));
-        let required = environment.parse_optional("GRIP_REQUIRE_SIGNATURE", "true", str::parse)?;
-        let required = required.unwrap_or(key.is_some());
-        let mut verifier = key.map_or_else(Verifier::default, Verifier::new);
-        if let Some(issuer) = issuer {
-            verifier = verifier.issuer(issuer);
-        }
-        if required {
-            verifier = verifier.required();
-        }
-        Ok(Self { url, prefix, verifier })
-    }
-}
-
-/// Everything that is not the client's fault; the rest is an HTTP status.
+/// A failure of the function. A client's mistake is not one: it gets an HTTP status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{0}")]
+    #[error(transparent)]
     InvalidEvent(#[from] InvalidEvent),
-    #[error("{0}")]
+    #[error(transparent)]
     PublishFailed(#[from] PublishError),
-    #[error("{0}")]
+    #[error(transparent)]
     InvalidPrefix(#[from] InvalidHold),
-    #[error("{0}")]
+    #[error(transparent)]
     PrefixTooLong(#[from] ControlTooLarge),
 }
 
@@ -76,7 +46,7 @@ impl NamedError for Error {
     }
 }
 
-/// What the handler needs of the proxy.
+/// What the handler needs from the proxy's control endpoint.
 pub(crate) trait Publish {
     async fn publish(&self, item: Item) -> Result<(), PublishError>;
 }
@@ -87,32 +57,42 @@ impl Publish for Publisher {
     }
 }
 
-/// Answers an HTTP event of any of the services that make them.
+/// Answers an HTTP event of API Gateway, a function URL or a load balancer.
 pub(crate) async fn handle(
     proxy: &impl Publish,
     config: &Config,
     event: &RawValue,
 ) -> Result<LambdaResponse, Error> {
     let (request, reply) = Event::parse(event.get())?.into_request()?;
-    let response = match config.verifier.check(request.headers()) {
-        Ok(Origin::Unknown(Some(problem))) => refused(&problem),
-        Err(problem) if !may_publish(config, &request) => refused(&problem),
-        Ok(_) | Err(_) => answer(proxy, config, &request).await?,
+
+    // A publisher shows the token. The proxy's signature says nothing about the publisher, because the proxy signs
+    // whatever it forwards; and a publisher may call the function directly.
+    let response = if is_publication(&request) {
+        publish(proxy, config, &request).await?
+    } else {
+        match config.verifier.check(request.headers()) {
+            Ok(Origin::Proxy | Origin::Unknown(None)) => answer(config, &request)?,
+            Ok(Origin::Unknown(Some(problem))) => unsigned(&problem),
+            Err(problem) => unsigned(&problem),
+        }
     };
     Ok(reply.response(response))
 }
 
-fn refused(problem: &impl std::fmt::Display) -> Response<Vec<u8>> {
+fn is_publication(request: &Request<Vec<u8>>) -> bool {
+    request.method() == Method::POST
+        && request.uri().path() == "/publish"
+        && !WebSocket::is_claimed_by(request)
+}
+
+/// Refuses a request that the proxy did not sign.
+fn unsigned(problem: &impl Display) -> Response<Vec<u8>> {
     metrics::count("GripRefused");
-    tracing::warn!("refused: {problem}");
+    tracing::warn!("refused a request: {problem}");
     text(StatusCode::FORBIDDEN, "The request is not signed by the GRIP proxy\n")
 }
 
-async fn answer(
-    proxy: &impl Publish,
-    config: &Config,
-    request: &Request<Vec<u8>>,
-) -> Result<Response<Vec<u8>>, Error> {
+fn answer(config: &Config, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
     match (request.method(), request.uri().path()) {
         _ if WebSocket::is_claimed_by(request) => echo(config, request),
         (&Method::GET, "/poll") => {
@@ -124,7 +104,6 @@ async fn answer(
             let hold = hold.keep_alive(KeepAlive::new("\n", STREAM_SECONDS));
             Ok(hold.apply(text(StatusCode::OK, "opened\n"))?)
         }
-        (&Method::POST, "/publish") => publish(proxy, config, request).await,
         _ => Ok(text(StatusCode::BAD_REQUEST, "Not a WebSocket-over-HTTP request\n")),
     }
 }
@@ -133,10 +112,11 @@ fn echo(config: &Config, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>
     let mut ws = match WebSocket::read(request) {
         Ok(ws) => ws.prefixed(&config.prefix),
         Err(problem) => {
-            tracing::warn!("refused: {problem}");
+            tracing::warn!("refused a request: {problem}");
             return Ok(problem.to_response());
         }
     };
+
     if ws.is_opening() {
         metrics::count("GripOpened");
         ws.accept();
@@ -151,34 +131,24 @@ fn echo(config: &Config, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>
     Ok(ws.to_response())
 }
 
-/// `?keep-alive=20`: how often the client wants the function asked about an idle connection, in seconds.
-/// Every time is an invocation, so that nobody is asked who does not want it.
+/// The value of `?keep-alive=20`: how often, in seconds, the proxy sends a request for an idle connection.
+///
+/// Each of these requests is an invocation, so there are none unless the client asks for them.
 fn keep_alive(request: &Request<Vec<u8>>) -> Option<u32> {
     let query = request.uri().query()?;
     query.split('&').find_map(|pair| pair.strip_prefix("keep-alive="))?.parse().ok()
 }
 
-/// Whether the caller has shown a key: the proxy's signature, or a token of the same key as
-/// `Authorization: Bearer`. Without a key nobody has.
-fn may_publish(config: &Config, request: &Request<Vec<u8>>) -> bool {
-    if request.uri().path() != "/publish" || WebSocket::is_claimed_by(request) {
-        return false;
-    }
-    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = bearer.and_then(|value| value.split_once(' '));
-    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token);
-    token.is_some_and(|token| config.verifier.check_token(token).is_ok())
-        || config.verifier.check(request.headers()) == Ok(Origin::Proxy)
-}
-
+/// Publishes the request's body to every kind of listener, if the caller has the publish token.
 async fn publish(
     proxy: &impl Publish,
     config: &Config,
     request: &Request<Vec<u8>>,
 ) -> Result<Response<Vec<u8>>, Error> {
-    if !may_publish(config, request) {
-        return Ok(refused(&"a publication needs the proxy's signature, or a token of the same key"));
+    if let Some(refusal) = refuse_publisher(config, request) {
+        return Ok(refusal);
     }
+
     let body = request.body();
     let message = match std::str::from_utf8(body) {
         Ok(text) => WsMessage::text(text),
@@ -186,7 +156,9 @@ async fn publish(
     };
     let mut polled = text(StatusCode::OK, "");
     polled.body_mut().clone_from(body);
-    let item = Item::new(CHANNEL).websocket(message).stream(HttpStream::binary(body)).response(&polled)?;
+    let item = Item::new(CHANNEL).websocket(message).stream(HttpStream::binary(body));
+    let item = item.response(&polled).map_err(InvalidHold::from)?;
+
     match proxy.publish(item).await {
         Ok(()) => {}
         Err(PublishError::TooLarge(bytes)) => {
@@ -195,9 +167,37 @@ async fn publish(
         }
         Err(error) => return Err(error.into()),
     }
+
     metrics::count("GripPublished");
     tracing::info!(bytes = body.len(), "published");
     Ok(text(StatusCode::OK, "Published\n"))
+}
+
+/// The response to a caller that may not publish: 403 if publishing is switched off, 401 without the right token.
+fn refuse_publisher(config: &Config, request: &Request<Vec<u8>>) -> Option<Response<Vec<u8>>> {
+    let Some(token) = &config.publish_token else {
+        metrics::count("GripRefused");
+        tracing::warn!("refused a publication: GRIP_PUBLISH_TOKEN is not set");
+        let problem = "Publishing is switched off: GRIP_PUBLISH_TOKEN is not set\n";
+        return Some(text(StatusCode::FORBIDDEN, problem));
+    };
+    if bearer(request).is_some_and(|given| token.matches(given)) {
+        return None;
+    }
+
+    metrics::count("GripRefused");
+    tracing::warn!("refused a publication: the bearer token is missing or wrong");
+    let problem =
+        "Publishing needs the header \"Authorization: Bearer\" with the value of GRIP_PUBLISH_TOKEN\n";
+    let mut refusal = text(StatusCode::UNAUTHORIZED, problem);
+    refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Some(refusal)
+}
+
+/// The token in `Authorization: Bearer TOKEN`.
+fn bearer(request: &Request<Vec<u8>>) -> Option<&str> {
+    let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Vec<u8>> {
@@ -208,5 +208,4 @@ fn text(status: StatusCode, text: &str) -> Response<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[path = "handler_tests.rs"]
 mod tests;

@@ -109,7 +109,7 @@ impl Config {
             "json" => Ok(Format::Json),
             _ => Err("it must be lines or json"),
         })?;
-        let columns = environment.parse("CSV_COLUMNS", "", columns)?;
+        let columns = environment.parse_or("CSV_COLUMNS", "", "id,name", columns)?;
 
         let header = environment.parse("CSV_HEADER", "false", |text| match flag(text) {
             Ok(true) if format == Format::Lines && columns.is_empty() => {
@@ -121,7 +121,7 @@ impl Config {
         let default_for_extra = if columns.is_empty() { "fail" } else { "drop" };
         Ok(Self {
             bucket: environment.required("S3_BUCKET_NAME", "my-bucket", bucket)?,
-            prefix: environment.parse("KEY_PREFIX", "", prefix)?,
+            prefix: environment.parse_or("KEY_PREFIX", "", "raw/", prefix)?,
             format,
             drop_extra: environment.parse("CSV_EXTRA_COLUMNS", default_for_extra, |text| match text {
                 "drop" => Ok(true),

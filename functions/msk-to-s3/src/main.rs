@@ -5,7 +5,7 @@ use postern_runtime::env::Environment;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
-    postern_runtime::log::init();
+    postern_runtime::log::init(env!("CARGO_CRATE_NAME"));
     let config = Config::from_env(&Environment::process())?;
     let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config().await);
     let bucket = Bucket::new(s3, &config.bucket);

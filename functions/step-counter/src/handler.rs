@@ -1,22 +1,26 @@
+//! Increases `Input.step` by one and leaves the rest of the event as it is.
+
 use postern_runtime::NamedError;
 use postern_types::{InvalidField, json_kind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Why an event cannot be counted. The messages hold no payload: they are logged.
+/// The reasons for which an event is refused. The messages are logged, so they contain no payload.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the event must be an object {{\"Input\": {{\"step\": 1}}}}: it is {0}")]
+    #[error("the event must be an object, such as {{\"Input\": {{\"step\": 1}}}}; it is {0}")]
     Event(&'static str),
     #[error(transparent)]
     Field(#[from] InvalidField),
-    #[error("{0} is there twice, or not JSON")]
+    #[error("{0} occurs twice; it must occur once")]
     Ambiguous(&'static str),
     #[error("Input.step is a number with a fraction or an exponent; it must be a whole number, such as 1")]
     NotWhole,
-    #[error("Input.step is {0}, and one more is not in the range of 64 bits")]
+    #[error("Input.step is {0}, and the next number exceeds the range of a signed 64-bit integer")]
     Overflow(i64),
-    #[error("Input.step is a whole number of {0} characters, which 64 bits do not hold")]
+    #[error(
+        "Input.step is a whole number of {0} characters, which exceeds the range of a signed 64-bit integer"
+    )]
     OutOfRange(usize),
 }
 
@@ -38,13 +42,14 @@ struct Input<'a> {
     step: Option<&'a RawValue>,
 }
 
-/// The event with `Input.step + 1`. Only the digits of `step` are written anew: everything else stays the
-/// text that it is, so that numbers keep their form and fields their order.
+/// Returns the event with `Input.step + 1`. Only the digits of `step` are replaced in the event's text, so that numbers
+/// keep their form and fields keep their order.
 pub(crate) fn count(event: &RawValue) -> Result<Box<RawValue>, Error> {
     let text = event.get();
     if json_kind(event) != "an object" {
         return Err(Error::Event(json_kind(event)));
     }
+
     let Event { input } = serde_json::from_str(text).map_err(|_| Error::Ambiguous("Input"))?;
     let input = input.ok_or(InvalidField::Missing("Input"))?;
     if json_kind(input) != "an object" {
@@ -54,7 +59,8 @@ pub(crate) fn count(event: &RawValue) -> Result<Box<RawValue>, Error> {
     let Input { step } = serde_json::from_str(input.get()).map_err(|_| Error::Ambiguous("Input.step"))?;
     let step = step.ok_or(InvalidField::Missing("Input.step"))?;
     let next = next(step)?.to_string();
-    // `step` is a part of `text`, so the difference of their addresses is its place in there.
+
+    // `step` borrows from `text`, so the difference of their addresses is the position of `step`.
     let start = step.get().as_ptr().addr() - text.as_ptr().addr();
     let rest = &text[start + step.get().len()..];
     let counted = [&text[..start], &next, rest].concat();
@@ -85,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tutorials_event() {
+    fn the_tutorials_event_is_counted() {
         assert_eq!(
             count_text(r#"{"Input":{"description":"Dojo Step Functions","step":1}}"#).unwrap(),
             r#"{"Input":{"description":"Dojo Step Functions","step":2}}"#
@@ -93,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_stays_as_it_is_and_where_it_is() {
+    fn the_rest_of_the_event_keeps_its_text() {
         let event = |step: &str| {
             format!(
                 r#"{{ "z":1.50,"Input" : {{"b":[1e2,{{"step":7}}],"step" : {step} ,"a":12345678901234567890123,"é":"\u00e9"}}, "a":null}}"#
@@ -105,21 +111,24 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_counted_says_what_was_found() {
+    fn an_error_names_the_field_and_what_is_wrong() {
         for (event, message) in [
             ("7", "it is a number"),
             ("[]", "it is an array"),
             ("{}", "Input is missing"),
             (r#"{"Input":null}"#, "Input is missing"),
             (r#"{"Input":[1]}"#, "Input is an array; it must be an object"),
-            (r#"{"Input":{},"Input":{"step":1}}"#, "Input is there twice"),
+            (r#"{"Input":{},"Input":{"step":1}}"#, "Input occurs twice"),
             (r#"{"Input":{}}"#, "Input.step is missing"),
-            (r#"{"Input":{"step":1,"step":2}}"#, "Input.step is there twice"),
+            (r#"{"Input":{"step":1,"step":2}}"#, "Input.step occurs twice"),
             (r#"{"Input":{"step":"1"}}"#, "Input.step is a string; it must be a whole number"),
             (r#"{"Input":{"step":true}}"#, "Input.step is a boolean; it must be a whole number"),
             (r#"{"Input":{"step":1.0}}"#, "a fraction or an exponent"),
             (r#"{"Input":{"step":1e3}}"#, "a fraction or an exponent"),
-            (r#"{"Input":{"step":9223372036854775807}}"#, "Input.step is 9223372036854775807, and one more"),
+            (
+                r#"{"Input":{"step":9223372036854775807}}"#,
+                "Input.step is 9223372036854775807, and the next number",
+            ),
             (r#"{"Input":{"step":9223372036854775808}}"#, "a whole number of 19 characters"),
         ] {
             let error = count_text(event).unwrap_err();
@@ -130,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_step_below_the_last_is_one_more(step in i64::MIN..i64::MAX, before in ".*", after in ".*") {
+        fn every_step_below_the_largest_is_increased_by_one(step in i64::MIN..i64::MAX, before in ".*", after in ".*") {
             let quoted = |text: &str| serde_json::to_string(text).unwrap();
             let event = |step: i64| {
                 format!(r#"{{"x":{},"Input":{{"step":{step},"y":{}}}}}"#, quoted(&before), quoted(&after))
@@ -139,7 +148,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in r#"[{}\[\]":,Inputse0-9. ]{0,40}"#) {
+        fn no_json_makes_the_handler_panic(text in r#"[{}\[\]":,Inputse0-9. ]{0,40}"#) {
             if let Ok(event) = RawValue::from_string(text) {
                 let _ = count(&event);
             }

@@ -93,7 +93,7 @@ fn caller(options: &Options) -> Option<Caller> {
 // The signals are handled explicitly because a shell starts background processes with SIGINT ignored.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
-    postern_runtime::log::init();
+    postern_runtime::log::init(env!("CARGO_CRATE_NAME"));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         outcome = poll(Options::parse()) => outcome,

@@ -1,5 +1,8 @@
+//! A small HTTP client for loopback servers that can read a response while it is still being sent.
+
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap};
@@ -10,12 +13,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-/// An answer whose body may still be coming.
+/// The longest wait for anything that works, even on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A response whose body may still be arriving. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
     body: Incoming,
     read: Vec<u8>,
@@ -29,7 +35,7 @@ impl Drop for Answer {
 }
 
 impl Answer {
-    /// Reads on until the body so far ends in `end`; what it is then.
+    /// Reads until the body received so far ends with `end`, and returns that body.
     pub async fn until(&mut self, end: &str) -> io::Result<String> {
         while !self.read.ends_with(end.as_bytes()) {
             if !self.more().await? {
@@ -39,12 +45,13 @@ impl Answer {
         Ok(String::from_utf8_lossy(&self.read).into_owned())
     }
 
-    /// The whole body.
+    /// Reads the whole body.
     pub async fn text(mut self) -> io::Result<String> {
         while self.more().await? {}
         Ok(String::from_utf8_lossy(&self.read).into_owned())
     }
 
+    /// Reads the next part of the body. Returns false at its end.
     async fn more(&mut self) -> io::Result<bool> {
         let frame = self.body.frame().await.transpose().map_err(io::Error::other)?;
         if let Some(data) = frame.as_ref().and_then(|frame| frame.data_ref()) {
@@ -54,12 +61,12 @@ impl Answer {
     }
 }
 
-/// Asks a loopback server, and returns as soon as it starts to answer.
+/// Sends a `GET` request to a loopback server. Returns when the response's headers have arrived.
 pub async fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     send(address, Request::get(path), Vec::new()).await
 }
 
-/// As [`get`], with a body and an `Authorization` if there is one.
+/// Sends a `POST` request with a body and, if given, a value of `Authorization`. Returns as [`get`] does.
 pub async fn post(
     address: SocketAddr,
     path: &str,
@@ -76,10 +83,12 @@ pub async fn post(
 async fn send(address: SocketAddr, request: http::request::Builder, body: Vec<u8>) -> io::Result<Answer> {
     let request = request.header(HOST, address.to_string()).body(Full::new(Bytes::from(body)));
     let request = request.map_err(io::Error::other)?;
+
     let socket = TokioIo::new(TcpStream::connect(address).await?);
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(socket).await.map_err(io::Error::other)?;
     let connection = tokio::spawn(connection).abort_handle();
+
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
     let (parts, body) = response.into_parts();
     Ok(Answer { status: parts.status, headers: parts.headers, body, read: Vec::new(), connection })

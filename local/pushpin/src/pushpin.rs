@@ -1,3 +1,5 @@
+//! Starting Pushpin with a configuration of its own, and waiting until it holds and publishes.
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,11 +12,11 @@ use http::{HeaderValue, Response};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::TIMEOUT;
-use crate::client::{get, post};
 use postern_lambda::serve;
 
-/// A running Pushpin with ports and files of its own, on loopback only. It and its children end when dropped.
+use crate::client::{TIMEOUT, get, post};
+
+/// A running Pushpin with its own ports, on loopback, and its own folder. Dropping it stops Pushpin and its children.
 #[derive(Debug)]
 pub struct Pushpin {
     ports: Ports,
@@ -22,7 +24,7 @@ pub struct Pushpin {
     directory: TempDir,
 }
 
-/// The two ports of a Pushpin, known before it starts, because the function wants to know one of them.
+/// The two ports of a Pushpin. They are chosen before it starts, because the function's configuration needs one of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
     clients: SocketAddr,
@@ -30,18 +32,18 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Two that are free now.
+    /// Chooses two free ports.
     pub fn free() -> io::Result<Self> {
         Ok(Self { clients: free_port()?, control: free_port()? })
     }
 
-    /// Where one will publish: a `GRIP_URL`.
+    /// The address of the control endpoint, as a `GRIP_URL`.
     pub fn control(&self) -> String {
         format!("http://{}", self.control)
     }
 }
 
-/// Where requests go.
+/// A rule that sends requests to a server.
 #[derive(Debug, Clone)]
 pub struct Route {
     conditions: String,
@@ -50,24 +52,24 @@ pub struct Route {
 }
 
 impl Route {
-    /// Everything goes to this server.
+    /// Sends every request to this server.
     pub fn all(server: SocketAddr) -> Self {
         Self { conditions: "*".to_owned(), server, host: None }
     }
 
-    /// Requests whose path starts so go there.
+    /// Sends requests whose path starts with `start` to this server.
     pub fn path(start: &str, server: SocketAddr) -> Self {
         Self { conditions: format!("*,path_beg={start}"), server, host: None }
     }
 
-    /// Asks the server by this name, where it has several.
+    /// Sets the `Host` of the requests, for a server with several names.
     #[must_use]
     pub fn host(mut self, name: &str) -> Self {
         self.host = Some(name.to_owned());
         self
     }
 
-    /// Signs them with a key: a secret, `base64:` and a secret, or `file:` and the path of a private key.
+    /// Signs the requests with a key: a secret, `base64:` and a secret, or `file:` and the path of a private key.
     #[must_use]
     pub fn signed(mut self, issuer: &str, key: &str) -> Self {
         let _ = write!(self.conditions, ",sig_iss={issuer},sig_key={key}");
@@ -75,29 +77,30 @@ impl Route {
     }
 }
 
-/// Why Pushpin does not run.
+/// Why Pushpin did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum PushpinError {
-    /// Not there.
+    /// The program is not installed.
     #[error(
-        "{0} is not installed; GRIP cannot be tested without it. Debian and Ubuntu: apt-get install \
+        "{0} is not in the PATH; GRIP cannot be tested without it. Debian and Ubuntu: apt-get install \
          --no-install-recommends pushpin. macOS: brew install pushpin"
     )]
     NotInstalled(&'static str),
-    /// A file, a port or a process.
+    /// A file could not be written, no port was free, or the process could not be started.
     #[error("Pushpin cannot be started: {0}")]
     Start(#[from] io::Error),
-    /// It ended, or never came up; the end of its log.
-    #[error("Pushpin does not answer. Its log ends:\n{0}")]
+    /// Pushpin ended, or delivered no publication in time. The field holds the last lines of its logs.
+    #[error("Pushpin does not deliver publications. Its logs end:\n{0}")]
     NotReady(String),
 }
 
 impl Pushpin {
-    /// Starts one and waits until it passes requests on, holds answers and takes publications.
+    /// Starts Pushpin with these routes. Returns when it forwards requests, holds responses and delivers publications.
     pub async fn start(ports: Ports, routes: &[Route]) -> Result<Self, PushpinError> {
         let pushpin = installed("pushpin").ok_or(PushpinError::NotInstalled("pushpin"))?;
         let trial = serve(async |_| held()).await?;
         let routes = [routes, &[Route::path(TRIAL, trial.address())]].concat();
+
         let mut running = Self::launch(&pushpin, ports, &routes)?;
         match running.ready().await {
             Ok(()) => Ok(running),
@@ -105,7 +108,7 @@ impl Pushpin {
         }
     }
 
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub fn clients(&self) -> SocketAddr {
         self.ports.clients
     }
@@ -115,16 +118,20 @@ impl Pushpin {
         for folder in ["run", "log"] {
             std::fs::create_dir(directory.path().join(folder))?;
         }
+
         let config = config(directory.path(), ports);
         std::fs::write(directory.path().join("pushpin.conf"), config)?;
+
         let mut lines = String::new();
         for Route { conditions, server, host } in routes {
             let host = host.as_ref().map(|name| format!(",host={name}")).unwrap_or_default();
             let _ = writeln!(lines, "{conditions} {server},over_http{host}");
         }
         std::fs::write(directory.path().join("routes"), lines)?;
+
         let mut option = std::ffi::OsString::from("--config=");
         option.push(directory.path().join("pushpin.conf"));
+
         let log = std::fs::File::create(directory.path().join("log/runner.log"))?;
         let process = Command::new(pushpin)
             .arg(option)
@@ -136,12 +143,14 @@ impl Pushpin {
         Ok(Self { ports, process, directory })
     }
 
-    /// A port is open long before anything behind it is, and what holds and publishes is another process than
-    /// what passes requests on: only a publication that comes out of a held answer tells.
+    /// Waits until a publication arrives on a held response, or returns the log.
+    ///
+    /// Pushpin's port is open before its processes are ready, and the process that forwards requests is not the one that
+    /// holds and publishes. Only a publication on a held response shows that all of them work.
     async fn ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline && matches!(self.process.try_wait(), Ok(None)) {
-            if let Ok(Ok(true)) = timeout(Duration::from_secs(5), self.try_out()).await {
+            if let Ok(Ok(true)) = timeout(Duration::from_secs(5), self.delivers()).await {
                 return Ok(());
             }
             sleep(Duration::from_millis(20)).await;
@@ -149,25 +158,27 @@ impl Pushpin {
         Err(self.log())
     }
 
-    async fn try_out(&self) -> io::Result<bool> {
+    /// Whether Pushpin forwards a request, holds its response, and delivers a publication to it.
+    async fn delivers(&self) -> io::Result<bool> {
         let mut answer = get(self.ports.clients, TRIAL).await?;
         if !answer.status.is_success() {
             return Ok(false);
         }
         answer.until("held").await?;
-        let item = format!(r#"{{"items":[{{"channel":"{TRIAL}","http-stream":{{"content":"heard"}}}}]}}"#);
+        let item =
+            format!(r#"{{"items":[{{"channel":"{TRIAL}","http-stream":{{"content":"delivered"}}}}]}}"#);
         loop {
             if !post(self.ports.control, "/publish/", None, item.as_bytes()).await?.status.is_success() {
                 return Ok(false);
             }
-            // It listens some time after it is held.
-            if let Ok(heard) = timeout(Duration::from_millis(20), answer.until("heard")).await {
-                return heard.map(|_| true);
+            // A held response is subscribed some time after its headers have been sent: publish again until it is.
+            if let Ok(delivered) = timeout(Duration::from_millis(20), answer.until("delivered")).await {
+                return delivered.map(|_| true);
             }
         }
     }
 
-    /// The last lines of every log.
+    /// The last lines of each of Pushpin's logs.
     pub fn log(&self) -> String {
         let files = std::fs::read_dir(self.directory.path().join("log")).into_iter().flatten().flatten();
         files.fold(String::new(), |mut all, file| {
@@ -182,23 +193,24 @@ impl Pushpin {
 
 impl Drop for Pushpin {
     fn drop(&mut self) {
-        // SIGTERM, which it passes to its children; SIGKILL would leave them. The shell has a kill everywhere.
+        // Pushpin passes SIGTERM on to its children. SIGKILL, which `Child::kill` sends, would leave them running. The
+        // shell's `kill` spares a dependency and unsafe code.
         let kill = format!("kill -TERM {}", self.process.id());
-        let told = Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success());
-        if !told {
+        let sent = Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success());
+        if !sent {
             let _ = self.process.kill();
         }
         let _ = self.process.wait();
         if std::thread::panicking() {
-            let _ = writeln!(io::stderr(), "Pushpin's log ends:\n{}", self.log());
+            let _ = writeln!(io::stderr(), "Pushpin's logs end:\n{}", self.log());
         }
     }
 }
 
-/// Where the trial server is, and the channel that it listens to.
+/// The path of the trial server, and the channel that its responses listen to.
 const TRIAL: &str = "/pushpin-is-ready";
 
-/// A stream of the trial channel.
+/// The trial server's response: a stream that listens to the trial channel.
 fn held() -> Response<Vec<u8>> {
     let mut response = Response::new(b"held".to_vec());
     response.headers_mut().insert("grip-hold", HeaderValue::from_static("stream"));
@@ -206,10 +218,12 @@ fn held() -> Response<Vec<u8>> {
     response
 }
 
-/// The configuration; `docs/grip.md` explains each line.
+/// Pushpin's configuration. `docs/grip.md` explains each line.
 fn config(directory: &Path, Ports { clients, control }: Ports) -> String {
     let directory = directory.display();
-    // 1.36 makes requests by zurl, a program of its own that Debian runs as a system service too; 1.41 by itself.
+
+    // Version 1.36 makes its requests through zurl, a separate program, which Debian also runs as a system service.
+    // Version 1.41 makes them itself.
     let (services, zurl) = match installed("zurl") {
         Some(_) => (
             "condure,zurl,pushpin-proxy,pushpin-handler",
@@ -249,16 +263,19 @@ fn config(directory: &Path, Ports { clients, control }: Ports) -> String {
     )
 }
 
+/// The path of a program in the PATH.
 fn installed(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// A port that is free now, from below those that the system gives to outgoing connections. Processes that
-/// were started one after another are a hundred ports apart, so that they do not find the same ones free.
+/// Finds a free port below those that the system gives to outgoing connections.
+///
+/// Processes that were started one after another search a hundred ports apart, so that they do not choose the same port.
 fn free_port() -> io::Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let own = u16::try_from(std::process::id() % 100).unwrap_or_default() * 100;
+
     for _ in 0..1_000 {
         let port = 20_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -1,29 +1,29 @@
-//! What a function tells the proxy about a connection, beside what it tells the client.
+//! Control messages: what a function tells the proxy about a connection, besides what it sends to the client.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Largest control message, in bytes: a proxy passes over a larger one without a word.
+/// The largest control message, in bytes. A proxy ignores a larger one without reporting an error.
 pub const CONTROL_BYTES: usize = 16_384;
 
-/// A message that the proxy sends by itself.
+/// A message that the proxy sends to the client on its own, without asking the function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Automatic<'a> {
     /// A text message.
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
-    /// A ping; the client's pong comes back as an event.
+    /// A ping. The client's pong reaches the function as an event.
     Ping(&'a str),
-    /// A pong that nobody asked for: a one-way heartbeat.
+    /// An unsolicited pong: a heartbeat that the client does not answer.
     Pong(&'a str),
 }
 
 /// When a keep-alive is due.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// When nothing was sent for the whole timeout.
+    /// After the timeout has passed without any other message being sent.
     #[default]
     Idle,
     /// Every time the timeout passes, whatever else is sent.
@@ -39,54 +39,55 @@ impl Mode {
     }
 }
 
-/// A control message: all eight that there are.
+/// A control message. These eight are all that Pushpin understands.
 ///
-/// It goes to the proxy as a text event that starts with `c:`; what is for the client starts with `m:`, which
-/// the proxy takes off. That is what keeps a client's own text from being obeyed
-/// (see [`WebSocket`](crate::WebSocket)).
+/// A control message goes to the proxy as a text event that starts with `c:`. A message for the client starts
+/// with `m:`, and the proxy removes that prefix. The two prefixes keep the proxy from obeying a client's own text
+/// that a function sends back (see [`WebSocket`](crate::WebSocket)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control<'a> {
-    /// From now on, what is published to the channel goes to this client too.
+    /// Subscribes the client to a channel: the proxy sends it whatever is published there.
     Subscribe {
-        /// The channel's name, with the prefix.
+        /// The channel's name, including the prefix.
         channel: &'a str,
-        /// Names of filters that the proxy applies, such as `skip-self`.
+        /// The names of the filters that the proxy applies, such as `skip-self`.
         filters: &'a [&'a str],
     },
-    /// No longer.
+    /// Ends the subscription to a channel.
     Unsubscribe {
-        /// The channel's name, with the prefix.
+        /// The channel's name, including the prefix.
         channel: &'a str,
     },
-    /// The proxy stops asking the function about this connection; it lives on published messages.
+    /// The proxy sends the function no further requests for this connection. The client still receives what is
+    /// published to its channels.
     Detach,
-    /// Names the session that this connection belongs to. A client sees nothing of it: it is for what counts
-    /// sessions.
+    /// Assigns the connection to a session, which the proxy's statistics count. The client does not see it.
     Session {
         /// The session's name.
         id: &'a str,
     },
-    /// Attaches a value to the connection for filters to look at.
+    /// Attaches a value to the connection, which filters can read.
     SetMeta {
         /// The value's name.
         name: &'a str,
         /// The value.
         value: &'a str,
     },
-    /// The proxy sends a message of its own from time to time; no message ends that.
+    /// The proxy sends `message` whenever it is due. Without a message, the proxy stops.
     KeepAlive {
-        /// What is sent, if anything is.
+        /// The message to send, or `None` to end the keep-alive.
         message: Option<Automatic<'a>>,
         /// How often, in seconds.
         timeout: u32,
-        /// When it is due.
+        /// When the message is due.
         mode: Mode,
     },
-    /// Sends a message later, or when the next one of these comes, or when it is flushed.
+    /// Sends a message after the timeout. The next `SendDelayed` or [`FlushDelayed`](Self::FlushDelayed) sends it
+    /// at once.
     SendDelayed {
-        /// What is sent.
+        /// The message to send.
         message: Automatic<'a>,
-        /// When, in seconds from now.
+        /// How many seconds from now.
         timeout: u32,
     },
     /// Sends the delayed message now.
@@ -96,6 +97,7 @@ pub enum Control<'a> {
 impl Serialize for Control<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(None)?;
+
         match self {
             Self::Subscribe { channel, filters } => {
                 map.serialize_entry("type", "subscribe")?;
@@ -121,14 +123,14 @@ impl Serialize for Control<'_> {
             Self::KeepAlive { message, timeout, mode } => {
                 map.serialize_entry("type", "keep-alive")?;
                 if let Some(message) = message {
-                    automatic(&mut map, message)?;
+                    write_automatic(&mut map, message)?;
                     map.serialize_entry("timeout", timeout)?;
                     map.serialize_entry("mode", mode.name())?;
                 }
             }
             Self::SendDelayed { message, timeout } => {
                 map.serialize_entry("type", "send-delayed")?;
-                automatic(&mut map, message)?;
+                write_automatic(&mut map, message)?;
                 map.serialize_entry("timeout", timeout)?;
             }
             Self::FlushDelayed => map.serialize_entry("type", "flush-delayed")?,
@@ -137,19 +139,19 @@ impl Serialize for Control<'_> {
     }
 }
 
-fn automatic<M: serde::ser::SerializeMap>(map: &mut M, message: &Automatic<'_>) -> Result<(), M::Error> {
-    let kind = match message {
-        Automatic::Text(_) => "text",
-        Automatic::Binary(_) => "binary",
-        Automatic::Ping(_) => "ping",
-        Automatic::Pong(_) => "pong",
-    };
-    match message {
-        Automatic::Text(content) | Automatic::Ping(content) | Automatic::Pong(content) => {
-            map.serialize_entry("content", content)?;
+/// Writes the members that describe an automatic message.
+fn write_automatic<M: SerializeMap>(map: &mut M, message: &Automatic<'_>) -> Result<(), M::Error> {
+    let (kind, content) = match message {
+        Automatic::Text(content) => ("text", content),
+        Automatic::Ping(content) => ("ping", content),
+        Automatic::Pong(content) => ("pong", content),
+        Automatic::Binary(content) => {
+            map.serialize_entry("content-bin", &BASE64.encode(content))?;
+            return map.serialize_entry("message-type", "binary");
         }
-        Automatic::Binary(content) => map.serialize_entry("content-bin", &BASE64.encode(content))?,
-    }
+    };
+
+    map.serialize_entry("content", content)?;
     map.serialize_entry("message-type", kind)
 }
 
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_written_as_the_proxy_reads_it() {
+    fn each_control_message_has_the_form_that_pushpin_reads() {
         let (text, bytes) = (Automatic::Text("hi"), Automatic::Binary(b"\x00\xff"));
         for (control, expected) in [
             (
@@ -192,6 +194,7 @@ mod tests {
         ] {
             assert_eq!(serde_json::to_value(control).unwrap(), expected);
         }
+
         for (message, kind) in [(Automatic::Ping("p"), "ping"), (Automatic::Pong("p"), "pong")] {
             let control = Control::SendDelayed { message, timeout: 1 };
             let value: Value = serde_json::to_value(control).unwrap();

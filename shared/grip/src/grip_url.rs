@@ -1,4 +1,4 @@
-//! `GRIP_URL`: everything about a proxy in one variable.
+//! `GRIP_URL`: the address and the keys of a proxy in one variable.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use percent_encoding::percent_decode_str;
 
 use crate::key::{InvalidKey, Key};
 
-/// How publishing is authenticated. Nothing secret in it is printed.
+/// How requests to the control endpoint are authenticated. `Debug` prints no secrets.
 #[derive(Clone)]
 pub enum Auth {
-    /// Not at all: a Pushpin that only listens where one may publish.
+    /// Without authentication: a Pushpin whose control port only trusted machines can reach.
     None,
-    /// A token as it is: a Fastly API token.
+    /// A fixed bearer token, such as a Fastly API token.
     Bearer(String),
-    /// A short-lived token of a secret, by its issuer.
+    /// A short-lived JSON web token for each request, signed with a shared secret.
     Jwt {
-        /// Who makes it: `iss`.
+        /// The token's issuer, `iss`.
         issuer: String,
-        /// The secret it is made with.
+        /// The secret that signs the token.
         key: Key,
     },
-    /// A user's name and password.
+    /// A user name and a password.
     Basic {
-        /// The name.
+        /// The user name.
         user: String,
         /// The password.
         password: String,
@@ -41,11 +41,16 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// A proxy: where its control endpoint is, how to authenticate there, and how its requests are verified.
+/// A proxy: the address of its control endpoint, how to authenticate there, and how to verify its signatures.
 ///
-/// `http://127.0.0.1:5561/?iss=pushpin&key=base64:…&verify-iss=pushpin&verify-key=…`: the parameters of these
-/// four names are taken out, the others stay in the address. With `key` and `iss` publications carry a token
-/// made with the key; with `key` alone, the key itself as a token; with `user:password@` before the host, those.
+/// The form is `http://127.0.0.1:5561/?iss=pushpin&key=base64:…&verify-iss=pushpin&verify-key=…`. These four
+/// parameters are removed from the address; other parameters stay in it.
+///
+/// - `key` and `iss`: each publication carries a JSON web token of this issuer, signed with the key.
+/// - `key` alone: the key itself is the bearer token.
+/// - `user:password@` before the host, without `key`: basic authentication.
+///
+/// Values are percent-decoded, and a `+` stays a `+`, because base64 uses it.
 ///
 /// ```
 /// let url = grip::GripUrl::parse("https://api.fastly.com/service/abc?key=token&verify-iss=fastly:abc")?;
@@ -61,89 +66,108 @@ pub struct GripUrl {
     verify_key: Option<Key>,
 }
 
-/// Why a text is not a `GRIP_URL`. Nothing of the text is in it: it may hold keys.
+/// Why a text is not a `GRIP_URL`. The error does not contain the text, which may hold keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// Not `http://host…` or `https://host…`.
-    #[error("the URL is not http:// or https:// and a host")]
+    /// The text is not an absolute `http` or `https` URL with a host.
+    #[error("the URL does not start with http:// or https:// and a host")]
     Url,
-    /// A parameter or a password with a broken `%` sequence, or one that is not UTF-8.
+    /// A parameter, the user or the password has a broken `%` sequence, or is not UTF-8.
     #[error("{0} in the URL is not percent-encoded UTF-8")]
     Encoding(&'static str),
-    /// A key that is none.
+    /// A parameter does not hold a key.
     #[error("{0} in the URL: {1}")]
     Key(&'static str, InvalidKey),
-    /// A public key, which cannot sign publications.
+    /// `key` is a public key. Only a secret can sign publications.
     #[error("key in the URL is a public key; publications are signed with a secret")]
     PublicKey,
 }
 
 impl GripUrl {
-    /// Reads the variable's value.
+    /// Reads the value of `GRIP_URL`.
     pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
         let (address, query) = text.split_once('?').unwrap_or((text, ""));
-        let uri: Uri = address.parse().map_err(|_| InvalidUrl::Url)?;
-        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(InvalidUrl::Url);
-        };
-        let (user_info, host) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
-        if uri.host().is_none_or(str::is_empty) || authority.as_str().ends_with(':') || address.contains('#')
-        {
-            return Err(InvalidUrl::Url);
-        }
-        let mut given = Given::default();
-        let mut kept = Vec::new();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            match name {
-                "iss" => given.issuer = Some(decode(value, "iss")?),
-                "key" => given.key = Some(decode(value, "key")?),
-                "verify-iss" => given.verify_issuer = Some(decode(value, "verify-iss")?),
-                "verify-key" => given.verify_key = Some(decode(value, "verify-key")?),
-                _ => kept.push(parameter),
-            }
-        }
-        let mut control = format!("{scheme}://{host}{}", uri.path().trim_end_matches('/'));
-        if !kept.is_empty() {
-            control = format!("{control}?{}", kept.join("&"));
+        let (base, user_info) = split_address(address)?;
+        let parameters = Parameters::parse(query)?;
+
+        let mut control = base;
+        if !parameters.others.is_empty() {
+            control = format!("{control}?{}", parameters.others.join("&"));
             control.parse::<Uri>().map_err(|_| InvalidUrl::Url)?;
         }
-        let verify_key = given.verify_key.as_deref().map(Key::parse).transpose();
+
+        let verify_key = parameters.verify_key.as_deref().map(Key::parse).transpose();
         Ok(Self {
             control,
-            auth: auth(given.issuer, given.key, user_info)?,
-            verify_issuer: given.verify_issuer,
+            auth: auth(parameters.issuer, parameters.key, &user_info)?,
+            verify_issuer: parameters.verify_issuer,
             verify_key: verify_key.map_err(|error| InvalidUrl::Key("verify-key", error))?,
         })
     }
 
-    /// The control endpoint's address, without a slash at its end and without the parameters of this type.
+    /// The address of the control endpoint, without a final slash and without the parameters of this type.
     pub fn control(&self) -> &str {
         &self.control
     }
 
-    /// How to authenticate there.
+    /// How to authenticate at the control endpoint.
     pub fn auth(&self) -> &Auth {
         &self.auth
     }
 
-    /// Whose signatures to trust.
+    /// The issuer whose signatures are trusted: `verify-iss`.
     pub fn verify_issuer(&self) -> Option<&str> {
         self.verify_issuer.as_deref()
     }
 
-    /// What to check them with.
+    /// The key that verifies the proxy's signatures: `verify-key`.
     pub fn verify_key(&self) -> Option<&Key> {
         self.verify_key.as_ref()
     }
 }
 
+/// Splits an address into scheme, host and path, without a final slash, and the user information.
+fn split_address(address: &str) -> Result<(String, String), InvalidUrl> {
+    let uri: Uri = address.parse().map_err(|_| InvalidUrl::Url)?;
+    let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(InvalidUrl::Url);
+    };
+    let authority = authority.as_str();
+    if uri.host().is_none_or(str::is_empty) || authority.ends_with(':') || address.contains('#') {
+        return Err(InvalidUrl::Url);
+    }
+
+    let (user_info, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let base = format!("{scheme}://{host}{}", uri.path().trim_end_matches('/'));
+    Ok((base, user_info.to_owned()))
+}
+
+/// The parameters of a `GRIP_URL`: the four that this type defines, and the others as they were written.
 #[derive(Default)]
-struct Given {
+struct Parameters<'a> {
     issuer: Option<String>,
     key: Option<String>,
     verify_issuer: Option<String>,
     verify_key: Option<String>,
+    others: Vec<&'a str>,
+}
+
+impl<'a> Parameters<'a> {
+    fn parse(query: &'a str) -> Result<Self, InvalidUrl> {
+        let mut parameters = Self::default();
+
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match name {
+                "iss" => parameters.issuer = Some(decode(value, "iss")?),
+                "key" => parameters.key = Some(decode(value, "key")?),
+                "verify-iss" => parameters.verify_issuer = Some(decode(value, "verify-iss")?),
+                "verify-key" => parameters.verify_key = Some(decode(value, "verify-key")?),
+                _ => parameters.others.push(parameter),
+            }
+        }
+        Ok(parameters)
+    }
 }
 
 fn auth(issuer: Option<String>, key: Option<String>, user_info: &str) -> Result<Auth, InvalidUrl> {
@@ -165,7 +189,7 @@ fn auth(issuer: Option<String>, key: Option<String>, user_info: &str) -> Result<
     }
 }
 
-/// Percent sequences only: a `+` is a plus, which base64 needs.
+/// Decodes percent sequences, and nothing else: a `+` stays a `+`, because base64 uses it.
 fn decode(value: &str, what: &'static str) -> Result<String, InvalidUrl> {
     let broken = value.split('%').skip(1).any(|rest| {
         let digits = rest.as_bytes().get(..2);
@@ -176,72 +200,4 @@ fn decode(value: &str, what: &'static str) -> Result<String, InvalidUrl> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn the_address_keeps_what_is_not_ours() {
-        for (text, control) in [
-            ("http://localhost:5561", "http://localhost:5561"),
-            ("http://localhost:5561/", "http://localhost:5561"),
-            ("https://h/a/b/?iss=i&key=k&x=1&verify-key=v&y=a%2Bb+c", "https://h/a/b?x=1&y=a%2Bb+c"),
-            ("http://user:pass@h:1/a", "http://h:1/a"),
-            ("http://[::1]:5561/?key=k", "http://[::1]:5561"),
-        ] {
-            assert_eq!(GripUrl::parse(text).unwrap().control(), control);
-        }
-    }
-
-    #[test]
-    fn a_plus_in_a_key_stays_a_plus() {
-        let url = GripUrl::parse("http://h/?key=a+b/c%3D").unwrap();
-        assert!(matches!(url.auth(), Auth::Bearer(token) if token == "a+b/c="));
-        let url =
-            GripUrl::parse("http://h/?iss=i&key=base64:+/+/&verify-key=base64:+/+/&verify-iss=p").unwrap();
-        assert!(matches!(url.auth(), Auth::Jwt { issuer, .. } if issuer == "i"));
-        assert_eq!(url.verify_key().unwrap().algorithm(), "HS256");
-        assert_eq!(url.verify_issuer(), Some("p"));
-    }
-
-    #[test]
-    fn a_user_before_the_host_is_for_basic_authentication() {
-        let url = GripUrl::parse("http://us%40er:pa:ss@h/").unwrap();
-        assert!(
-            matches!(url.auth(), Auth::Basic { user, password } if user == "us@er" && password == "pa:ss")
-        );
-        assert!(matches!(GripUrl::parse("http://h/?iss=i").unwrap().auth(), Auth::None));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_without_the_key() {
-        let public = r#"{"kty":"EC","crv":"P-256","x":"CKo5A1ebyFcnmVV8SE5On-8G81JyBjSvcrx4VLetWCg","y":"7gwJqaU6N8TP88--twjkwoB36f-pT3QsmI46nPhjO7M"}"#;
-        for (text, error) in [
-            ("", InvalidUrl::Url),
-            ("localhost:5561", InvalidUrl::Url),
-            ("ftp://h/", InvalidUrl::Url),
-            ("/publish", InvalidUrl::Url),
-            ("http://h/?key=%zz", InvalidUrl::Encoding("key")),
-            ("http://h/?key=%ff", InvalidUrl::Encoding("key")),
-            ("http://h/?key=", InvalidUrl::Key("key", InvalidKey::Empty)),
-            ("http://h/?iss=i&key=base64:*", InvalidUrl::Key("key", InvalidKey::Base64)),
-            ("http://h/?verify-key=", InvalidUrl::Key("verify-key", InvalidKey::Empty)),
-            (&format!("http://h/?iss=i&key={public}"), InvalidUrl::PublicKey),
-        ] {
-            assert_eq!(GripUrl::parse(text).unwrap_err(), error, "{text}");
-        }
-        let url = GripUrl::parse("http://me:hidden@h/?key=hidden&verify-key=hidden").unwrap();
-        assert!(!format!("{url:?}").contains("hidden"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_makes_it_panic(text in "(https?://)?.{0,60}(\\?((iss|key|verify-key|x)=.{0,20}&?){0,4})?") {
-            if let Ok(url) = GripUrl::parse(&text) {
-                prop_assert!(url.control().starts_with("http"));
-                prop_assert!(!url.control().contains('@') || text.contains('/'));
-            }
-        }
-    }
-}
+mod tests;

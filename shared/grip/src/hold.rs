@@ -1,19 +1,30 @@
-//! Holding an HTTP response open: long-poll and streams.
+//! Holding an HTTP response open: long-polls and streams.
+//!
+//! A [`Hold`] is an instruction for the proxy. It travels with the response, in headers or in a JSON document. What
+//! the proxy then sends is published: see [`Item`](crate::Item).
 
 use std::fmt::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::keep_alive::KeepAlive;
+use crate::keep_alive::{InvalidKeepAlive, KeepAlive};
+use crate::response::{self, HeaderNotUtf8};
 
-/// The media type of the JSON form of an instruction.
+/// The media type of an instruction in JSON.
 pub const INSTRUCT_TYPE: &str = "application/grip-instruct";
 
 /// A channel that a held response listens to.
+///
+/// ```
+/// use grip::{Channel, Hold};
+///
+/// let hold = Hold::response(30).channel(Channel::new("log").prev_id("41").filter("skip-self"));
+/// let response = hold.apply(http::Response::new(Vec::<u8>::new()))?;
+/// assert_eq!(response.headers()["grip-channel"], "log; prev-id=41; filter=skip-self");
+/// # Ok::<_, grip::InvalidHold>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
     name: String,
@@ -27,8 +38,8 @@ impl Channel {
         Self { name: name.into(), prev_id: None, filters: Vec::new() }
     }
 
-    /// The id of the last item that the client has: the proxy asks again at once if a newer one was published
-    /// in between.
+    /// The id of the last item that the client received. If a newer item was published in the meantime, the proxy
+    /// repeats the request at once instead of holding the response.
     #[must_use]
     pub fn prev_id(mut self, id: impl Into<String>) -> Self {
         self.prev_id = Some(id.into());
@@ -41,6 +52,34 @@ impl Channel {
         self.filters.push(filter.into());
         self
     }
+
+    fn header(&self, prefix: &str) -> Result<String, InvalidHold> {
+        let name = format!("{prefix}{}", self.name);
+        let plain = |c: char| !c.is_control() && !",;\"".contains(c);
+        if name.is_empty() || name.trim() != name || !name.chars().all(plain) {
+            return Err(InvalidHold::Channel);
+        }
+
+        let mut header = name;
+        if let Some(id) = &self.prev_id {
+            let _ = write!(header, "; prev-id={}", quoted(id, "prev-id")?);
+        }
+        for filter in &self.filters {
+            let _ = write!(header, "; filter={}", quoted(filter, "filter")?);
+        }
+        Ok(header)
+    }
+
+    fn json(&self, prefix: &str) -> Value {
+        let mut json = json!({ "name": format!("{prefix}{}", self.name) });
+        if let Some(id) = &self.prev_id {
+            json["prev-id"] = json!(id);
+        }
+        if !self.filters.is_empty() {
+            json["filters"] = json!(self.filters);
+        }
+        json
+    }
 }
 
 impl From<&str> for Channel {
@@ -49,31 +88,32 @@ impl From<&str> for Channel {
     }
 }
 
-/// What cannot be said in an instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a hold cannot be written into a response.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHold {
-    /// A hold listens to something.
-    #[error("a hold needs a channel")]
+    /// The hold names no channel.
+    #[error("the hold names no channel; name at least one with Hold::channel")]
     NoChannel,
-    /// The name of a channel, as it would stand in a header.
+    /// A channel's name is empty, or a header cannot carry it.
     #[error(
-        "a channel's name is empty or has a character that a header cannot hold (, ; \" or a control character); \
-         Hold::instruct takes any name"
+        "the channel's name is empty, has a space at an end, or contains one of , ; \" or a control character, which \
+         the header cannot carry; Hold::instruct takes any name"
     )]
     Channel,
-    /// A prev-id, a filter, a meta value, a reason or a link.
-    #[error("a {0} has a character that cannot stand in a header")]
+    /// A value contains a character that the header cannot carry. The field says which value.
+    #[error("the {0} contains a character that a header cannot carry")]
     Value(&'static str),
-    /// No data, or data that the chosen format cannot hold.
-    #[error(
-        "the keep-alive's data is empty or cannot be written in this format; Format::Base64 takes any other"
-    )]
-    KeepAlive,
+    /// The keep-alive cannot be written.
+    #[error(transparent)]
+    KeepAlive(#[from] InvalidKeepAlive),
+    /// A header of the response cannot be written as JSON.
+    #[error(transparent)]
+    Header(#[from] HeaderNotUtf8),
 }
 
-/// An instruction to hold a response open until something is published, and what goes with it.
+/// An instruction to hold a response open until something is published.
 ///
-/// Long-poll: the response that the client gets when nothing was published in time, and the hold.
+/// A long-poll: `nothing` is what the client gets if nothing is published in time.
 ///
 /// ```
 /// use grip::Hold;
@@ -85,7 +125,7 @@ pub enum InvalidHold {
 /// # Ok::<_, grip::InvalidHold>(())
 /// ```
 ///
-/// A stream: the response that the client gets at once, to which the published parts are added.
+/// A stream: the client gets `first` at once, and every published part after it.
 ///
 /// ```
 /// use grip::{Hold, KeepAlive};
@@ -102,9 +142,17 @@ pub struct Hold {
     channels: Vec<Channel>,
     timeout: Option<u32>,
     keep_alive: Option<KeepAlive>,
-    links: Vec<(String, &'static str, Option<u32>)>,
+    links: Vec<Link>,
     meta: Vec<(String, String)>,
-    status: Option<(StatusCode, String)>,
+    status: Option<StatusCode>,
+}
+
+/// An address that the proxy calls for a held response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Link {
+    uri: String,
+    rel: &'static str,
+    timeout: Option<u32>,
 }
 
 impl Hold {
@@ -121,76 +169,77 @@ impl Hold {
         }
     }
 
-    /// Long-poll: waits so many seconds for something to be published. Pushpin takes fewer than 5 for 5.
+    /// A long-poll: the proxy waits `timeout` seconds for a publication. Pushpin waits at least 5.
     pub fn response(timeout: u32) -> Self {
         Self::new("response", Some(timeout))
     }
 
-    /// A stream: ends when the client goes, or a publication closes it.
+    /// A stream, which ends when the client disconnects or a publication closes it.
     pub fn stream() -> Self {
         Self::new("stream", None)
     }
 
-    /// Puts `prefix` before every channel's name.
+    /// Puts `prefix` before the name of every channel.
     #[must_use]
     pub fn prefixed(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Listens to a channel; more than one may be named.
+    /// Listens to a channel. A hold may listen to several.
     #[must_use]
     pub fn channel(mut self, channel: impl Into<Channel>) -> Self {
         self.channels.push(channel.into());
         self
     }
 
-    /// Sends something from time to time on a stream.
+    /// Sends a keep-alive on the stream.
     #[must_use]
     pub fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
         self.keep_alive = Some(keep_alive);
         self
     }
 
-    /// Where the proxy asks for more when so many seconds passed (120 if not said), or a stream's items were
-    /// missed.
+    /// The address that continues a stream. The proxy requests it after `timeout` seconds (120 by default), or when
+    /// the stream missed an item.
     #[must_use]
     pub fn next(mut self, uri: impl Into<String>, timeout: Option<u32>) -> Self {
-        self.links.push((uri.into(), "next", timeout));
+        self.links.push(Link { uri: uri.into(), rel: "next", timeout });
         self
     }
 
-    /// Where the proxy tells that the client has gone (Pushpin 1.41 and later).
+    /// The address that the proxy requests when the client has disconnected (Pushpin 1.41 and later).
     #[must_use]
     pub fn gone(mut self, uri: impl Into<String>) -> Self {
-        self.links.push((uri.into(), "gone", None));
+        self.links.push(Link { uri: uri.into(), rel: "gone", timeout: None });
         self
     }
 
-    /// Attaches a value to the held request, for filters and links.
+    /// Attaches a value to the held request, which filters and links can read.
     #[must_use]
     pub fn meta(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.meta.push((name.into(), value.into()));
         self
     }
 
-    /// The status that the client gets, where the gateway in between passes on none but 200.
+    /// The status that the client receives. Use it where a gateway between the function and the proxy accepts only
+    /// 200.
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
-        let reason = status.canonical_reason().unwrap_or_default().to_owned();
-        self.status = Some((status, reason));
+        self.status = Some(status);
         self
     }
 
-    /// The response with the instruction in its headers.
+    /// Adds the instruction to the headers of a response.
     pub fn apply<B>(&self, mut response: Response<B>) -> Result<Response<B>, InvalidHold> {
-        let headers = response.headers_mut();
         if self.channels.is_empty() {
             return Err(InvalidHold::NoChannel);
         }
+
+        let headers = response.headers_mut();
         headers.insert("grip-hold", HeaderValue::from_static(self.mode));
         for channel in &self.channels {
-            headers.append("grip-channel", value(&self.channel_header(channel)?, "channel")?);
+            headers.append("grip-channel", value(&channel.header(&self.prefix)?, "channel")?);
         }
         if let Some(timeout) = self.timeout {
             headers.insert("grip-timeout", timeout.into());
@@ -198,20 +247,24 @@ impl Hold {
         if let Some(keep_alive) = &self.keep_alive {
             headers.insert("grip-keep-alive", value(&keep_alive.header()?, "keep-alive")?);
         }
+
         for (name, meta) in &self.meta {
             let meta = format!("{}={}", token(name, "meta name")?, quoted(meta, "meta value")?);
             headers.append("grip-set-meta", value(&meta, "meta value")?);
         }
         self.write_links(headers)?;
-        if let Some((status, reason)) = &self.status {
-            let status = format!("{} {reason}", status.as_u16());
+
+        if let Some(status) = self.status {
+            let status = format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default());
             headers.insert("grip-status", value(status.trim_end(), "status")?);
         }
         Ok(response)
     }
 
-    /// The same as one JSON document, `application/grip-instruct`, which takes channels of any name and binary
-    /// keep-alives, and passes gateways that drop headers. Its own status is always 200.
+    /// Writes the instruction and the response into one JSON document of type [`INSTRUCT_TYPE`].
+    ///
+    /// This form takes channels of any name and binary keep-alives, and it passes through gateways that drop unknown
+    /// headers. The document's own status is always 200; the client receives the status of `response`.
     ///
     /// ```
     /// use grip::Hold;
@@ -226,11 +279,24 @@ impl Hold {
         if self.channels.is_empty() {
             return Err(InvalidHold::NoChannel);
         }
+
+        let status = self.status.unwrap_or(response.status());
+        let response = response::json(response, status)?;
+        let body = json!({ "hold": self.json(), "response": response }).to_string();
+
+        let mut instruct = Response::new(body.into_bytes());
+        instruct.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(INSTRUCT_TYPE));
+        // Links have no place in the document: the proxy reads them from the header.
+        self.write_links(instruct.headers_mut())?;
+        Ok(instruct)
+    }
+
+    /// The member `hold` of the JSON document.
+    fn json(&self) -> Value {
         let mut hold = Map::from_iter([("mode".to_owned(), json!(self.mode))]);
-        hold.insert(
-            "channels".to_owned(),
-            self.channels.iter().map(|channel| self.channel_json(channel)).collect(),
-        );
+        let channels = self.channels.iter().map(|channel| channel.json(&self.prefix)).collect();
+        hold.insert("channels".to_owned(), channels);
+
         if let Some(timeout) = self.timeout {
             hold.insert("timeout".to_owned(), json!(timeout));
         }
@@ -242,55 +308,15 @@ impl Hold {
                 self.meta.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
             hold.insert("meta".to_owned(), meta.into());
         }
-        let status = self.status.as_ref().map_or(response.status(), |(status, _)| *status);
-        let mut answer = json!({
-            "code": status.as_u16(),
-            "reason": status.canonical_reason().unwrap_or_default(),
-            "headers": headers_json(response.headers())?,
-        });
-        match std::str::from_utf8(response.body()) {
-            Ok(text) => answer["body"] = json!(text),
-            Err(_) => answer["body-bin"] = json!(BASE64.encode(response.body())),
-        }
-        let body = json!({ "hold": hold, "response": answer }).to_string();
-        let mut instruct = Response::new(body.into_bytes());
-        instruct.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(INSTRUCT_TYPE));
-        self.write_links(instruct.headers_mut())?;
-        Ok(instruct)
-    }
-
-    fn channel_header(&self, channel: &Channel) -> Result<String, InvalidHold> {
-        let name = format!("{}{}", self.prefix, channel.name);
-        let plain = |c: char| !c.is_control() && !",;\"".contains(c);
-        if name.is_empty() || name.trim() != name || !name.chars().all(plain) {
-            return Err(InvalidHold::Channel);
-        }
-        let mut header = name;
-        if let Some(id) = &channel.prev_id {
-            let _ = write!(header, "; prev-id={}", quoted(id, "prev-id")?);
-        }
-        for filter in &channel.filters {
-            let _ = write!(header, "; filter={}", quoted(filter, "filter")?);
-        }
-        Ok(header)
-    }
-
-    fn channel_json(&self, channel: &Channel) -> Value {
-        let mut json = json!({ "name": format!("{}{}", self.prefix, channel.name) });
-        if let Some(id) = &channel.prev_id {
-            json["prev-id"] = json!(id);
-        }
-        if !channel.filters.is_empty() {
-            json["filters"] = json!(channel.filters);
-        }
-        json
+        hold.into()
     }
 
     fn write_links(&self, headers: &mut HeaderMap) -> Result<(), InvalidHold> {
-        for (uri, rel, timeout) in &self.links {
+        for Link { uri, rel, timeout } in &self.links {
             if uri.is_empty() || !uri.chars().all(|c| c.is_ascii_graphic() && !"<>,;\"".contains(c)) {
                 return Err(InvalidHold::Value("link"));
             }
+
             let mut link = format!("<{uri}>; rel={rel}");
             if let Some(timeout) = timeout {
                 let _ = write!(link, "; timeout={timeout}");
@@ -301,25 +327,18 @@ impl Hold {
     }
 }
 
-/// Headers as pairs, which may hold a name twice.
-pub(crate) fn headers_json(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, InvalidHold> {
-    let pairs = headers.iter().map(|(name, value)| match std::str::from_utf8(value.as_bytes()) {
-        Ok(value) => Ok((name.as_str(), value)),
-        Err(_) => Err(InvalidHold::Value("header")),
-    });
-    pairs.collect()
-}
-
 fn value(text: &str, what: &'static str) -> Result<HeaderValue, InvalidHold> {
     HeaderValue::try_from(text).map_err(|_| InvalidHold::Value(what))
 }
 
+/// Checks that a text can stand in a header without quotes.
 fn token<'a>(text: &'a str, what: &'static str) -> Result<&'a str, InvalidHold> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     (!text.is_empty() && text.chars().all(plain)).then_some(text).ok_or(InvalidHold::Value(what))
 }
 
-/// A parameter's value: plain where it can be, else between quotes. What would end the quotes is refused.
+/// A parameter's value, between quotes where it needs them. Fails on a quote and on a backslash, which could
+/// end the quotes early.
 fn quoted(text: &str, what: &'static str) -> Result<String, InvalidHold> {
     if token(text, what).is_ok() {
         return Ok(text.to_owned());
@@ -331,5 +350,4 @@ fn quoted(text: &str, what: &'static str) -> Result<String, InvalidHold> {
 }
 
 #[cfg(test)]
-#[path = "hold_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Keys in the forms that people have them in.
+//! Keys that verify the proxy's signatures, read from the forms in which they are handed around: a secret, PEM, JWK.
 
 use std::fmt;
 
@@ -9,8 +9,10 @@ use ring::{hmac, signature};
 use serde::Deserialize;
 use spki::der::{Decode as _, Document, asn1::ObjectIdentifier};
 
-/// A key that signatures are checked with, and with it the one algorithm that they may be made by: a token
-/// that names another is refused, whatever it holds. It is never printed.
+/// A key that verifies signatures.
+///
+/// The key determines the algorithm: a token that names another algorithm is refused. `Debug` prints only the
+/// algorithm.
 #[derive(Clone)]
 pub struct Key(Kind);
 
@@ -22,30 +24,30 @@ enum Kind {
         n: Vec<u8>,
         e: Vec<u8>,
     },
-    /// DER of an `RSAPublicKey`.
+    /// The DER encoding of an `RSAPublicKey` (PKCS #1).
     Rs256Der(Vec<u8>),
 }
 
-/// Why a text is not a key. Nothing of the text is in it.
+/// Why a text is not a key. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// Nothing there: an empty secret would be anyone's.
+    /// The text is empty. Anybody could sign with an empty secret.
     #[error("the key is empty")]
     Empty,
-    /// What follows `base64:`.
-    #[error("what follows base64: is not base64")]
+    /// The text after `base64:` is neither base64 nor base64url.
+    #[error("the text after base64: is not valid base64")]
     Base64,
-    /// What stands between the lines of a PEM.
-    #[error("the PEM is damaged")]
+    /// The content between the lines of a PEM cannot be decoded.
+    #[error("the PEM's content cannot be decoded; copy it whole, from -----BEGIN to the last dash")]
     Pem,
-    /// A private key, a certificate, or something else than a public key.
-    #[error("a PEM of {0:?} is not a public key; take the one of \"PUBLIC KEY\"")]
+    /// The PEM holds something other than a public key, such as a private key or a certificate.
+    #[error("a PEM of {0:?} is not a public key; use the one labelled \"PUBLIC KEY\"")]
     PemLabel(String),
-    /// A public key of another kind.
-    #[error("the public key is neither RSA nor EC on P-256")]
+    /// The public key is neither RSA nor EC on the curve P-256.
+    #[error("the public key is neither RSA nor EC on P-256; GRIP proxies sign with no other")]
     Algorithm,
-    /// A JWK lacks something or says something else.
-    #[error("the JWK is not one: {0}")]
+    /// The JWK lacks a member, or a member has an unusable value. The field says which.
+    #[error("the JWK cannot be used: {0}")]
     Jwk(&'static str),
 }
 
@@ -54,8 +56,12 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 impl Key {
-    /// Reads a key as it stands in a configuration: a PEM (`-----BEGIN PUBLIC KEY-----`, with line breaks or
-    /// with `\n` written out), a JWK (`{"kty":…}`), `base64:` and any of these or bytes, else a plain secret.
+    /// Reads a key from a configuration value. The forms are tried in this order:
+    ///
+    /// 1. `base64:` and the base64 of one of the following, or of the bytes of a secret;
+    /// 2. a PEM, `-----BEGIN PUBLIC KEY-----…`, with line breaks or with `\n` written out;
+    /// 3. a JWK, `{"kty":…}`;
+    /// 4. a secret, verbatim.
     ///
     /// ```
     /// assert_eq!(grip::Key::parse("changeme")?.algorithm(), "HS256");
@@ -73,6 +79,7 @@ impl Key {
                 .map_err(|_| InvalidKey::Base64)?,
             None => text.as_bytes(),
         };
+
         match std::str::from_utf8(decoded).map(str::trim_start) {
             Ok(text) if text.starts_with("-----BEGIN ") => Self::from_pem(text),
             Ok(text) if text.starts_with('{') => Self::from_jwk(text),
@@ -80,18 +87,20 @@ impl Key {
         }
     }
 
-    /// A secret that both sides know: HS256.
+    /// A secret that the proxy and the function share (HS256).
     pub fn from_secret(secret: &[u8]) -> Result<Self, InvalidKey> {
         if secret.is_empty() {
             return Err(InvalidKey::Empty);
         }
+
         Ok(Self(Kind::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret))))
     }
 
-    /// A public key (`PUBLIC KEY`, or `RSA PUBLIC KEY`): ES256 or RS256.
+    /// A public key in PEM, labelled `PUBLIC KEY` or `RSA PUBLIC KEY` (ES256 or RS256).
     pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
         let pem = pem.replace("\\n", "\n");
         let (label, document) = Document::from_pem(pem.trim()).map_err(|_| InvalidKey::Pem)?;
+
         match label {
             "PUBLIC KEY" => Self::from_spki(document.as_bytes()),
             "RSA PUBLIC KEY" => Ok(Self(Kind::Rs256Der(document.as_bytes().to_vec()))),
@@ -102,6 +111,7 @@ impl Key {
     fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
         let info = spki::SubjectPublicKeyInfoRef::from_der(der).map_err(|_| InvalidKey::Pem)?;
         let key = info.subject_public_key.as_bytes().ok_or(InvalidKey::Pem)?.to_vec();
+
         match (info.algorithm.oid, info.algorithm.parameters_oid()) {
             (RSA, _) => Ok(Self(Kind::Rs256Der(key))),
             (EC, Ok(P256)) if key.len() == 65 => Ok(Self(Kind::Es256(key))),
@@ -109,28 +119,27 @@ impl Key {
         }
     }
 
-    /// A JSON web key (RFC 7517): `oct`, `EC` on P-256, or `RSA`.
+    /// A JSON web key (RFC 7517) of type `oct`, `EC` on P-256, or `RSA`.
     pub fn from_jwk(json: &str) -> Result<Self, InvalidKey> {
-        let jwk: Jwk =
-            serde_json::from_str(json).map_err(|_| InvalidKey::Jwk("it is not JSON with a kty"))?;
-        let part = |part: Option<String>, missing| {
-            let part = part.ok_or(InvalidKey::Jwk(missing))?;
-            URL_SAFE_NO_PAD.decode(part).map_err(|_| InvalidKey::Jwk("a part of it is not base64url"))
-        };
+        let jwk: Jwk = serde_json::from_str(json)
+            .map_err(|_| InvalidKey::Jwk("it is not a JSON object with the member kty"))?;
+
         let key = match (&*jwk.kty, jwk.crv.as_deref()) {
-            ("oct", _) => Self::from_secret(&part(jwk.k, "k is missing")?)?,
+            ("oct", _) => Self::from_secret(&member(jwk.k, "k is missing")?)?,
             ("RSA", _) => {
-                Self(Kind::Rs256 { n: part(jwk.n, "n is missing")?, e: part(jwk.e, "e is missing")? })
+                Self(Kind::Rs256 { n: member(jwk.n, "n is missing")?, e: member(jwk.e, "e is missing")? })
             }
             ("EC", Some("P-256")) => {
-                let (x, y) = (part(jwk.x, "x is missing")?, part(jwk.y, "y is missing")?);
+                let (x, y) = (member(jwk.x, "x is missing")?, member(jwk.y, "y is missing")?);
                 if x.len() != 32 || y.len() != 32 {
                     return Err(InvalidKey::Jwk("a coordinate of P-256 has 32 bytes"));
                 }
+                // An uncompressed point (SEC 1, section 2.3.3).
                 Self(Kind::Es256([&[4], &x[..], &y[..]].concat()))
             }
             _ => return Err(InvalidKey::Jwk("kty and crv name no key that signs GRIP requests")),
         };
+
         match jwk.alg {
             Some(alg) if alg != key.algorithm() => {
                 Err(InvalidKey::Jwk("alg is not the algorithm of this kind of key"))
@@ -139,7 +148,7 @@ impl Key {
         }
     }
 
-    /// The JWT name of the one algorithm that goes with the key.
+    /// The name of the key's algorithm in a JSON web token: `HS256`, `ES256` or `RS256`.
     pub fn algorithm(&self) -> &'static str {
         match self.0 {
             Kind::Hs256(_) => "HS256",
@@ -163,7 +172,7 @@ impl Key {
         }
     }
 
-    /// The signature of a secret; public keys make none.
+    /// Signs a message. Returns `None` if the key is a public key.
     #[cfg(any(test, feature = "publish"))]
     pub(crate) fn sign(&self, message: &[u8]) -> Option<hmac::Tag> {
         match &self.0 {
@@ -189,4 +198,10 @@ struct Jwk {
     y: Option<String>,
     n: Option<String>,
     e: Option<String>,
+}
+
+/// Decodes a member of a JWK that holds base64url.
+fn member(value: Option<String>, missing: &'static str) -> Result<Vec<u8>, InvalidKey> {
+    let value = value.ok_or(InvalidKey::Jwk(missing))?;
+    URL_SAFE_NO_PAD.decode(value).map_err(|_| InvalidKey::Jwk("a member is not base64url"))
 }

@@ -1,4 +1,4 @@
-//! Whether a request comes from the proxy: `Grip-Sig`, a JSON web token (RFC 7519).
+//! The proxy's signature: `Grip-Sig`, a JSON web token (RFC 7519) in every request that the proxy makes.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,60 +9,64 @@ use serde::Deserialize;
 
 use crate::key::Key;
 
-/// Longest token that is looked at, in characters. Pushpin's and Fanout's have under 1,000.
+/// The longest token that is checked, in characters. The tokens of Pushpin and Fanout have fewer than 1,000.
 pub const TOKEN_CHARS: usize = 8_192;
 
-/// Why a token does not show that the proxy made it.
+/// Why a token is not a valid signature of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSignature {
-    /// Not three parts of base64url, or not JSON in them, or too long.
+    /// The token is not three parts of base64url with JSON inside, or it is longer than [`TOKEN_CHARS`].
     #[error("Grip-Sig is not a JSON web token")]
     Malformed,
-    /// It names another algorithm than the key's, or asks for an extension.
-    #[error("Grip-Sig is not made by the algorithm of the key")]
+    /// The token names another algorithm than the key's, or requires an extension (`crit`).
+    #[error("Grip-Sig is signed with another algorithm than the key's")]
     Algorithm,
-    /// The key did not make it.
-    #[error("Grip-Sig is not made with the key")]
+    /// The signature does not match the key.
+    #[error("Grip-Sig is signed with another key")]
     Signature,
-    /// It says nothing about when it ends, or that it has ended.
-    #[error("Grip-Sig has expired, or has no exp")]
+    /// The token has expired, or it has no expiry time.
+    #[error("Grip-Sig has expired, or it has no exp")]
     Expired,
-    /// Its time has not come.
+    /// The token is not valid yet (`nbf`).
     #[error("Grip-Sig is not valid yet")]
     NotYet,
-    /// Another proxy made it.
-    #[error("Grip-Sig is another issuer's")]
+    /// The token names another issuer, or none.
+    #[error("Grip-Sig comes from another issuer than the configured one")]
     Issuer,
 }
 
-/// Where a request comes from.
+/// The origin of a request, as far as its signature shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// From the proxy: its signature is valid. What `Meta-*` says is what the function noted.
+    /// The proxy sent the request: its signature is valid. Its `Meta-*` headers hold what the function stored.
     Proxy,
-    /// Nobody knows: there is no valid signature, or no key to check it with.
+    /// The origin is unknown: there is no signature, no key to check it with, or the signature is invalid for the
+    /// given reason.
     Unknown(Option<InvalidSignature>),
 }
 
-/// A request without a valid signature, where one is required.
+/// The request has no valid signature although one is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotSigned {
-    /// There is no `Grip-Sig`.
-    #[error("the request has no Grip-Sig, and only the proxy's requests are served")]
+    /// The request has no `Grip-Sig`, or the verifier has no key to check it with.
+    #[error("the request has no Grip-Sig that can be checked; only the proxy's requests are served")]
     Missing,
-    /// There is one that proves nothing.
-    #[error("{0}, and only the proxy's requests are served")]
+    /// The request's `Grip-Sig` is invalid.
+    #[error("{0}; only the proxy's requests are served")]
     Invalid(#[from] InvalidSignature),
 }
 
-/// Checks `Grip-Sig`.
+/// Checks the `Grip-Sig` of requests.
+///
+/// A function's address may be public, and anybody can write a request that looks like the proxy's. The signature
+/// tells them apart.
 ///
 /// ```
 /// use grip::{Key, Origin, Verifier};
 ///
 /// let verifier = Verifier::new(Key::parse("changeme")?).issuer("pushpin").required();
 /// let request = http::Request::post("/").body(()).unwrap();
-/// // Serves nobody but the proxy:
+/// // The request has no signature, so it is refused:
 /// assert!(verifier.check(request.headers()).is_err());
 /// # Ok::<_, grip::InvalidKey>(())
 /// ```
@@ -74,38 +78,41 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Checks with a key.
+    /// A verifier with this key.
     pub fn new(key: Key) -> Self {
         Self { key: Some(key), ..Self::default() }
     }
 
-    /// Trusts tokens of this issuer only: Pushpin's `sig_iss`, Fanout's `fastly:<service id>`. With Fanout,
-    /// whose key signs for every service, this is what tells yours from others.
+    /// Trusts only tokens of this issuer: Pushpin's `sig_iss`, or `fastly:<service id>` with Fanout.
+    ///
+    /// Fanout's key signs for every service of every customer. There, only the issuer tells your service's requests
+    /// from those of others.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Refuses what has no valid signature. Without a key that is everything.
+    /// Refuses every request without a valid signature. A verifier without a key then refuses every request.
     #[must_use]
     pub fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// Where the request with these headers comes from; an error where a signature is required and there is
-    /// no valid one.
+    /// The origin of the request with these headers. Fails if a signature is required and the request has no valid
+    /// one.
     pub fn check(&self, headers: &HeaderMap) -> Result<Origin, NotSigned> {
         self.check_at(headers, SystemTime::now())
     }
 
-    /// As [`check`](Self::check), at a given time.
+    /// Like [`check`](Self::check), at the given time.
     pub fn check_at(&self, headers: &HeaderMap, now: SystemTime) -> Result<Origin, NotSigned> {
         let checked = match (headers.get("grip-sig"), &self.key) {
             (Some(token), Some(key)) => Some(self.verify(key, token.as_bytes(), now)),
             _ => None,
         };
+
         match checked {
             Some(Ok(())) => Ok(Origin::Proxy),
             Some(Err(error)) if self.required => Err(error.into()),
@@ -115,18 +122,13 @@ impl Verifier {
         }
     }
 
-    /// Whether a token is one of the key's, wherever it was found: for callers that hold the key and are not
-    /// the proxy. Without a key none is.
-    pub fn check_token(&self, token: &str) -> Result<(), InvalidSignature> {
-        let key = self.key.as_ref().ok_or(InvalidSignature::Signature)?;
-        self.verify(key, token.as_bytes(), SystemTime::now())
-    }
-
     /// Checks one token.
     fn verify(&self, key: &Key, token: &[u8], now: SystemTime) -> Result<(), InvalidSignature> {
         let (header, claims, signature) = parts(token).ok_or(InvalidSignature::Malformed)?;
         let signed = &token[..token.len() - signature.len() - 1];
-        let header: Header = part(header)?;
+
+        // The key decides the algorithm, never the token: RFC 8725, section 3.1.
+        let header: Header = decode_part(header)?;
         if header.alg != key.algorithm() || header.crit.is_some() {
             return Err(InvalidSignature::Algorithm);
         }
@@ -134,7 +136,9 @@ impl Verifier {
         if !key.verifies(signed, &signature) {
             return Err(InvalidSignature::Signature);
         }
-        let claims: Claims = part(claims)?;
+
+        // The claims mean nothing before the signature is verified.
+        let claims: Claims = decode_part(claims)?;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         if !claims.exp.is_some_and(|end| now < end) {
             return Err(InvalidSignature::Expired);
@@ -142,6 +146,7 @@ impl Verifier {
         if claims.nbf.is_some_and(|start| now < start) {
             return Err(InvalidSignature::NotYet);
         }
+
         match &self.issuer {
             Some(issuer) if claims.iss.as_ref() != Some(issuer) => Err(InvalidSignature::Issuer),
             _ => Ok(()),
@@ -149,17 +154,19 @@ impl Verifier {
     }
 }
 
-/// The three parts of a compact token.
+/// The header, the claims and the signature of a compact token.
 fn parts(token: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     if token.len() > TOKEN_CHARS {
         return None;
     }
+
     let mut parts = token.split(|byte| *byte == b'.');
     let three = (parts.next()?, parts.next()?, parts.next()?);
     parts.next().is_none().then_some(three)
 }
 
-fn part<T: for<'de> Deserialize<'de>>(part: &[u8]) -> Result<T, InvalidSignature> {
+/// Decodes the JSON in one part of a token.
+fn decode_part<T: for<'de> Deserialize<'de>>(part: &[u8]) -> Result<T, InvalidSignature> {
     let json = BASE64URL.decode(part).map_err(|_| InvalidSignature::Malformed)?;
     serde_json::from_slice(&json).map_err(|_| InvalidSignature::Malformed)
 }
@@ -177,8 +184,8 @@ struct Claims {
     nbf: Option<f64>,
 }
 
-/// A token of a secret, such as the control endpoint wants: `iss` and, after `life`, the end.
-/// `None` if the key is a public one.
+/// A token for the control endpoint, signed with a secret, that expires after `life`. Returns `None` if the key is a
+/// public key.
 #[cfg(any(test, feature = "publish"))]
 pub(crate) fn token(
     key: &Key,
@@ -191,14 +198,15 @@ pub(crate) fn token(
         Some(issuer) => serde_json::json!({ "iss": issuer, "exp": end }),
         None => serde_json::json!({ "exp": end }),
     };
+
     let header = BASE64URL.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
     let mut token = format!("{header}.{}", BASE64URL.encode(claims.to_string()));
     let signature = BASE64URL.encode(key.sign(token.as_bytes())?);
+
     token.push('.');
     token.push_str(&signature);
     Some(token)
 }
 
 #[cfg(test)]
-#[path = "signature_tests.rs"]
 mod tests;

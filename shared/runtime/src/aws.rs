@@ -1,5 +1,6 @@
-//! AWS clients' common configuration, and what an AWS error means.
+//! The common configuration of AWS clients, and the meaning of their errors.
 
+use std::error::Error;
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
@@ -10,9 +11,11 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 
-/// The configuration that every client is made from, once, at cold start: region, credentials and endpoints
-/// (`AWS_ENDPOINT_URL`) from the environment; three attempts within ten seconds, below the functions' own
-/// timeout, so that an error has a name instead of being Lambda's `Sandbox.Timedout`.
+/// The configuration from which a function makes its clients, once, at cold start.
+///
+/// Region, credentials and endpoints (`AWS_ENDPOINT_URL`) come from the environment. A call makes up to three attempts
+/// within ten seconds. That is below the functions' own timeout, so that an error has its own name instead of Lambda's
+/// `Sandbox.Timedout`.
 pub async fn config() -> SdkConfig {
     loader().load().await
 }
@@ -20,7 +23,7 @@ pub async fn config() -> SdkConfig {
 /// The settings that [`config`] loads: the HTTP client, the timeouts and the retries. Callers add an endpoint or
 /// credentials of their own before they load it.
 pub fn loader() -> ConfigLoader {
-    // ring: the first TLS handshake costs a sixth of what aws-lc's entropy source makes of it.
+    // With ring the first TLS handshake costs a sixth of the CPU time that aws-lc needs, whose entropy source is slow.
     let http =
         aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let timeouts = TimeoutConfig::builder()
@@ -28,45 +31,73 @@ pub fn loader() -> ConfigLoader {
         .operation_attempt_timeout(Duration::from_secs(4))
         .operation_timeout(Duration::from_secs(10))
         .build();
+
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(3))
 }
 
-/// What to do about a failed call, after the SDK's own retries.
+/// The kind of a failed call, after the SDK's own retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The service asks for fewer calls: later is better.
+    /// The service throttled the call. A later call can succeed.
     Throttled,
-    /// The service is down, or not to be reached in time: later is better.
+    /// The service failed, or did not answer in time. A later call can succeed.
     Unavailable,
-    /// The caller's role or the key's policy says no: only a change of permissions helps.
+    /// The caller's role or the key's policy does not allow the call. Only a change of permissions helps.
     Denied,
-    /// The request is more than the service takes.
+    /// The request exceeds the service's size limit.
     TooLarge,
-    /// The service does not take it; its code says why.
+    /// The service refused the request. Its error code gives the reason.
     Refused,
 }
 
-/// Reads an error of any AWS client: what it means, and a line that says it, without the request's content.
+/// Reads an error of any AWS client: its kind, and a description without the request's content.
+///
+/// The description is the service's error code and HTTP status. Where no service answered, it is the innermost cause,
+/// such as "Connection refused".
 pub fn failure<E>(error: &SdkError<E, HttpResponse>) -> (Failure, String)
 where
     E: ProvideErrorMetadata,
 {
     let (SdkError::ServiceError(_) | SdkError::ResponseError(_)) = error else {
-        let what = match error {
-            SdkError::TimeoutError(_) => "no answer in time",
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => "no connection in time",
-            SdkError::DispatchFailure(failure) if failure.is_io() => "no connection",
-            SdkError::DispatchFailure(_) => "the request could not be sent",
-            _ => "the request could not be made",
-        };
-        return (Failure::Unavailable, what.to_owned());
+        return (Failure::Unavailable, unanswered(error));
     };
+
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     let code = error.code().unwrap_or("no error code");
     (kind(status, code), format!("{code} (HTTP {status})"))
+}
+
+/// Describes the failure of a request that no service answered.
+fn unanswered<E>(error: &SdkError<E, HttpResponse>) -> String {
+    let (problem, cause): (_, Option<&(dyn Error + 'static)>) = match error {
+        SdkError::TimeoutError(_) => return "no answer within the time limit".to_owned(),
+        SdkError::DispatchFailure(failure) => {
+            let cause = failure.as_connector_error().map(|error| error as _);
+            let timed_out = failure.is_timeout();
+            (if timed_out { "the connection timed out" } else { "the connection failed" }, cause)
+        }
+        SdkError::ConstructionFailure(_) => return "the request could not be built".to_owned(),
+        _ => ("the request failed", None),
+    };
+    cause.map_or_else(|| problem.to_owned(), |cause| format!("{problem}: {}", innermost(cause)))
+}
+
+/// The last error of a chain: the one that names DNS, a refused connection, TLS or a timeout.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
+}
+
+/// Tests for an error code with which Step Functions says that a task has ended, timed out or never existed. A repeated
+/// call changes nothing.
+pub fn is_closed_task(code: Option<&str>) -> bool {
+    matches!(code, Some("TaskTimedOut" | "TaskDoesNotExist" | "InvalidToken"))
 }
 
 fn kind(status: u16, code: &str) -> Failure {
@@ -103,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_says_more_than_a_status() {
+    fn the_error_code_decides_before_the_status() {
         assert_eq!(kind(400, "ThrottlingException"), Failure::Throttled);
         assert_eq!(kind(503, "SlowDown"), Failure::Throttled);
         assert_eq!(kind(429, "no error code"), Failure::Throttled);

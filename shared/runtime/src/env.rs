@@ -1,8 +1,8 @@
-//! Configuration from environment variables, read once at cold start into a typed struct.
+//! Configuration from environment variables. A function reads it once, at cold start, into a struct named `Config`.
 
 use std::fmt::Display;
 
-/// A variable that cannot be used: which, why, and what would be right.
+/// An invalid environment variable: its name, the problem, and an example of a right value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("environment variable {name}: {problem}; set it like {name}={example}")]
 pub struct InvalidVariable {
@@ -13,38 +13,61 @@ pub struct InvalidVariable {
 
 type Lookup<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
 
-/// Where variables come from: the process's environment, or a list in a test.
+/// A source of variables: the process's environment, or a fixed list in a test.
+///
+/// ```
+/// use postern_runtime::env::Environment;
+///
+/// let environment = Environment::of(&[("BATCH", "many")]);
+/// let error = environment.parse("BATCH", "100", str::parse::<u32>).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "environment variable BATCH: invalid digit found in string; set it like BATCH=100"
+/// );
+/// ```
 pub struct Environment<'a>(Lookup<'a>);
 
 impl Environment<'static> {
-    /// The process's own.
+    /// The environment of this process.
     pub fn process() -> Self {
         Self(Box::new(|name| std::env::var(name).ok()))
     }
 }
 
 impl<'a> Environment<'a> {
-    /// A fixed list, for tests.
+    /// A fixed list of names and values, for tests.
     pub fn of(list: &'a [(&str, &str)]) -> Self {
         Self(Box::new(|name| list.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())))
     }
 
-    /// The variable `name`, else `default`, through `parse`. An empty variable counts as unset.
+    /// Parses the variable `name`, or `default` if the variable is unset or empty. The default is also the example of an
+    /// error message; where the default is empty, use [`Environment::parse_or`].
     pub fn parse<T, E: Display>(
         &self,
         name: &'static str,
         default: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, InvalidVariable> {
+        self.parse_or(name, default, default, parse)
+    }
+
+    /// [`Environment::parse`] with an `example` of its own for the error message.
+    pub fn parse_or<T, E: Display>(
+        &self,
+        name: &'static str,
+        default: &'static str,
+        example: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, InvalidVariable> {
         let value = (self.0)(name).filter(|value| !value.is_empty());
         parse(value.as_deref().unwrap_or(default)).map_err(|problem| InvalidVariable {
             name,
             problem: problem.to_string(),
-            example: default,
+            example,
         })
     }
 
-    /// The variable `name` through `parse`, or `None` where it is unset or empty.
+    /// Parses the variable `name`. An unset or empty variable is `None`.
     pub fn parse_optional<T, E: Display>(
         &self,
         name: &'static str,
@@ -56,7 +79,7 @@ impl<'a> Environment<'a> {
         parsed.map_err(|problem| InvalidVariable { name, problem: problem.to_string(), example })
     }
 
-    /// The variable `name` through `parse`; it has no default, only an `example` for the error.
+    /// Parses the variable `name`, which must be set.
     pub fn required<T, E: Display>(
         &self,
         name: &'static str,
@@ -81,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_may_be_missing_where_that_means_something() {
+    fn an_optional_variable_is_none_if_it_is_unset_or_empty() {
         let environment = Environment::of(&[("SET", "7"), ("EMPTY", ""), ("BAD", "x")]);
         assert_eq!(environment.parse_optional("SET", "1", str::parse::<u8>), Ok(Some(7)));
         assert_eq!(environment.parse_optional("EMPTY", "1", str::parse::<u8>), Ok(None));
@@ -90,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_required_and_unset_is_an_error_with_an_example() {
+    fn a_required_variable_that_is_unset_is_an_error_with_an_example() {
         let environment = Environment::of(&[("SET", "7"), ("EMPTY", "")]);
         assert_eq!(environment.required("SET", "1", str::parse::<u8>), Ok(7));
         let error = environment.required("EMPTY", "1", str::parse::<u8>).unwrap_err();
@@ -98,7 +121,18 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_which_variable_and_what_would_be_right() {
+    fn an_error_of_a_variable_with_an_empty_default_gives_an_example() {
+        let environment = Environment::of(&[("COLUMNS", "a,a")]);
+        let twice = |_: &str| Err::<(), _>("a column is named twice");
+        let error = environment.parse_or("COLUMNS", "", "id,name", twice).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "environment variable COLUMNS: a column is named twice; set it like COLUMNS=id,name"
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_variable_and_gives_an_example() {
         let error = Environment::of(&[("SIZE", "big")]).parse("SIZE", "10", str::parse::<u8>).unwrap_err();
         assert_eq!(
             error.to_string(),

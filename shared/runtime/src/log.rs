@@ -1,5 +1,6 @@
-//! Logs: JSON, one line an event, with the request id of the invocation. What they hold is chosen word by
-//! word: job ids, names, sizes, reasons; never a payload, a task token or a key.
+//! Logs: one JSON line an event, with the request id of the invocation.
+//!
+//! A line contains job ids, names, sizes and reasons, and never a payload, a task token or a key.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
@@ -7,34 +8,53 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Starts logging to standard output, at the level of `AWS_LAMBDA_LOG_LEVEL` (Lambda's own setting; default
-/// `INFO`). Below `INFO` that is for Postern's own lines only: at `DEBUG` the AWS SDK and the HTTP client
-/// print requests, with the task tokens in them.
-pub fn init() {
+/// Starts logging to standard output. `crate_name` is the caller's `env!("CARGO_CRATE_NAME")`.
+///
+/// `AWS_LAMBDA_LOG_LEVEL`, which Lambda sets from the function's logging configuration, gives the level; the default is
+/// `INFO`. Levels below `INFO` apply to the caller's crate and to this one only: at `DEBUG` the AWS SDK and the HTTP
+/// client print requests, and with them the task tokens.
+///
+/// # Panics
+/// When it is called twice in one process.
+pub fn init(crate_name: &'static str) {
     let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
-    let level = level.unwrap_or(LevelFilter::INFO);
-    let others = level.min(LevelFilter::INFO);
-    let ours = OURS.iter().map(|target| (*target, level));
-    // It says again what `serve` has said.
-    let said_twice = [("lambda_runtime::layers::panic", LevelFilter::OFF)];
+    let targets = targets(crate_name, level.unwrap_or(LevelFilter::INFO));
+
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
-    tracing_subscriber::registry()
-        .with(
-            lines
-                .with_filter(Targets::new().with_default(others).with_targets(ours).with_targets(said_twice)),
-        )
-        .init();
+    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
 }
 
-/// The crates whose lines are written with care.
-const OURS: [&str; 9] = [
-    "approval",
-    "dispatcher",
-    "grip",
-    "grip_echo",
-    "msk_to_s3",
-    "postern",
-    "postern_runtime",
-    "step_counter",
-    "task_token_done",
-];
+fn targets(crate_name: &'static str, level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_default(level.min(LevelFilter::INFO))
+        .with_targets([(crate_name, level), (env!("CARGO_CRATE_NAME"), level)])
+        // This layer repeats the line that `serve` has logged for the same error.
+        .with_target("lambda_runtime::layers::panic", LevelFilter::OFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn only_the_callers_crate_and_this_one_log_below_info() {
+        let targets = targets("dispatcher", LevelFilter::DEBUG);
+        for ours in ["dispatcher", "dispatcher::handler", "postern_runtime"] {
+            assert!(targets.would_enable(ours, &Level::DEBUG), "{ours}");
+        }
+        for other in ["aws_smithy_runtime", "hyper", "lambda_runtime"] {
+            assert!(!targets.would_enable(other, &Level::DEBUG), "{other}");
+            assert!(targets.would_enable(other, &Level::INFO), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_level_applies_to_every_crate_where_it_is_above_info() {
+        let targets = targets("dispatcher", LevelFilter::WARN);
+        assert!(!targets.would_enable("dispatcher", &Level::INFO));
+        assert!(!targets.would_enable("hyper", &Level::INFO));
+        assert!(!targets.would_enable("lambda_runtime::layers::panic", &Level::ERROR));
+    }
+}

@@ -1,24 +1,27 @@
-//! Metrics in the CloudWatch embedded metric format: a JSON line on standard output becomes a metric,
-//! without a call. <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+//! Metrics in the CloudWatch embedded metric format: CloudWatch turns a JSON line on standard output into a metric, and
+//! the function makes no call.
+//!
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-/// The namespace of all of Postern's metrics.
+/// The namespace of all metrics of Postern.
 pub const NAMESPACE: &str = "Postern";
 
-/// Counts one `metric` (unit `Count`) under the dimension `FunctionName`.
+/// Adds 1 to `metric`, whose unit is `Count` and whose dimension is `FunctionName`.
 pub fn count(metric: &str) {
     add(metric, 1);
 }
 
-/// Adds `number` to `metric`; nothing is written where there is nothing to add.
-#[expect(clippy::print_stdout, reason = "standard output is where CloudWatch Logs reads it")]
+/// Adds `number` to `metric`. Zero writes no line.
+#[expect(clippy::print_stdout, reason = "CloudWatch Logs reads standard output")]
 pub fn add(metric: &str, number: usize) {
     if number == 0 {
         return;
     }
+
     let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     println!("{}", line(metric, number, &function, now.as_millis()));
@@ -44,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_names_the_metric_twice_as_the_format_wants() {
+    fn a_line_declares_the_metric_and_gives_its_value() {
         let line = line("ClosedTasks", 3, "done", 1_700_000_000_000);
         assert_eq!(line["ClosedTasks"], 3);
         assert_eq!(line["FunctionName"], "done");

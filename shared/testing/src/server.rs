@@ -82,12 +82,11 @@ async fn serve(listener: TcpListener, handler: Arc<Handler>) {
 
 async fn answer(request: Request<Incoming>, handler: &Handler) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    match body.collect().await {
-        Ok(body) => handler(Request::from_parts(head, body.to_bytes())).map(Full::new),
-        Err(_) => {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            response
-        }
-    }
+    let Ok(body) = body.collect().await else {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    };
+
+    handler(Request::from_parts(head, body.to_bytes())).map(Full::new)
 }

@@ -1,47 +1,65 @@
+//! What a worker publishes about a job, and how `task-token-done` reads it.
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::fields::{self, InvalidField};
+use crate::fields::{self, InvalidField, present};
 use crate::limits::{CAUSE_CHARS, ERROR_CHARS, IOT_PAYLOAD_BYTES, cut};
-use crate::{InvalidToken, JobId, JobMessage, TaskToken, present};
+use crate::{InvalidToken, JobId, JobMessage, TaskToken};
 
-/// How far a job has come, as a worker says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// The `Status` of an [`AnswerMessage`].
+#[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Status {
-    /// The worker has the job and answers for it.
+enum Status {
     Accepted,
-    /// The job still runs.
     Heartbeat,
-    /// It has a result.
     Succeeded,
-    /// It has none, and never will.
     Failed,
-    /// It was told to stop, and did.
-    Cancelled,
 }
 
-/// An error as `SendTaskFailure` takes it: what `Retry` and `Catch` match, and why.
+/// A failure, as `SendTaskFailure` takes it: an error that `Retry` and `Catch` match, and a cause for people.
+///
+/// ```
+/// let failure = postern_types::TaskFailure::new("Db.Locked", "row 7 is locked by another transaction");
+/// assert_eq!(failure.error(), "Db.Locked");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskFailure {
-    /// Matched by `ErrorEquals`; at most 256 characters.
-    pub error: String,
-    /// For people; at most 32,768 characters.
-    pub cause: String,
+    error: String,
+    cause: String,
 }
 
 impl TaskFailure {
-    /// Cuts both to what Step Functions takes, on a character boundary.
+    /// Makes a failure. The error is cut to 256 and the cause to 32,768 characters, the limits of Step Functions.
     pub fn new(error: impl AsRef<str>, cause: impl AsRef<str>) -> Self {
         Self {
             error: cut(error.as_ref(), ERROR_CHARS).into(),
             cause: cut(cause.as_ref(), CAUSE_CHARS).into(),
         }
     }
+
+    /// The name that `ErrorEquals` matches; at most 256 characters.
+    pub fn error(&self) -> &str {
+        &self.error
+    }
+
+    /// The explanation for people; at most 32,768 characters.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
 }
 
-/// What a worker publishes to `{tenant}/to/lambda`. `TaskToken`, `result` and `exception` are the AWS
-/// sample's; the rest is ours.
+/// An answer, as a worker publishes it to `{tenant}/to/lambda`.
+///
+/// `TaskToken`, `result` and `exception` are the AWS sample's fields; `JobId`, `Status`, `Error` and `Cause` are Postern's.
+///
+/// ```
+/// use postern_types::{AnswerMessage, JobMessage};
+///
+/// let job = JobMessage::parse(br#"{"Input": 1, "TaskToken": "abc"}"#)?;
+/// assert_eq!(AnswerMessage::heartbeat(&job), br#"{"TaskToken":"abc","Status":"HEARTBEAT"}"#);
+/// # Ok::<(), postern_types::InvalidJob>(())
+/// ```
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AnswerMessage<'a> {
@@ -72,30 +90,31 @@ impl<'a> AnswerMessage<'a> {
         }
     }
 
-    /// `ACCEPTED`.
+    /// `ACCEPTED`: the worker has the job and will answer.
     pub fn accepted(job: &'a JobMessage) -> Vec<u8> {
         Self::new(job, Status::Accepted).bytes()
     }
 
-    /// `HEARTBEAT`.
+    /// `HEARTBEAT`: the job still waits or runs.
     pub fn heartbeat(job: &'a JobMessage) -> Vec<u8> {
         Self::new(job, Status::Heartbeat).bytes()
     }
 
-    /// `SUCCEEDED` with its result; `None` when that is more than AWS IoT Core carries.
+    /// `SUCCEEDED`, with the job's result. `None` if the message exceeds the payload limit of AWS IoT Core.
     pub fn succeeded(job: &'a JobMessage, result: &'a RawValue) -> Option<Vec<u8>> {
         let message = Self { result: Some(result), ..Self::new(job, Status::Succeeded) }.bytes();
         (message.len() <= IOT_PAYLOAD_BYTES).then_some(message)
     }
 
-    /// `FAILED`, with the sample's `exception` beside our `Error` and `Cause`. The cause is cut until the
-    /// message fits into what AWS IoT Core carries.
+    /// `FAILED`, with the sample's `exception` beside Postern's `Error` and `Cause`. The cause is cut until the message
+    /// fits into the payload limit of AWS IoT Core.
     pub fn failed(job: &'a JobMessage, failure: &TaskFailure) -> Vec<u8> {
         Self::failed_task(&job.task_token, job.job_id.as_ref(), failure)
     }
 
-    /// [`AnswerMessage::failed`] for a message that was no job, but named a task.
+    /// `FAILED` for a message that names a task but is not a valid job.
     pub fn failed_task(token: &TaskToken, job_id: Option<&JobId>, failure: &TaskFailure) -> Vec<u8> {
+        // `TaskFailure` bounds the error, so a message with an empty cause always fits and the loop ends.
         let mut cause = failure.cause.as_str();
         loop {
             let message = AnswerMessage {
@@ -111,53 +130,56 @@ impl<'a> AnswerMessage<'a> {
             if message.len() <= IOT_PAYLOAD_BYTES {
                 return message;
             }
+
             cause = cut(cause, cause.chars().count() / 2);
         }
     }
 
     fn bytes(&self) -> Vec<u8> {
-        // Strings and already valid JSON: there is nothing in it that serde_json could refuse.
+        // Strings and valid JSON: serde_json has nothing to refuse.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
-/// A worker's message as `task-token-done` gets it: the worker's own fields, and what the IoT rule stamps
-/// on (`tenant`, `worker`, `certificate`, `receivedAt`), which never becomes part of a task's output.
+/// A worker's answer, as `task-token-done` receives it.
+///
+/// The IoT rule adds `tenant`, `worker`, `certificate` and `receivedAt` to the worker's own fields. They never become
+/// part of a task's output.
 #[derive(Debug)]
 pub struct Answer {
-    /// The task it is about.
+    /// The token of the task that the answer belongs to.
     pub token: TaskToken,
-    /// What to tell Step Functions.
+    /// What the answer means for the task.
     pub outcome: Outcome,
-    /// The rule's `topic(1)`.
+    /// The tenant to whose topic the worker published: the rule's `topic(1)`.
     pub tenant: Option<String>,
-    /// The rule's `clientid()`.
+    /// The worker's MQTT client id: the rule's `clientid()`.
     pub worker: Option<String>,
 }
 
-/// What a worker's message means for its task.
+/// What a worker's answer means for its task.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The worker has the job: a sign of life.
+    /// The worker has the job. The task's heartbeat timer starts again.
     Accepted,
-    /// The job runs on: a sign of life.
+    /// The job still waits or runs. The task's heartbeat timer starts again.
     Heartbeat,
-    /// The job's result, word for word.
+    /// The job succeeded with this result, word for word.
     Succeeded(Box<RawValue>),
-    /// The job's failure.
+    /// The job failed.
     Failed(TaskFailure),
 }
 
-/// A message that names no task: nothing can be told to Step Functions.
+/// The reason for which a message belongs to no task. Step Functions cannot be told about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAnswer {
-    /// Not `{...}`, or a field twice.
+    /// The message is not an object, or contains a field twice.
     #[error("the message must be an object {{\"TaskToken\": ..., \"result\": ...}}: {0}")]
     Shape(String),
-    /// No token, or not a string.
+    /// The token is missing or not a string.
     #[error(transparent)]
     Field(#[from] InvalidField),
-    /// A token that Step Functions cannot have made.
+    /// Step Functions cannot have made the token.
     #[error(transparent)]
     Token(#[from] InvalidToken),
 }
@@ -180,62 +202,52 @@ struct AnswerFields {
 }
 
 impl Answer {
-    /// The error of a task whose worker sent something that is neither a result nor a failure.
+    /// The error of a task whose answer is neither a result, a failure nor a heartbeat.
     pub const INVALID: &str = "TaskTokenDone.InvalidAnswer";
-    /// The error of a failure that gives no name.
+    /// The error of a failure without a name.
     pub const FAILED: &str = "Worker.Failed";
-    /// The error of a job that was told to stop.
+    /// The error of a job that was cancelled.
     pub const CANCELLED: &str = "Worker.Cancelled";
 
-    /// Reads an event of `task-token-done`. A message that names its task but makes no sense otherwise is an
-    /// [`Outcome::Failed`] that says so: no execution waits for a timeout it did not deserve.
+    /// Reads an event of `task-token-done`.
+    ///
+    /// A message that names its task but is invalid otherwise becomes [`Outcome::Failed`] with the error
+    /// [`Answer::INVALID`], so that the execution does not wait for a timeout.
     pub fn parse(event: &RawValue) -> Result<Self, InvalidAnswer> {
-        if !event.get().starts_with('{') {
-            return Err(InvalidAnswer::Shape(format!("it is {}", fields::json_kind(event))));
-        }
-        let fields: AnswerFields =
-            serde_json::from_str(event.get()).map_err(|error| InvalidAnswer::Shape(error.to_string()))?;
-        let token = fields::string("TaskToken", fields.task_token.as_deref())?
-            .ok_or(InvalidField::Missing("TaskToken"))?;
+        let fields: AnswerFields = fields::object(event).map_err(InvalidAnswer::Shape)?;
+        let token = fields::required_string("TaskToken", fields.task_token.as_deref())?;
+
         Ok(Self {
             token: TaskToken::parse(token)?,
-            tenant: words(fields.tenant.as_deref()),
-            worker: words(fields.worker.as_deref()),
-            outcome: Outcome::read(fields),
+            tenant: text(fields.tenant.as_deref()),
+            worker: text(fields.worker.as_deref()),
+            outcome: Outcome::read(&fields),
         })
     }
 }
 
 impl Outcome {
-    fn read(fields: AnswerFields) -> Self {
+    fn read(fields: &AnswerFields) -> Self {
         let invalid = |cause: String| Self::Failed(TaskFailure::new(Answer::INVALID, cause));
-        let exception = words(fields.exception.as_deref());
+        let exception = text(fields.exception.as_deref());
         let status = match fields::string("Status", fields.status.as_deref()) {
             Ok(status) => status,
             Err(error) => return invalid(error.to_string()),
         };
-        match (status.as_deref(), fields.result) {
+
+        match (status.as_deref(), fields.result.as_deref()) {
             (Some("ACCEPTED"), _) => Self::Accepted,
             (Some("HEARTBEAT"), _) => Self::Heartbeat,
-            (Some("SUCCEEDED"), Some(result)) => Self::Succeeded(result),
+            (Some("SUCCEEDED"), Some(result)) => Self::Succeeded(result.to_owned()),
             (Some("SUCCEEDED"), None) => invalid("Status is SUCCEEDED, but there is no result".into()),
-            (Some(status @ ("FAILED" | "CANCELLED")), _) => {
-                let default = if status == "FAILED" { Answer::FAILED } else { Answer::CANCELLED };
-                let mut failure = sample_failure(exception, default);
-                if let Some(error) = words(fields.error.as_deref()).filter(|error| !error.is_empty()) {
-                    failure.error = error;
-                }
-                if let Some(cause) = words(fields.cause.as_deref()) {
-                    failure.cause = cause;
-                }
-                Self::Failed(TaskFailure::new(failure.error, failure.cause))
-            }
+            (Some("FAILED"), _) => Self::Failed(named_failure(fields, exception, Answer::FAILED)),
+            (Some("CANCELLED"), _) => Self::Failed(named_failure(fields, exception, Answer::CANCELLED)),
             (Some(_), _) => {
                 invalid("Status must be ACCEPTED, HEARTBEAT, SUCCEEDED, FAILED or CANCELLED".into())
             }
-            // The sample's worker sends no Status.
+            // The AWS sample's worker sends no Status.
             (None, _) if exception.is_some() => Self::Failed(sample_failure(exception, Answer::FAILED)),
-            (None, Some(result)) => Self::Succeeded(result),
+            (None, Some(result)) => Self::Succeeded(result.to_owned()),
             (None, None) => {
                 invalid("the message has neither a Status, nor a result, nor an exception".into())
             }
@@ -243,18 +255,27 @@ impl Outcome {
     }
 }
 
-/// The failure in the sample's `exception`: its worker sends the exception's class name, which a `Catch` can
-/// match; anything with blanks in it is a text for people.
+/// The failure in `Error` and `Cause`; where one is absent, in the sample's `exception`.
+fn named_failure(fields: &AnswerFields, exception: Option<String>, default: &str) -> TaskFailure {
+    let fallback = sample_failure(exception, default);
+    let error = text(fields.error.as_deref()).filter(|error| !error.is_empty());
+    let cause = text(fields.cause.as_deref());
+    TaskFailure::new(error.unwrap_or(fallback.error), cause.unwrap_or(fallback.cause))
+}
+
+/// The failure in the sample's `exception`. Its worker sends the exception's class name, which a `Catch` can match.
+/// A text with blanks is a cause for people, and `default` is the error.
 fn sample_failure(exception: Option<String>, default: &str) -> TaskFailure {
     let text = exception.unwrap_or_default();
+
     let is_name =
         !text.is_empty() && text.chars().count() <= ERROR_CHARS && !text.contains(char::is_whitespace);
     let error = if is_name { &text } else { default };
     TaskFailure::new(error, if text.is_empty() { "the worker gave no cause" } else { &text })
 }
 
-/// A field's text: a string's content, any other value as it is written.
-fn words(value: Option<&RawValue>) -> Option<String> {
+/// The field's text: a string's content, or any other value as it is written.
+fn text(value: Option<&RawValue>) -> Option<String> {
     let value = fields::given(value)?;
     Some(serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned()))
 }

@@ -1,13 +1,13 @@
-//! The service limits the code must know, each with the page it is from.
+//! The limits of AWS services that the code must respect, each with the page that states it.
 
-/// Largest MQTT payload that AWS IoT Core takes, in bytes ("AWS IoT Core endpoints and quotas": 128 KB for
-/// every publish; the service refuses more with `PAYLOAD_LIMIT_EXCEEDED` or HTTP 413).
+/// Largest MQTT payload that AWS IoT Core accepts, in bytes ("AWS IoT Core endpoints and quotas": 128 KB a publish).
+/// The service refuses a larger one with `PAYLOAD_LIMIT_EXCEEDED` or HTTP 413.
 pub const IOT_PAYLOAD_BYTES: usize = 131_072;
 
 /// Longest topic, in bytes of UTF-8 ("AWS IoT Core endpoints and quotas").
 pub const TOPIC_BYTES: usize = 256;
 
-/// Most `/` in a topic ("AWS IoT Core endpoints and quotas": 7 forward slashes).
+/// Largest number of slashes in a topic ("AWS IoT Core endpoints and quotas": 7 forward slashes).
 pub const TOPIC_SLASHES: usize = 7;
 
 /// Largest task output and execution input, in bytes of UTF-8 ("Step Functions service quotas": 256 KiB).
@@ -16,10 +16,10 @@ pub const TASK_OUTPUT_BYTES: usize = 262_144;
 /// Longest task token, in characters (`TaskToken` in the Step Functions API reference).
 pub const TASK_TOKEN_CHARS: usize = 2_048;
 
-/// Longest error name that `SendTaskFailure` takes, in characters (`SensitiveError`).
+/// Longest error name that `SendTaskFailure` accepts, in characters (`SensitiveError`).
 pub const ERROR_CHARS: usize = 256;
 
-/// Longest cause that `SendTaskFailure` takes, in characters (`SensitiveCause`).
+/// Longest cause that `SendTaskFailure` accepts, in characters (`SensitiveCause`).
 pub const CAUSE_CHARS: usize = 32_768;
 
 /// Longest `TimeoutSeconds` and `HeartbeatSeconds` in the Amazon States Language, in seconds.

@@ -1,29 +1,36 @@
+//! The task token, which is a secret, and the job id, which is not.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 
+use crate::digest::short_sha256;
 use crate::limits::TASK_TOKEN_CHARS;
 
-/// A Step Functions task token: whoever holds it can close the task. It is never printed; show its
-/// [`JobId`] instead.
+/// A Step Functions task token. Its holder can close the task, so its value is never logged; logs show the [`JobId`].
+///
+/// ```
+/// let token = postern_types::TaskToken::parse("AQCEAAAAKgAAAAMA")?;
+/// assert!(!format!("{token:?}").contains("AQCE"));
+/// # Ok::<(), postern_types::InvalidToken>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TaskToken(String);
 
-/// Why a string cannot be a task token.
+/// The reason for which a text cannot be a task token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// There is no text in it.
+    /// The text is empty or blank.
     #[error("the task token is empty; pass the state machine's $$.Task.Token")]
     Empty,
-    /// Longer than Step Functions ever makes one.
+    /// The text is longer than any token of Step Functions.
     #[error("the task token has {0} characters; Step Functions' own have at most {TASK_TOKEN_CHARS}")]
     TooLong(usize),
 }
 
 impl TaskToken {
-    /// Takes a token of 1 to 2,048 characters that is not blank.
+    /// Accepts a text of 1 to 2,048 characters that is not blank.
     pub fn parse(token: impl Into<String>) -> Result<Self, InvalidToken> {
         let token = token.into();
         if token.trim().is_empty() {
@@ -35,16 +42,14 @@ impl TaskToken {
         }
     }
 
-    /// The secret itself, for the one call that needs it.
+    /// The secret itself, for the call to Step Functions and for the wire.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The public name of the job that this token belongs to.
+    /// The id of the job that this token belongs to.
     pub fn job_id(&self) -> JobId {
-        let digest: [u8; 32] = Sha256::digest(self.0.as_bytes()).into();
-        let (head, _) = digest.split_at(JobId::BYTES);
-        JobId(head.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}")))
+        JobId(short_sha256(self.0.as_bytes()))
     }
 }
 
@@ -68,15 +73,13 @@ impl Serialize for TaskToken {
     }
 }
 
-/// Names a job in logs, topics and the console: the first 16 bytes of the task token's SHA-256, as 32
-/// lower-case hexadecimal digits. The same for a redelivery, another for a retry, and it gives nothing away.
+/// The public name of a job in logs, topics and the console: the first 32 lower-case hexadecimal digits of the task
+/// token's SHA-256. A redelivery keeps the id, a retry gets another, and the id does not reveal the token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct JobId(String);
 
 impl JobId {
-    const BYTES: usize = 16;
-
-    /// The 32 digits.
+    /// The 32 digits as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,32 +1,34 @@
+//! Tenants, and the MQTT topics that belong to them.
+
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::limits::{TOPIC_BYTES, TOPIC_SLASHES};
 
-/// Whose worker a job is for: one level of an MQTT topic, of letters, digits and `. _ : -`.
+/// The name of a tenant: one level of an MQTT topic, of letters, digits and `. _ : -`. A job runs on its tenant's worker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Tenant(String);
 
-/// Why a string cannot name a tenant.
+/// The reason for which a text cannot name a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTenant {
-    /// Nothing there.
+    /// The text is empty.
     #[error("the tenant is empty; name one, such as \"tenant1\"")]
     Empty,
-    /// More than fits beside the rest of a topic.
+    /// The text is longer than an IoT thing name may be.
     #[error("the tenant has {0} characters; at most {max} are allowed", max = Tenant::MAX_CHARS)]
     TooLong(usize),
-    /// A character that would change the meaning of a topic or of an IoT policy.
+    /// The text contains a character that would change the meaning of a topic or of an IoT policy.
     #[error("the tenant has the character {0:?}; use letters, digits and . _ : - only, such as \"tenant1\"")]
     Character(char),
 }
 
 impl Tenant {
-    /// Longest tenant name, in characters: that of an IoT thing name.
+    /// The length of the longest tenant name, in characters: that of an IoT thing name.
     pub const MAX_CHARS: usize = 128;
 
-    /// Takes 1 to 128 characters of `A-Z a-z 0-9 . _ : -`.
+    /// Accepts 1 to 128 characters of `A-Z a-z 0-9 . _ : -`.
     pub fn parse(tenant: &str) -> Result<Self, InvalidTenant> {
         if let Some(bad) = tenant.chars().find(|c| !c.is_ascii_alphanumeric() && !"._:-".contains(*c)) {
             return Err(InvalidTenant::Character(bad));
@@ -38,7 +40,7 @@ impl Tenant {
         }
     }
 
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,47 +52,48 @@ impl fmt::Display for Tenant {
     }
 }
 
-/// A topic that one may publish to on AWS IoT Core: at most 256 bytes and 7 slashes, no empty level, no
-/// wildcard, no `$` (reserved for the service), printable ASCII without blanks.
+/// A topic to which AWS IoT Core accepts a publish: printable ASCII without blanks, at most 256 bytes and 7 slashes, no
+/// empty level, no wildcard, and no `$`, which is reserved for the service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Topic(String);
 
-/// Why a string cannot be published to.
+/// The reason for which a text cannot be a topic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTopic {
-    /// A level without a name: `a//b`, `/a`, `a/` or nothing at all.
+    /// A level is empty, as in `a//b`, `/a`, `a/` and the empty text.
     #[error("the topic has an empty level; write it like \"tenant1/to/worker\"")]
     EmptyLevel,
-    /// A wildcard, a `$`, a blank, a control character or one outside ASCII.
+    /// The topic contains a wildcard, a `$`, a blank, a control character, or a character outside ASCII.
     #[error(
         "the topic has the character {0:?}; wildcards (+ #), $, blanks and characters outside ASCII cannot be used"
     )]
     Character(char),
-    /// AWS IoT Core takes at most 256 bytes.
-    #[error("the topic has {0} bytes; AWS IoT Core takes at most {TOPIC_BYTES}")]
+    /// The topic is longer than the 256 bytes that AWS IoT Core accepts.
+    #[error("the topic has {0} bytes; AWS IoT Core accepts at most {TOPIC_BYTES}")]
     TooLong(usize),
-    /// AWS IoT Core takes at most 7 slashes.
-    #[error("the topic has {0} slashes; AWS IoT Core takes at most {TOPIC_SLASHES}")]
+    /// The topic has more than the 7 slashes that AWS IoT Core accepts.
+    #[error("the topic has {0} slashes; AWS IoT Core accepts at most {TOPIC_SLASHES}")]
     TooDeep(usize),
-    /// Braces around something other than `{tenant}`.
-    #[error("the topic has a brace that is not part of {{tenant}}, the one placeholder there is")]
+    /// The topic contains a brace that is not part of `{tenant}`.
+    #[error("the topic has a brace that is not part of {{tenant}}, the only placeholder")]
     Placeholder,
-    /// The topic is another tenant's, and no placeholder lets the job choose.
+    /// The configured topic has no placeholder and belongs to another tenant than the job.
     #[error(
-        "the topic {topic:?} is not tenant {tenant:?}'s; put {{tenant}} in WORKER_TOPIC to let a job choose"
+        "the topic {topic:?} does not belong to tenant {tenant:?}; write {{tenant}} in WORKER_TOPIC, so that a job can name its tenant"
     )]
     OtherTenant {
         /// The configured topic.
         topic: String,
-        /// The tenant that the job named.
+        /// The job's tenant.
         tenant: String,
     },
 }
 
 impl Topic {
-    /// Takes what AWS IoT Core takes.
+    /// Accepts every topic that AWS IoT Core accepts.
     pub fn parse(topic: impl Into<String>) -> Result<Self, InvalidTopic> {
         let topic = topic.into();
+
         if let Some(bad) = topic.chars().find(|c| !c.is_ascii_graphic() || "+#$".contains(*c)) {
             return Err(InvalidTopic::Character(bad));
         }
@@ -100,17 +103,18 @@ impl Topic {
         if topic.len() > TOPIC_BYTES {
             return Err(InvalidTopic::TooLong(topic.len()));
         }
-        match topic.matches('/').count() {
-            slashes if slashes > TOPIC_SLASHES => return Err(InvalidTopic::TooDeep(slashes)),
-            _ => {}
+        let slashes = topic.matches('/').count();
+        if slashes > TOPIC_SLASHES {
+            return Err(InvalidTopic::TooDeep(slashes));
         }
         if topic.split('/').any(str::is_empty) {
             return Err(InvalidTopic::EmptyLevel);
         }
+
         Ok(Self(topic))
     }
 
-    /// The topic's text.
+    /// The topic as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -122,22 +126,31 @@ impl fmt::Display for Topic {
     }
 }
 
-/// A configured topic that may hold `{tenant}`, such as `{tenant}/to/worker`.
+/// A configured topic that may contain `{tenant}`.
+///
+/// ```
+/// use postern_types::{Tenant, TopicTemplate};
+///
+/// let template = TopicTemplate::parse("{tenant}/to/worker")?;
+/// let topic = template.for_tenant(&Tenant::parse("plant-7")?)?;
+/// assert_eq!(topic.as_str(), "plant-7/to/worker");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicTemplate(String);
 
 impl TopicTemplate {
     const PLACEHOLDER: &str = "{tenant}";
 
-    /// Takes a template that makes a valid topic for a short tenant.
+    /// Accepts a template that gives a valid topic for a tenant of one character.
     pub fn parse(template: impl Into<String>) -> Result<Self, InvalidTopic> {
         let template = template.into();
         Topic::parse(template.replace(Self::PLACEHOLDER, "t"))?;
         Ok(Self(template))
     }
 
-    /// The topic for `tenant`. A template without a placeholder serves only the tenant that its first level
-    /// names: a job can never end up with another tenant's worker.
+    /// The topic for `tenant`. A template without a placeholder serves only the tenant that its first level names, so
+    /// that a job never reaches another tenant's worker.
     pub fn for_tenant(&self, tenant: &Tenant) -> Result<Topic, InvalidTopic> {
         if !self.0.contains(Self::PLACEHOLDER) && self.0.split('/').next() != Some(tenant.as_str()) {
             return Err(InvalidTopic::OtherTenant { topic: self.0.clone(), tenant: tenant.0.clone() });
@@ -145,7 +158,7 @@ impl TopicTemplate {
         Topic::parse(self.0.replace(Self::PLACEHOLDER, tenant.as_str()))
     }
 
-    /// The topic for a job that names no tenant: the placeholder, if any, becomes `default`.
+    /// The topic for a job without a tenant: `default` replaces the placeholder, if there is one.
     pub fn for_default(&self, default: &Tenant) -> Result<Topic, InvalidTopic> {
         Topic::parse(self.0.replace(Self::PLACEHOLDER, default.as_str()))
     }
@@ -162,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_is_one_plain_level() {
+    fn a_tenant_is_one_topic_level_of_plain_characters() {
         assert_eq!(tenant("Plant_7:line-2.a").as_str(), "Plant_7:line-2.a");
         assert_eq!(Tenant::parse(""), Err(InvalidTenant::Empty));
         assert_eq!(Tenant::parse(&"t".repeat(129)), Err(InvalidTenant::TooLong(129)));
@@ -173,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_what_iot_core_takes() {
+    fn a_topic_keeps_to_the_limits_of_iot_core() {
         assert!(Topic::parse("tenant1/to/worker").is_ok());
         assert!(Topic::parse("1/2/3/4/5/6/7/8").is_ok());
         assert_eq!(Topic::parse("1/2/3/4/5/6/7/8/9"), Err(InvalidTopic::TooDeep(8)));
@@ -188,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_puts_the_tenant_in() {
+    fn a_template_replaces_its_placeholder_with_the_tenant() {
         let template = TopicTemplate::parse("{tenant}/to/worker").unwrap();
         assert_eq!(template.for_tenant(&tenant("b")).unwrap().as_str(), "b/to/worker");
         assert_eq!(template.for_default(&tenant("a")).unwrap().as_str(), "a/to/worker");

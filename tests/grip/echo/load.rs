@@ -1,4 +1,4 @@
-//! Large messages, many messages, many clients.
+//! Large messages, many messages, and many clients at once.
 
 use std::sync::Arc;
 
@@ -6,17 +6,20 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::{Barrier, Semaphore};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::echo::stack::{Stack, soon};
+use crate::client::within_timeout;
+use crate::echo::function::Stack;
 
 #[tokio::test]
 async fn large_messages_come_back_whole() {
     let stack = Stack::alone().await;
     for size in [16_384, 16_385, 65_536, 200_000] {
-        // A connection each: Pushpin 1.36 cuts one after a request of more than 200,000 bytes, answered or not.
+        // Each message has a connection of its own: Pushpin 1.36 cuts a connection after a request of more than 200,000
+        // bytes, even if the request was answered.
         let mut client = stack.connect().await;
         let text: String = ('a'..='z').cycle().take(size).collect();
         client.send(&*text).await;
         assert!(client.next().await == Message::text(text), "{size} characters");
+
         let mut client = stack.connect().await;
         let bytes: Vec<u8> = (0..=255).cycle().take(size).collect();
         client.send(bytes.clone()).await;
@@ -36,10 +39,11 @@ async fn ten_thousand_messages_in_a_burst_come_back_in_order() {
         sink.flush().await.unwrap();
         sink
     });
+
     for n in 0..10_000 {
-        assert_eq!(soon(stream.next()).await.unwrap().unwrap(), Message::text(text(n)));
+        assert_eq!(within_timeout(stream.next()).await.unwrap().unwrap(), Message::text(text(n)));
     }
-    drop(soon(sender).await.unwrap());
+    drop(within_timeout(sender).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +51,7 @@ async fn a_thousand_clients_are_served_at_once() {
     const CLIENTS: usize = 1_000;
     let stack = Arc::new(Stack::alone().await);
     let all_in = Arc::new(Barrier::new(CLIENTS));
-    // That many requests at a time: Pushpin 1.36 drops some of a thousand in the same millisecond, unsent.
+    // Limits the requests at a time: of a thousand in the same millisecond, Pushpin 1.36 drops some unsent.
     let door = Arc::new(Semaphore::new(50));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|n| {
@@ -56,17 +60,20 @@ async fn a_thousand_clients_are_served_at_once() {
                 let turn = door.acquire().await.unwrap();
                 let mut client = stack.connect().await;
                 drop(turn);
-                // Nobody speaks before everybody is connected, and nobody leaves before everybody was heard.
-                soon(all_in.wait()).await;
+
+                // All clients are connected before the first one sends, and all have their answers before the first leaves.
+                within_timeout(all_in.wait()).await;
                 let turn = door.acquire().await.unwrap();
                 client.send(&*n.to_string()).await;
                 assert_eq!(client.next().await, Message::text(n.to_string()));
                 drop(turn);
-                soon(all_in.wait()).await;
-                soon(client.0.close(None)).await.unwrap();
+
+                within_timeout(all_in.wait()).await;
+                within_timeout(client.0.close(None)).await.unwrap();
             })
         })
         .collect();
+
     for client in clients {
         client.await.unwrap();
     }

@@ -1,23 +1,24 @@
-//! What a function has the proxy do by itself.
+//! Control messages: what a function makes the proxy do on its own.
 
 use std::sync::{Arc, Mutex};
 
 use grip::{Automatic, Control, Item, Mode, WsMessage};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::library::stack::{Stack, answering, soon};
+use crate::client::within_timeout;
+use crate::library::function::{Stack, answering};
 
 fn news(text: &str) -> Item {
     Item::new("news").websocket(WsMessage::text(text))
 }
 
 #[tokio::test]
-async fn a_detached_client_lives_on_publications() {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&asked);
-    let stack = Stack::start(answering(move |ws, said| {
-        seen.lock().unwrap().push(said.to_owned());
-        if said == "open" {
+async fn a_detached_client_still_receives_publications() {
+    let texts = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&texts);
+    let stack = Stack::start(answering(move |ws, text| {
+        seen.lock().unwrap().push(text.to_owned());
+        if text == "open" {
             ws.subscribe("news").unwrap();
         } else {
             ws.control(&Control::Detach).unwrap();
@@ -26,19 +27,20 @@ async fn a_detached_client_lives_on_publications() {
     }))
     .await;
     let mut client = stack.connect().await;
-    assert_eq!(stack.heard(&mut client, &[news("before")]).await, Message::text("before"));
-    client.say("detach").await;
-    while client.next().await != Message::text("detached") {}
-    // The proxy obeys before it publishes what came later.
-    while stack.heard(&mut client, &[news("after")]).await != Message::text("after") {}
-    client.say("hello?").await;
-    soon(client.0.close(None)).await.unwrap();
+    assert_eq!(stack.publish_until_received(&mut client, &[news("before")]).await, Message::text("before"));
+    client.send("detach").await;
+    client.skip_to(&Message::text("detached")).await;
+
+    // The proxy has detached the connection before it delivers a later publication.
+    while stack.publish_until_received(&mut client, &[news("after")]).await != Message::text("after") {}
+    client.send("hello?").await;
+    within_timeout(client.0.close(None)).await.unwrap();
     while !matches!(client.next().await, Message::Close(_)) {}
-    assert_eq!(*asked.lock().unwrap(), ["open", "detach"]);
+    assert_eq!(*texts.lock().unwrap(), ["open", "detach"]);
 }
 
 #[tokio::test]
-async fn filters_look_at_what_was_noted() {
+async fn filters_read_the_values_attached_to_a_connection() {
     let stack = Stack::start(answering(|ws, _| {
         ws.control(&Control::SetMeta { name: "user", value: "Zoë" }).unwrap();
         ws.control(&Control::Subscribe { channel: "news", filters: &["skip-self"] }).unwrap();
@@ -47,20 +49,22 @@ async fn filters_look_at_what_was_noted() {
     .await;
     let mut client = stack.connect().await;
     let items = [news("hers").meta("sender", "Zoë"), news("his").meta("sender", "Al")];
-    assert_eq!(stack.heard(&mut client, &items).await, Message::text("his"));
+
+    assert_eq!(stack.publish_until_received(&mut client, &items).await, Message::text("his"));
     let message = WsMessage::text("for %(user)s").content_filters(&["var-subst"]);
-    let mut heard = stack.heard(&mut client, &[Item::new("names").websocket(message)]).await;
+    let mut heard = stack.publish_until_received(&mut client, &[Item::new("names").websocket(message)]).await;
     while heard == Message::text("his") {
         heard = client.next().await;
     }
+
     assert_eq!(heard, Message::text("for Zoë"));
 }
 
 #[tokio::test]
 async fn a_delayed_message_waits_for_its_time_the_next_one_or_a_flush() {
-    let stack = Stack::start(answering(|ws, said| {
+    let stack = Stack::start(answering(|ws, text| {
         let delayed = |text, timeout| Control::SendDelayed { message: Automatic::Text(text), timeout };
-        match said {
+        match text {
             "later" => {
                 ws.control(&delayed("first", 600)).unwrap();
                 ws.control(&delayed("second", 1)).unwrap();
@@ -74,19 +78,21 @@ async fn a_delayed_message_waits_for_its_time_the_next_one_or_a_flush() {
     }))
     .await;
     let mut client = stack.connect().await;
-    client.say("later").await;
-    // The first went when the second came, the second a second later.
+    client.send("later").await;
+
+    // The second message pushes out the first, and is sent itself after a second.
     for expected in ["first", "second"] {
         assert_eq!(client.next().await, Message::text(expected));
     }
-    client.say("now").await;
+    client.send("now").await;
+
     assert_eq!(client.next().await, Message::text("flushed"));
 }
 
 #[tokio::test]
 async fn a_client_is_kept_alive_with_every_kind_of_message() {
-    let stack = Stack::start(answering(|ws, said| {
-        let (message, mode) = match said {
+    let stack = Stack::start(answering(|ws, text| {
+        let (message, mode) = match text {
             "text" => (Automatic::Text("beat"), Mode::Idle),
             "binary" => (Automatic::Binary(b"\0beat"), Mode::Interval),
             "ping" => (Automatic::Ping("beat"), Mode::Interval),
@@ -104,9 +110,10 @@ async fn a_client_is_kept_alive_with_every_kind_of_message() {
         ("pong", Message::Pong(beat)),
     ];
     let mut clients = Vec::new();
+
     for (kind, expected) in kinds {
         let mut client = stack.connect().await;
-        client.say(kind).await;
+        client.send(kind).await;
         clients.push((client, expected));
     }
     for _ in 0..2 {
@@ -117,8 +124,8 @@ async fn a_client_is_kept_alive_with_every_kind_of_message() {
 }
 
 #[tokio::test]
-async fn a_keep_alive_can_be_ended() {
-    let stack = Stack::start(answering(|ws, said| match said {
+async fn an_empty_keep_alive_ends_it() {
+    let stack = Stack::start(answering(|ws, text| match text {
         "on" => {
             let message = Some(Automatic::Text("beat"));
             ws.control(&Control::KeepAlive { message, timeout: 1, mode: Mode::Interval }).unwrap();
@@ -132,13 +139,15 @@ async fn a_keep_alive_can_be_ended() {
     }))
     .await;
     let mut client = stack.connect().await;
-    client.say("on").await;
+    client.send("on").await;
+
     assert_eq!(client.next().await, Message::text("beat"));
-    client.say("off").await;
-    // The proxy's own clock: four beats would fit in, one may be under way.
+    client.send("off").await;
+    // The delayed message measures 4 seconds by the proxy's own clock. One beat may have been under way.
     let mut beats = 0;
     while client.next().await == Message::text("beat") {
         beats += 1;
     }
-    assert!(beats < 3, "{beats} after the end");
+
+    assert!(beats < 3, "{beats} keep-alives arrived after the end");
 }

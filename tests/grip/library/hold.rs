@@ -1,9 +1,10 @@
-//! What goes with a held answer.
+//! Held responses: keep-alives, statuses, filters and links.
 
 use grip::{Channel, Format, Hold, HttpStream, Item, KeepAlive, Mode};
 use http::{Response, StatusCode};
 
-use crate::library::stack::{Stack, soon};
+use crate::client::within_timeout;
+use crate::library::function::Stack;
 
 fn first() -> Response<Vec<u8>> {
     Response::builder().header("x-kept", "1").body(b"first\n".to_vec()).unwrap()
@@ -24,6 +25,7 @@ async fn keep_alives_of_every_format_arrive() {
     })
     .await;
     let mut held = Vec::new();
+
     for (path, data) in [
         ("/raw", "tick tock"),
         ("/cstring?interval", "\\ tick\r\n"),
@@ -35,7 +37,10 @@ async fn keep_alives_of_every_format_arrive() {
     for (path, data, mut answer) in held {
         assert_eq!(answer.headers["x-kept"], "1");
         let expected = format!("first\n{data}{data}");
-        assert!(soon(answer.until(&format!("{data}{data}"))).await.unwrap().starts_with(&expected), "{path}");
+        assert!(
+            within_timeout(answer.until(&format!("{data}{data}"))).await.unwrap().starts_with(&expected),
+            "{path}"
+        );
     }
 }
 
@@ -50,14 +55,15 @@ async fn a_poll_without_news_ends_with_the_given_status() {
     })
     .await;
     let (json, headers) = tokio::join!(stack.get("/json"), stack.get("/"));
+
     for answer in [json, headers] {
         assert_eq!((answer.status, answer.headers["x-kept"].to_str().unwrap()), (StatusCode::ACCEPTED, "1"));
-        assert_eq!(soon(answer.text()).await.unwrap(), "first\n");
+        assert_eq!(within_timeout(answer.text()).await.unwrap(), "first\n");
     }
 }
 
 #[tokio::test]
-async fn filters_look_at_what_was_noted() {
+async fn filters_read_the_values_attached_to_a_hold() {
     let stack = Stack::start(|request| {
         let news = Channel::new("news").filter("skip-self").filter("var-subst");
         let hold = Hold::stream().meta("user", "Ann B").channel(news);
@@ -68,6 +74,7 @@ async fn filters_look_at_what_was_noted() {
     })
     .await;
     let item = |text: &str, sender| Item::new("news").meta("sender", sender).stream(HttpStream::text(text));
+
     for path in ["/", "/json"] {
         let mut answer = stack.get(path).await;
         let items = [item("hers\n", "Ann B"), item("his, for %(user)s\n", "Al")];
@@ -77,7 +84,7 @@ async fn filters_look_at_what_was_noted() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_where_its_link_points() {
+async fn a_stream_continues_at_the_address_of_its_link() {
     let stack = Stack::start(|request| match request.uri().path() {
         "/" => Hold::stream().channel("lines").next("/two", Some(1)).apply(first()).unwrap(),
         "/two" => {
@@ -87,5 +94,5 @@ async fn a_stream_goes_on_where_its_link_points() {
         _ => Response::new(b"three\n".to_vec()),
     })
     .await;
-    assert_eq!(soon(stack.get("/").await.text()).await.unwrap(), "first\ntwo\nthree\n");
+    assert_eq!(within_timeout(stack.get("/").await.text()).await.unwrap(), "first\ntwo\nthree\n");
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn load(arguments: &[&str]) -> Result<Config, InvalidConfig> {
-    Config::load(CommandLine::try_parse_from([&["postern-worker"], arguments].concat()).unwrap())
+    Config::load(&CommandLine::try_parse_from([&["postern-worker"], arguments].concat()).unwrap())
 }
 
 const REQUIRED: [&str; 8] =
@@ -19,7 +19,7 @@ fn the_required_options_are_enough() {
     assert_eq!(config.answer_topic.as_str(), "tenant1/to/lambda");
     assert_eq!((config.concurrency, config.max_jobs), (8, 1_000));
     assert_eq!(config.drain, Duration::from_secs(20));
-    assert_eq!(config.remember_answers, Duration::from_secs(86_400));
+    assert_eq!(config.remember_answers, Duration::from_hours(24));
 }
 
 #[test]

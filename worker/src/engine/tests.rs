@@ -1,135 +1,29 @@
+//! The life of a job in one process. `recovery` is about several processes on one journal.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use postern_types::{JobId, TaskToken};
-use serde_json::Value;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
+use postern_types::limits::IOT_PAYLOAD_BYTES;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::*;
-use crate::Handler;
+use crate::TaskFailure;
+use crate::handler::JobContext;
+use crate::health::Counter;
+use crate::link::PublishError;
+use bench::{Bench, echo, id, our_job, work};
 
-/// Keeps what is published, and answers each publish with the next of `replies`, else with a PUBACK.
-#[derive(Clone, Default)]
-struct Broker(Arc<BrokerState>);
-
-#[derive(Default)]
-struct BrokerState {
-    published: watch::Sender<Vec<Value>>,
-    acknowledged: watch::Sender<Vec<u32>>,
-    replies: Mutex<Vec<Result<(), PublishError>>>,
-}
-
-impl Link for Broker {
-    type Receipt = u32;
-
-    async fn publish(&self, _: &Topic, payload: Bytes, _: Priority) -> Result<(), PublishError> {
-        assert!(payload.len() <= IOT_PAYLOAD_BYTES);
-        let reply = self.0.replies.lock().unwrap().pop().unwrap_or(Ok(()));
-        if reply.is_ok() {
-            let message = serde_json::from_slice(&payload).unwrap();
-            self.0.published.send_modify(|published| published.push(message));
-        }
-        reply
-    }
-
-    fn acknowledge(&self, receipt: u32) {
-        self.0.acknowledged.send_modify(|acknowledged| acknowledged.push(receipt));
-    }
-
-    async fn close(&self) {}
-}
-
-/// An engine at work, with `concurrency` slots and a drain of ten seconds.
-struct Bench {
-    broker: Broker,
-    incoming: mpsc::Sender<Incoming<u32>>,
-    stop: CancellationToken,
-    engine: JoinHandle<Stopped>,
-}
-
-impl Bench {
-    fn start(registry: Registry, concurrency: usize) -> Self {
-        let (incoming, receiver) = mpsc::channel(100);
-        let (broker, stop) = (Broker::default(), CancellationToken::new());
-        let engine = Engine {
-            link: broker.clone(),
-            registry,
-            default_kind: "work".into(),
-            answer_topic: Topic::parse("t/to/lambda").unwrap(),
-            concurrency,
-            drain: Duration::from_secs(10),
-            handlers: Handle::current(),
-        };
-        let engine = tokio::spawn(engine.run(receiver, stop.clone()));
-        Self { broker, incoming, stop, engine }
-    }
-
-    fn send(&self, receipt: u32, payload: &str) {
-        let payload = Bytes::copy_from_slice(payload.as_bytes());
-        self.incoming.try_send(Incoming::Message { payload, receipt }).unwrap();
-    }
-
-    /// Waits until `count` messages with this status are published; they are returned.
-    async fn answers(&self, status: &str, count: usize) -> Vec<Value> {
-        let mut published = self.broker.0.published.subscribe();
-        let of_status = |all: &[Value]| -> Vec<Value> {
-            all.iter().filter(|message| message["Status"] == status).cloned().collect()
-        };
-        of_status(&published.wait_for(|all| of_status(all).len() >= count).await.unwrap())
-    }
-
-    async fn acknowledged(&self, count: usize) -> Vec<u32> {
-        let mut acknowledged = self.broker.0.acknowledged.subscribe();
-        acknowledged.wait_for(|all| all.len() >= count).await.unwrap().clone()
-    }
-
-    fn published(&self) -> usize {
-        self.broker.0.published.borrow().len()
-    }
-
-    async fn stopped(self) -> Stopped {
-        self.stop.cancel();
-        self.engine.await.unwrap()
-    }
-}
-
-/// A handler made of a closure.
-struct Do<F>(F);
-
-impl<F, R> Handler for Do<F>
-where
-    F: Fn(JobContext) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<Value, TaskFailure>> + Send + 'static,
-{
-    type Output = Value;
-
-    async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
-        (self.0)(job).await
-    }
-}
-
-fn work<F, R>(work: F) -> Registry
-where
-    F: Fn(JobContext) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<Value, TaskFailure>> + Send + 'static,
-{
-    Registry::new().on("work", Do(work))
-}
-
-fn echo() -> Registry {
-    work(async |job: JobContext| job.input())
-}
-
-fn our_job(token: &str, rest: &str) -> String {
-    format!(r#"{{"TaskToken":"{token}","JobId":"x","Input":{{"n":1}}{rest}}}"#)
-}
-
-fn id(token: &str) -> JobId {
-    TaskToken::parse(token).unwrap().job_id()
-}
+mod bench;
+mod interleavings;
+mod recovery;
+mod slots;
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_acknowledged_accepted_and_answered() {
+async fn a_job_is_acknowledged_and_answered() {
     let bench = Bench::start(echo(), 1);
     bench.send(7, &our_job("abc", ""));
     let answer = &bench.answers("SUCCEEDED", 1).await[0];
@@ -137,9 +31,9 @@ async fn a_job_is_acknowledged_accepted_and_answered() {
         *answer,
         json!({"TaskToken": "abc", "JobId": id("abc").as_str(), "Status": "SUCCEEDED", "result": {"n": 1}})
     );
-    assert_eq!(bench.answers("ACCEPTED", 1).await[0]["TaskToken"], "abc");
     assert_eq!(bench.acknowledged(1).await, [7]);
-    assert_eq!(bench.stopped().await, Stopped::Asked);
+    assert_eq!(bench.published(), 1, "a job that ends within a second needs no ACCEPTED");
+    assert_eq!(bench.stopped().await, Stopped::Requested);
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,7 +49,7 @@ async fn the_acknowledgement_does_not_wait_for_the_job() {
     let bench = Bench::start(work(async |_| std::future::pending().await), 1);
     bench.send(1, &our_job("abc", ""));
     assert_eq!(bench.acknowledged(1).await, [1]);
-    assert_eq!(bench.published(), 1, "accepted, not answered");
+    assert_eq!(bench.published(), 0, "not answered");
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +107,7 @@ async fn error_of(registry: Registry, message: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_goes_wrong_has_a_name() {
+async fn every_failure_of_the_worker_has_a_name() {
     let big = || work(async |_| Ok(Value::from("x".repeat(IOT_PAYLOAD_BYTES))));
     let panicking =
         work(async |job: JobContext| if job.is_cancelled() { Ok(Value::Null) } else { panic!("on purpose") });
@@ -226,7 +120,7 @@ async fn whatever_goes_wrong_has_a_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_names_no_task_goes_the_way_to_the_dead_letter_queue() {
+async fn a_message_that_names_no_task_is_reported_to_the_dead_letter_queue() {
     let bench = Bench::start(echo(), 1);
     bench.send(1, "not json");
     let answer = &bench.answers("FAILED", 1).await[0];
@@ -290,7 +184,7 @@ async fn a_stop_lets_running_jobs_end_and_gives_waiting_ones_back() {
     bench.send(2, &our_job("waiting", ""));
     bench.answers("ACCEPTED", 2).await;
     let broker = bench.broker.clone();
-    assert_eq!(bench.stopped().await, Stopped::Asked);
+    assert_eq!(bench.stopped().await, Stopped::Requested);
     let published = broker.0.published.borrow();
     let last = |token: &str| published.iter().rfind(|message| message["TaskToken"] == token).unwrap();
     assert_eq!(last("running")["Status"], "SUCCEEDED");
@@ -334,6 +228,52 @@ async fn a_job_that_nobody_waits_for_any_more_is_cut_off() {
         }
     }
     panic!("the handler was never told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_deadline_has_passed_is_not_started() {
+    let bench = Bench::start(echo(), 1);
+    for number in 0..20 {
+        bench.send(number, &our_job(&number.to_string(), r#","Deadline":"2020-01-01T00:00:00Z""#));
+    }
+    let answers = bench.answers("FAILED", 20).await;
+    assert!(answers.iter().all(|answer| answer["Error"] == "Worker.DeadlineExceeded"));
+    assert_eq!(bench.health.count(Counter::Started), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_the_broker_finds_too_large_is_sent_with_less_of_the_payload() {
+    let bench = Bench::start(echo(), 1);
+    *bench.broker.0.replies.lock().unwrap() =
+        vec![Err(PublishError::TooLarge { bytes: 130_000, most: 8_192 })];
+    bench.send(1, &"x".repeat(100_000));
+
+    let report = &bench.answers("FAILED", 1).await[0];
+    assert_eq!((&report["Error"], &report["Bytes"]), (&json!("Worker.InvalidJob"), &json!(100_000)));
+    assert_eq!(report["PayloadBase64"].as_str().unwrap().len(), 4_096);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_sees_where_its_job_comes_from() {
+    let context = work(async |job: JobContext| {
+        Ok(json!([job.execution(), job.state(), job.attempt(), job.idempotency_key(), job.deadline()]))
+    });
+    let bench = Bench::start(context, 1);
+    let rest = r#","Execution":"arn:e","State":"S","Attempt":2,"IdempotencyKey":"k","Deadline":"2100-01-01T00:00:00Z""#;
+    bench.send(1, &our_job("abc", rest));
+    let result = bench.answers("SUCCEEDED", 1).await[0]["result"].clone();
+    assert_eq!(result, json!(["arn:e", "S", 2, "k", "2100-01-01T00:00:00Z"]));
+
+    bench.send(2, &our_job("def", ""));
+    let result = bench.answers("SUCCEEDED", 2).await[1]["result"].clone();
+    assert_eq!(result, json!([null, null, null, id("def").as_str(), null]), "the key is the job id");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_ends_by_itself_is_not_a_clean_stop() {
+    let bench = Bench::start(echo(), 1);
+    drop(bench.incoming);
+    assert_eq!(bench.engine.await.unwrap(), Stopped::LinkEnded);
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ impl Folder {
     fn config(&self, cert: &str, key: &str) -> Result<Arc<ClientConfig>, TlsError> {
         let (cert, key, ca) = (self.path(cert), self.path(key), self.path("cert.pem"));
         let line = ["w", "--endpoint", "h", "--client-id", "w", "--cert", &cert, "--key", &key, "--ca", &ca];
-        client_config(&Config::load(CommandLine::try_parse_from(line).unwrap()).unwrap())
+        client_config(&Config::load(&CommandLine::try_parse_from(line).unwrap()).unwrap())
     }
 }
 

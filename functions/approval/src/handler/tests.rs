@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Notes the calls; takes each token's first answer.
+/// Records the calls, and accepts the first answer to each token.
 #[derive(Default)]
 struct StepFunctions {
     calls: RefCell<Vec<String>>,
@@ -12,7 +12,7 @@ struct StepFunctions {
 }
 
 impl StepFunctions {
-    fn note(&self, token: &TaskToken, call: &str) -> Reply {
+    fn record(&self, token: &TaskToken, call: &str) -> Reply {
         if self.down {
             return Reply::Failed(Failure::Unavailable, "no connection".into());
         }
@@ -25,11 +25,11 @@ impl StepFunctions {
 
 impl Tasks for StepFunctions {
     async fn approve(&self, token: &TaskToken, output: &str) -> Reply {
-        self.note(token, &format!("success {output}"))
+        self.record(token, &format!("success {output}"))
     }
 
     async fn reject(&self, token: &TaskToken, error: &str, _cause: &str) -> Reply {
-        self.note(token, &format!("failure {error}"))
+        self.record(token, &format!("failure {error}"))
     }
 }
 
@@ -49,7 +49,7 @@ fn request() -> Value {
         "ExpiresInSeconds": 60})
 }
 
-async fn asked(tasks: &StepFunctions) -> Links {
+async fn links_of_a_task(tasks: &StepFunctions) -> Links {
     match handled(tasks, &request(), NOW).await.unwrap() {
         Answer::Links(links) => links,
         Answer::Page(page) => panic!("{page:?}"),
@@ -61,14 +61,14 @@ async fn visit(tasks: &StepFunctions, method: &str, link: &str, now: Timestamp) 
     let event = json!({"requestContext": {"http": {"method": method}}, "rawQueryString": query});
     match handled(tasks, &event, now).await.unwrap() {
         Answer::Page(page) => page,
-        Answer::Links(_) => panic!("links for the public"),
+        Answer::Links(_) => panic!("a request of the URL got links"),
     }
 }
 
 #[tokio::test]
-async fn looking_decides_nothing_and_posting_decides_once() {
+async fn a_get_decides_nothing_and_the_first_post_decides() {
     let tasks = StepFunctions::default();
-    let links = asked(&tasks).await;
+    let links = links_of_a_task(&tasks).await;
     for method in ["GET", "HEAD", "GET"] {
         let page = visit(&tasks, method, &links.approve, NOW).await;
         assert_eq!(page.status_code, 200);
@@ -88,7 +88,7 @@ async fn looking_decides_nothing_and_posting_decides_once() {
 #[tokio::test]
 async fn a_rejection_is_an_error_that_the_state_machine_catches() {
     let tasks = StepFunctions::default();
-    let links = asked(&tasks).await;
+    let links = links_of_a_task(&tasks).await;
     assert_eq!(visit(&tasks, "POST", &links.reject, NOW).await.status_code, 200);
     assert_eq!(tasks.calls.into_inner(), ["the-token failure Approval.Rejected"]);
     let machine = include_str!("../../../../statemachines/approve.asl.json");
@@ -96,9 +96,9 @@ async fn a_rejection_is_an_error_that_the_state_machine_catches() {
 }
 
 #[tokio::test]
-async fn an_expired_or_forged_link_says_so_and_reaches_nobody() {
+async fn an_expired_or_forged_link_gets_its_own_page_and_decides_nothing() {
     let tasks = StepFunctions::default();
-    let links = asked(&tasks).await;
+    let links = links_of_a_task(&tasks).await;
     for method in ["GET", "POST"] {
         let page = visit(&tasks, method, &links.approve, links.expires_at).await;
         assert_eq!((page.status_code, page.body.contains("expired")), (410, true));
@@ -111,7 +111,7 @@ async fn an_expired_or_forged_link_says_so_and_reaches_nobody() {
 
 #[tokio::test]
 async fn a_decision_that_could_not_be_delivered_can_be_made_again() {
-    let links = asked(&StepFunctions::default()).await;
+    let links = links_of_a_task(&StepFunctions::default()).await;
     let page = visit(&StepFunctions { down: true, ..Default::default() }, "POST", &links.approve, NOW).await;
     assert_eq!(page.status_code, 503);
     let tasks = StepFunctions::default();
@@ -120,14 +120,14 @@ async fn a_decision_that_could_not_be_delivered_can_be_made_again() {
 
 #[tokio::test]
 async fn no_link_shows_the_token() {
-    let links = asked(&StepFunctions::default()).await;
-    let said = serde_json::to_string(&links).unwrap();
-    assert!(!said.contains("the-token"), "{said}");
+    let links = links_of_a_task(&StepFunctions::default()).await;
+    let answer = serde_json::to_string(&links).unwrap();
+    assert!(!answer.contains("the-token"), "{answer}");
     assert!(links.approve.starts_with("https://page.example/?d=approve&e=60&t="), "{}", links.approve);
 }
 
 #[tokio::test]
-async fn a_wrong_request_is_named() {
+async fn an_invalid_request_is_an_error_without_the_token() {
     for (field, value) in [
         ("TaskToken", json!("")),
         ("TaskToken", json!(7)),
@@ -146,6 +146,29 @@ async fn a_wrong_request_is_named() {
         assert!(!error.to_string().contains("the-token"));
     }
     assert!(handled(&StepFunctions::default(), &json!([]), NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn a_missing_field_is_named() {
+    for field in ["TaskToken", "Question", "Page"] {
+        let mut event = request();
+        event.as_object_mut().unwrap().remove(field);
+        let error = handled(&StepFunctions::default(), &event, NOW).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("{field} is missing"));
+    }
+    for (field, value, message) in [
+        ("Question", json!(7), "Question is a number; it must be a string"),
+        (
+            "ExpiresInSeconds",
+            json!("1"),
+            "ExpiresInSeconds must be a whole number of seconds from 1 to 99999999",
+        ),
+    ] {
+        let mut event = request();
+        event[field] = value;
+        let error = handled(&StepFunctions::default(), &event, NOW).await.unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The sample events of `events/msk-to-s3`: each is taken, with the outcome that the docs promise.
+//! The sample events of `events/msk-to-s3`: each has the outcome that the docs promise.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ const JSON: &[(&str, &str)] = &[
     ("CSV_METADATA_COLUMNS", "key_schema_id,value_schema_id"),
 ];
 
-/// A file, the config it is sent with, the objects' text, and the bad records.
+/// A file, the function's environment, the text of the objects, and the bad records.
 type Sample =
     (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str], &'static [&'static str]);
 

@@ -1,4 +1,4 @@
-//! One test for each way in which a batch can come again. The argument is in `docs/kafka/why-nothing-is-lost.md`.
+//! One test for each way in which a batch can be delivered again. The argument is in `docs/kafka/why-nothing-is-lost.md`.
 
 use serde_json::json;
 
@@ -36,13 +36,13 @@ fn a_batch_with_other_bounds_doubles_rows_and_the_query_reads_each_once() {
 
 #[test]
 fn a_record_that_was_bad_and_is_good_now_is_not_taken_for_written() {
-    // Offset 5 has two fields, and the table had one column when the batch first came.
+    // Offset 5 has two fields, but at the first delivery the configuration has one column.
     let mut batch = good(0..10);
     batch[5] = record(5, "v5,more");
     let s3 = Memory::default();
     assert_eq!(bad(&s3, &lines(), &event(&batch)), ["t-0:5"]);
     assert_eq!(s3.offsets(), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
-    // The same bounds, one record more: another key, so the 412 of the first object cannot hide it.
+    // The bounds are the same, but the object has one record more. Its key differs, so S3 does not answer 412.
     let wider = config(&[("CSV_METADATA_COLUMNS", "true")]);
     assert!(bad(&s3, &wider, &event(&batch)).is_empty());
     assert_eq!(s3.keys().len(), 2);
@@ -55,7 +55,11 @@ fn a_bad_record_sent_again_alone_gets_its_own_object() {
     batch[5] = record(5, "v5,more");
     let s3 = Memory::default();
     assert_eq!(bad(&s3, &lines(), &event(&batch)), ["t-0:5"]);
-    assert_eq!(bad(&s3, &lines(), &event(&batch[5..6])), ["t-0:5"], "bad it stays, and no object is made");
+    assert_eq!(
+        bad(&s3, &lines(), &event(&batch[5..6])),
+        ["t-0:5"],
+        "the record is still bad, and no object is written"
+    );
     assert_eq!(s3.keys().len(), 1);
     let wider = config(&[("CSV_METADATA_COLUMNS", "true")]);
     assert!(bad(&s3, &wider, &event(&batch[5..6])).is_empty());
@@ -68,7 +72,7 @@ fn bad_records_sent_again_together_do_not_claim_what_lies_between_them() {
     let mut batch = good(0..10);
     (batch[2], batch[7]) = (record(2, "v2,more"), record(7, "v7,more"));
     assert_eq!(bad(&s3, &narrow, &event(&batch)), ["t-0:2", "t-0:7"]);
-    // 2 and 7 in one batch. Then 2 to 7, all of them: the key must be another than that of the two.
+    // First 2 and 7 in one batch, then all from 2 to 7: the two keys must differ.
     assert!(bad(&s3, &wide, &event(&[batch[2].clone(), batch[7].clone()])).is_empty());
     assert!(bad(&s3, &wide, &event(&batch[2..8])).is_empty());
     assert_eq!(s3.keys().len(), 3);
@@ -99,7 +103,7 @@ fn tombstones_have_no_row_and_leave_no_gap() {
 
     let s3 = Memory::default();
     assert!(bad(&s3, &lines(), &event(&[tombstone(0), tombstone(1)])).is_empty());
-    assert!(s3.keys().is_empty(), "there is nothing to write");
+    assert!(s3.keys().is_empty(), "a batch of tombstones writes no object");
 }
 
 #[test]
@@ -113,7 +117,7 @@ fn a_failed_write_fails_the_batch_and_its_retry_completes_it() {
         }));
         let error = write(&s3, &lines(), &batch).unwrap_err();
         assert_eq!(postern_runtime::NamedError::name(&error), "MskToS3.Throttled");
-        assert_eq!(s3.keys().len(), 2, "the others are written: the first error does not cancel them");
+        assert_eq!(s3.keys().len(), 2, "the first error must not cancel the other writes");
         assert!(bad(&s3, &lines(), &batch).is_empty());
         assert_eq!((s3.keys().len(), s3.rows().len()), (3, 6));
     }
@@ -124,7 +128,10 @@ fn bad_records_are_not_answered_when_the_batch_fails() {
     let mut batch = good(0..3);
     batch[1] = record(1, "a\nb");
     let s3 = Memory::failing_after(0);
-    assert!(write(&s3, &lines(), &event(&batch)).is_err(), "an answer would commit what was not written");
+    assert!(
+        write(&s3, &lines(), &event(&batch)).is_err(),
+        "an answer would commit records that were not written"
+    );
 }
 
 #[test]

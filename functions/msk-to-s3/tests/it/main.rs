@@ -1,4 +1,4 @@
-//! The function from event to objects, with a bucket in memory; and the bucket against a server's answers.
+//! Tests of the function from event to objects with a bucket in memory, and of the bucket with a stub of S3.
 
 #![allow(clippy::unwrap_used, reason = "all of it is tests, helpers included")]
 

@@ -1,4 +1,4 @@
-//! Whatever the bytes of a record are: no panic, no record lost, and every object is RFC 4180 with the same fields.
+//! Properties for records of any bytes: no panic, no lost record, and every object is RFC 4180 with the same fields.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::support::{Memory, base64, config, event, parse, record, write};
 
-/// Text in which what matters to CSV and JSON is frequent.
+/// Text in which the special characters of CSV and JSON are frequent.
 fn text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         4 => "[\",\r\n=+@'\\\\ -]".prop_map(String::from),
@@ -34,7 +34,7 @@ fn scalar() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// What a field should say.
+/// The field that a JSON value becomes.
 fn as_field(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -43,7 +43,7 @@ fn as_field(value: &Value) -> String {
     }
 }
 
-/// The offsets that are answered as bad.
+/// The offsets of the records that the answer names as bad.
 fn bad_offsets(s3: &Memory, list: &[(&str, &str)], records: &[Value]) -> Vec<u64> {
     let answer = write(s3, &config(list), &event(records)).unwrap();
     answer.batch_item_failures.iter().map(|failure| failure.item_identifier.offset).collect()
@@ -51,7 +51,7 @@ fn bad_offsets(s3: &Memory, list: &[(&str, &str)], records: &[Value]) -> Vec<u64
 
 proptest! {
     #[test]
-    fn lines_of_any_bytes(values in vec(proptest::option::weighted(0.9, bytes()), 0..20)) {
+    fn lines_of_any_bytes_are_written_unchanged_or_bad(values in vec(proptest::option::weighted(0.9, bytes()), 0..20)) {
         let records: Vec<Value> = (0..).zip(&values).map(|(offset, value)| match value {
             Some(value) => record(offset, value),
             None => json!({"offset": offset, "value": null}),
@@ -68,7 +68,7 @@ proptest! {
             };
             prop_assert!(written.contains_key(&offset) != bad.contains(&offset), "either written or bad");
             if let Some(row) = written.get(&offset) {
-                // Followed by another field, so that a parser takes an empty line for a row, too.
+                // Another field precedes the value, because a parser would skip an empty line.
                 let alone = parse(&format!("x,{}", std::str::from_utf8(value).unwrap()));
                 prop_assert_eq!(row.as_slice(), &alone[0][1..]);
             }
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn objects_of_any_scalars(
+    fn objects_with_any_scalars_are_read_back(
         rows in vec(vec(proptest::option::weighted(0.8, scalar()), 3), 1..15),
         neutralize in any::<bool>(),
     ) {
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_an_objects_keys_is_no_matter(row in vec(scalar(), 3), twice in any::<bool>(), junk in text()) {
+    fn the_order_of_an_objects_keys_does_not_matter(row in vec(scalar(), 3), twice in any::<bool>(), junk in text()) {
         let members: Vec<String> =
             ["a", "b", "c"].iter().zip(&row).map(|(name, value)| format!("\"{name}\":{value}")).collect();
         let in_order = members.join(",");
@@ -159,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_and_headers_of_any_bytes(key in bytes(), name in text(), header in vec(any::<i8>(), 0..20), odd in any::<i64>()) {
+    fn keys_and_headers_of_any_bytes_become_text(key in bytes(), name in text(), header in vec(any::<i8>(), 0..20), odd in any::<i64>()) {
         let mut numbers: Vec<i64> = header.iter().copied().map(i64::from).collect();
         numbers.push(odd);
         let mut record = record(0, "v");
@@ -179,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn any_json_as_an_event(text in text(), number in any::<i64>()) {
+    fn json_that_is_not_an_event_is_refused(text in text(), number in any::<i64>()) {
         for event in [
             json!(text), json!(number), json!([text]), json!({"records": text}),
             json!({"eventSource": "aws:kafka", "records": {text.as_str(): []}}),

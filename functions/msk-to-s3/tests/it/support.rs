@@ -1,4 +1,4 @@
-//! A bucket in memory, events made by hand, and the documented query as a reader.
+//! A bucket in memory, builders of events, and a reader that works like the documented query.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,16 +8,16 @@ use postern_runtime::env::Environment;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// Takes what S3 takes with `If-None-Match: *`, and fails when told to.
+/// A bucket in memory. Like S3 with `If-None-Match: *` it never overwrites an object, and it can be made to fail.
 #[derive(Default)]
 pub(crate) struct Memory {
     objects: RefCell<BTreeMap<String, Object>>,
-    /// Writes that fail: how many are let through before each.
+    /// The number of writes that succeed before each failing one.
     failures: RefCell<Vec<usize>>,
 }
 
 impl Memory {
-    /// Lets `writes` through, then fails one.
+    /// A bucket in which `writes` writes succeed and the next one fails.
     pub(crate) fn failing_after(writes: usize) -> Self {
         Self { failures: RefCell::new(vec![writes]), ..Self::default() }
     }
@@ -26,7 +26,7 @@ impl Memory {
         self.objects.borrow().keys().cloned().collect()
     }
 
-    /// The objects' text, in the order of their keys.
+    /// The text of each object, in the order of the keys.
     pub(crate) fn texts(&self) -> Vec<String> {
         let objects = self.objects.borrow();
         objects.values().map(|object| String::from_utf8(object.body.clone()).unwrap()).collect()
@@ -38,13 +38,13 @@ impl Memory {
         objects.values().next().unwrap().clone()
     }
 
-    /// All rows of all objects, by an independent parser.
+    /// All rows of all objects, read by an independent parser.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
         self.texts().iter().flat_map(|text| parse(text)).collect()
     }
 
-    /// What the documented query reads: the rows by topic, partition and offset, each once, in this order. The
-    /// metadata columns are the last four.
+    /// The rows that the documented query returns: each record once, ordered by topic, partition and offset. The metadata
+    /// columns must be the last four.
     pub(crate) fn read_once(&self) -> Vec<(u64, Vec<String>)> {
         let mut records = BTreeMap::new();
         for mut row in self.rows() {
@@ -81,7 +81,7 @@ impl Store for Memory {
     }
 }
 
-/// CSV's rows, by the `csv` crate.
+/// The rows of a CSV text, read by the `csv` crate.
 pub(crate) fn parse(text: &str) -> Vec<Vec<String>> {
     let mut parser = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     parser.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
@@ -91,7 +91,7 @@ pub(crate) fn config(list: &[(&str, &str)]) -> Config {
     Config::from_env(&Environment::of(&[&[("S3_BUCKET_NAME", "bucket")], list].concat())).unwrap()
 }
 
-/// Lines with the metadata that make reading exact.
+/// `lines` mode with the metadata columns that the documented query needs.
 pub(crate) fn lines() -> Config {
     config(&[("CSV_COLUMNS", "value"), ("CSV_METADATA_COLUMNS", "true")])
 }
@@ -100,7 +100,7 @@ pub(crate) fn base64(bytes: impl AsRef<[u8]>) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
 }
 
-/// A record whose time is its offset, in seconds.
+/// A record whose timestamp is its offset in seconds.
 pub(crate) fn record(offset: u64, value: impl AsRef<[u8]>) -> Value {
     json!({"topic": "t", "partition": 0, "offset": offset, "timestamp": offset * 1_000,
            "timestampType": "CREATE_TIME", "value": base64(value), "headers": []})
@@ -110,12 +110,12 @@ pub(crate) fn tombstone(offset: u64) -> Value {
     json!({"topic": "t", "partition": 0, "offset": offset, "timestamp": offset * 1_000, "value": null})
 }
 
-/// Records of these offsets whose value is `v` and the offset.
+/// Records with these offsets, whose values are `v` and the offset.
 pub(crate) fn good(offsets: impl IntoIterator<Item = u64>) -> Vec<Value> {
     offsets.into_iter().map(|offset| record(offset, format!("v{offset}"))).collect()
 }
 
-/// An event with records of partition 0 of topic `t`.
+/// An event with these records in partition 0 of topic `t`.
 pub(crate) fn event(records: &[Value]) -> Box<RawValue> {
     of_partitions(&json!({ "t-0": records }))
 }
@@ -131,7 +131,7 @@ pub(crate) fn write(store: &Memory, config: &Config, event: &RawValue) -> Result
     runtime.block_on(write_batch(store, config, event.get().as_bytes()))
 }
 
-/// Writes a batch and says which records are bad, `partition:offset`.
+/// Writes a batch and returns the bad records as `partition:offset`.
 pub(crate) fn bad(store: &Memory, config: &Config, event: &RawValue) -> Vec<String> {
     let answer = write(store, config, event).unwrap();
     let items = answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier);

@@ -1,3 +1,5 @@
+//! Reading an HTTP event of AWS Lambda into a request.
+
 use std::borrow::Cow;
 
 use base64::Engine as _;
@@ -10,7 +12,7 @@ use serde::Deserialize;
 use super::fields::{Pairs, Text, is_present};
 use super::reply::Reply;
 
-/// An HTTP request as Lambda gets it, borrowed from the event's text.
+/// An HTTP request in the form in which Lambda receives it, borrowed from the event's text.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event<'a> {
@@ -30,7 +32,8 @@ pub struct Event<'a> {
     multi_value_query_string_parameters: Pairs<'a>,
     #[serde(borrow, default)]
     headers: Pairs<'a>,
-    /// Whether it is empty matters as well as what is in it: `None` is a load balancer with single values.
+    /// `None` and empty differ: a load balancer sends this member, even if empty, when its target group uses
+    /// multi-value headers.
     #[serde(borrow)]
     multi_value_headers: Option<Pairs<'a>>,
     #[serde(borrow)]
@@ -58,42 +61,49 @@ struct Http<'a> {
     method: Option<Text<'a>>,
 }
 
-/// Why an event is not an HTTP request. Nothing of the event is in it.
+/// Why an event is not an HTTP request. The error does not contain any of the event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
-    /// Not JSON, or a field of another type than Lambda sends.
-    #[error("the event cannot be read: wrong at line {line}, column {column}")]
+    /// The event is not JSON, or a member has another type than Lambda sends.
+    #[error(
+        "the event is not JSON, or a member has an unexpected type, at line {line}, column {column}; an HTTP event of \
+         API Gateway, a function URL or a load balancer is expected"
+    )]
     Json {
-        /// Line, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Column, from 1.
+        /// The column, from 1.
         column: usize,
     },
-    /// Neither `httpMethod` nor `requestContext.http.method`.
-    #[error("the event is no HTTP request: it has no method")]
+    /// The event has neither `httpMethod` nor `requestContext.http.method`, or the method is not valid.
+    #[error(
+        "the event is not an HTTP request: it has no valid method in httpMethod or requestContext.http.method"
+    )]
     NotHttp,
-    /// What `isBase64Encoded` promises.
-    #[error("the event's body is not base64")]
+    /// `isBase64Encoded` is true, but the body is not base64.
+    #[error("the event's body is not base64, although isBase64Encoded is true")]
     Base64,
-    /// A path or a query that is none.
-    #[error("the event's path is not one")]
+    /// The path and the query do not form a URI.
+    #[error("the event's path and query do not form a URI")]
     Path,
 }
 
-/// What cannot stand in a path: the rest, `%` included, is as the client sent it.
+/// The characters to encode in a path. All others, `%` included, are kept as the client sent them.
 const PATH: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}');
+
+/// The characters to encode in a query.
 const QUERY: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'`').add(b'{').add(b'}');
 
 impl<'a> Event<'a> {
-    /// Reads an event's JSON text.
+    /// Reads the JSON text of an event. The kind of event is recognised from its members.
     pub fn parse(json: &'a str) -> Result<Self, InvalidEvent> {
         serde_json::from_str(json)
             .map_err(|error| InvalidEvent::Json { line: error.line(), column: error.column() })
     }
 
-    /// The request, and how its answer has to look.
+    /// The request, and the form that its response must have.
     pub fn into_request(self) -> Result<(Request<Vec<u8>>, Reply), InvalidEvent> {
         let reply = self.reply();
         let method = match reply {
@@ -105,6 +115,7 @@ impl<'a> Event<'a> {
         let method = method.ok_or(InvalidEvent::NotHttp)?;
         let method = Method::from_bytes(method.0.as_bytes()).map_err(|_| InvalidEvent::NotHttp)?;
         let uri: Uri = self.target(reply).parse().map_err(|_| InvalidEvent::Path)?;
+
         let mut request = Request::new(Vec::new());
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -119,6 +130,7 @@ impl<'a> Event<'a> {
         Ok((request, reply))
     }
 
+    /// Recognises the kind of event.
     fn reply(&self) -> Reply {
         let context = self.request_context.as_ref();
         match &self.version {
@@ -126,6 +138,7 @@ impl<'a> Event<'a> {
             _ if context.is_some_and(|context| context.elb) => {
                 Reply::Alb { multi_value: self.multi_value_headers.is_some() }
             }
+            // Events written by hand for tests often lack the version.
             None if self.http_method.is_none() && context.is_some_and(|context| context.http.is_some()) => {
                 Reply::Http
             }
@@ -138,6 +151,7 @@ impl<'a> Event<'a> {
             Some(multi) if !multi.0.is_empty() => multi.headers(),
             _ => self.headers.headers(),
         };
+
         let cookies: Vec<&str> = self.cookies.iter().flatten().map(|Text(cookie)| &**cookie).collect();
         if let (false, Ok(cookies)) = (cookies.is_empty(), HeaderValue::try_from(cookies.join("; "))) {
             let _ = headers.try_insert(COOKIE, cookies);
@@ -145,11 +159,12 @@ impl<'a> Event<'a> {
         headers
     }
 
+    /// The path and the query, encoded.
     fn target(&self, reply: Reply) -> String {
         let path = self.raw_path.as_ref().or(self.path.as_ref()).map_or("/", |Text(path)| &**path);
         let stage = self.request_context.as_ref().and_then(|context| context.stage.as_ref());
         let path = match (reply, stage) {
-            // A named stage of an HTTP API is part of the path that it hands on.
+            // An HTTP API passes on the name of its stage as the first segment of the path.
             (Reply::Http, Some(Text(stage))) if stage != "$default" => path
                 .strip_prefix('/')
                 .and_then(|path| path.strip_prefix(&**stage))
@@ -157,11 +172,13 @@ impl<'a> Event<'a> {
                 .unwrap_or(path),
             _ => path,
         };
+
         let mut target = String::with_capacity(path.len() + 16);
         if !path.starts_with('/') {
             target.push('/');
         }
         target.extend(utf8_percent_encode(path, PATH));
+
         let query = self.query(reply);
         if !query.is_empty() {
             target.push('?');
@@ -174,11 +191,12 @@ impl<'a> Event<'a> {
         if let Some(Text(query)) = &self.raw_query_string {
             return Cow::Borrowed(query);
         }
+
         let pairs = match &self.multi_value_query_string_parameters.0 {
             pairs if pairs.is_empty() => &self.query_string_parameters.0,
             pairs => pairs,
         };
-        // A load balancer hands them on as they are; API Gateway decodes them.
+        // A load balancer passes parameters on as they were sent. API Gateway has decoded them.
         let write = |part: &str| match reply {
             Reply::Alb { .. } => part.to_owned(),
             _ => utf8_percent_encode(part, NON_ALPHANUMERIC).to_string(),
@@ -189,5 +207,4 @@ impl<'a> Event<'a> {
 }
 
 #[cfg(test)]
-#[path = "event_tests.rs"]
 mod tests;

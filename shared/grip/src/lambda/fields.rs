@@ -1,4 +1,4 @@
-//! How the fields of an event are read: borrowed where possible, and without trusting them.
+//! The types of an event's members, read without copying where possible and without trusting the sender.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,11 +7,11 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A string that is borrowed unless an escape is in it.
+/// A string, borrowed from the event unless it contains an escape sequence.
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-/// One string, several, or none; what is neither counts as none.
+/// A string, a list of strings, or null.
 struct Values<'a>(Vec<Cow<'a, str>>);
 
 impl<'de> Deserialize<'de> for Values<'de> {
@@ -50,7 +50,7 @@ impl<'de> Visitor<'de> for ValuesVisitor {
     }
 }
 
-/// Names and values, in their order.
+/// Pairs of name and value, in the event's order. A list of values becomes several pairs.
 #[derive(Default)]
 pub(super) struct Pairs<'a>(pub(super) Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
@@ -83,10 +83,10 @@ impl<'de> Visitor<'de> for PairsVisitor {
 }
 
 impl Pairs<'_> {
-    /// As headers. What HTTP does not allow is left out: one odd header of a client must not cost it its
-    /// connection.
+    /// The pairs as headers. A header that HTTP does not allow is left out: it must not end the client's connection.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(self.0.len().min(256));
+
         for (name, value) in &self.0 {
             let name = HeaderName::from_bytes(name.as_bytes());
             if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
@@ -97,7 +97,7 @@ impl Pairs<'_> {
     }
 }
 
-/// Whether a field is there and not null, whatever it holds.
+/// Reads whether a member is present and not null, whatever its value.
 pub(super) fn is_present<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     Ok(Option::<IgnoredAny>::deserialize(from)?.is_some())
 }

@@ -1,3 +1,5 @@
+//! Writing a response in the form that the caller of the function expects.
+
 use aws_lambda_events::alb::AlbTargetGroupResponse;
 use aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
@@ -5,7 +7,7 @@ use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-/// How an answer has to look for whoever asked.
+/// The form that a response must have, which depends on the service that made the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     /// An API Gateway REST API, or an HTTP API with payload format 1.0.
@@ -14,25 +16,25 @@ pub enum Reply {
     Http,
     /// An application load balancer.
     Alb {
-        /// Whether its target group has multi-value headers on: it then takes no others.
+        /// Whether the target group uses multi-value headers. The load balancer then ignores single-value headers.
         multi_value: bool,
     },
 }
 
-/// An answer, as Lambda passes it on.
+/// A response in the form that Lambda returns to the service that made the event.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum LambdaResponse {
-    /// To a REST API.
+    /// For a REST API.
     Rest(ApiGatewayProxyResponse),
-    /// To an HTTP API or a function URL.
+    /// For an HTTP API or a function URL.
     Http(ApiGatewayV2httpResponse),
-    /// To a load balancer.
+    /// For a load balancer.
     Alb(AlbTargetGroupResponse),
 }
 
 impl Reply {
-    /// The answer that holds `response`.
+    /// Writes `response` in this form. A body that is UTF-8 is written as text, any other in base64.
     pub fn response(self, response: Response<Vec<u8>>) -> LambdaResponse {
         let (parts, body) = response.into_parts();
         let status_code = i64::from(parts.status.as_u16());
@@ -41,6 +43,7 @@ impl Reply {
             Ok(text) => (Some(Body::Text(text)), false),
             Err(bytes) => (Some(Body::Binary(bytes.into_bytes())), true),
         };
+
         match self {
             Self::Rest => {
                 let mut answer = ApiGatewayProxyResponse::default();
@@ -73,18 +76,20 @@ impl Reply {
     }
 }
 
-/// `200 OK`.
+/// The status line that a load balancer requires, such as `200 OK`.
 fn description(status: StatusCode) -> String {
     format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or("Unknown"))
 }
 
-/// Without what the types cannot write: JSON holds text, and a header need not be UTF-8.
+/// The headers without those whose values are not UTF-8, which JSON cannot carry.
 fn writable(mut headers: HeaderMap) -> HeaderMap {
     if headers.values().all(|value| std::str::from_utf8(value.as_bytes()).is_ok()) {
         return headers;
     }
+
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut name = None;
+    // `drain` yields a name only with the first of its values.
     for (next, value) in headers.drain() {
         name = next.or(name);
         if let (Some(name), Ok(_)) = (&name, std::str::from_utf8(value.as_bytes())) {
@@ -99,9 +104,10 @@ fn cookies(headers: &HeaderMap) -> Vec<String> {
     cookies.filter_map(|cookie| cookie.to_str().ok()).map(str::to_owned).collect()
 }
 
-/// One value a name, without cookies: repeated headers mean the same as a list.
+/// The headers with one value for each name, without cookies. A repeated header means the same as a list with commas.
 fn joined(headers: &HeaderMap) -> HeaderMap {
     let mut joined = HeaderMap::with_capacity(headers.keys_len());
+
     for name in headers.keys().filter(|name| **name != SET_COOKIE) {
         let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
         if let Ok(value) = HeaderValue::from_bytes(&values.join(&b", "[..])) {
@@ -111,7 +117,7 @@ fn joined(headers: &HeaderMap) -> HeaderMap {
     joined
 }
 
-/// With the last cookie: that is all a single-value target group can pass on.
+/// Like [`joined`], with the last cookie: a target group without multi-value headers can pass on only one.
 fn joined_with_cookie(headers: &HeaderMap) -> HeaderMap {
     let mut joined = joined(headers);
     if let Some(cookie) = headers.get_all(SET_COOKIE).iter().next_back() {

@@ -1,4 +1,4 @@
-//! What is published: an item for a channel, in the forms that its listeners need.
+//! Items: what is published to a channel, in one form for each kind of listener.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -6,10 +6,10 @@ use http::Response;
 use serde_json::{Map, Value, json};
 
 use crate::close::{Close, InvalidClose};
-use crate::hold::{InvalidHold, headers_json};
+use crate::response::{self, HeaderNotUtf8};
 
-/// One publication to a channel: for WebSockets, streams and long-polls, each in its own form. A listener whose
-/// form is missing gets nothing.
+/// One publication to a channel, in separate forms for WebSockets, streams and long-polls. Listeners of a kind for
+/// which the item has no form receive nothing.
 ///
 /// ```
 /// use grip::{HttpStream, Item, WsMessage};
@@ -19,100 +19,94 @@ use crate::hold::{InvalidHold, headers_json};
 ///     .websocket(WsMessage::text("hello"))
 ///     .stream(HttpStream::text("hello\n"))
 ///     .response(&response)?;
-/// # Ok::<_, grip::InvalidHold>(())
+/// assert_eq!(item.json("")["formats"]["ws-message"]["content"], "hello");
+/// # Ok::<_, grip::HeaderNotUtf8>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     channel: String,
-    rest: Map<String, Value>,
+    /// The members of the item besides its channel and formats.
+    members: Map<String, Value>,
     formats: Map<String, Value>,
 }
 
 impl Item {
-    /// An item for a channel, by its name without the prefix.
+    /// An item for the channel of this name, without the prefix.
     pub fn new(channel: impl Into<String>) -> Self {
-        Self { channel: channel.into(), rest: Map::new(), formats: Map::new() }
+        Self { channel: channel.into(), members: Map::new(), formats: Map::new() }
     }
 
     fn with(mut self, name: &str, value: Value) -> Self {
-        self.rest.insert(name.to_owned(), value);
+        self.members.insert(name.to_owned(), value);
         self
     }
 
-    /// Names the item: a client that has it says so with [`Channel::prev_id`](crate::Channel::prev_id).
+    /// The item's id, which a later request of the client names with [`Channel::prev_id`](crate::Channel::prev_id).
     #[must_use]
     pub fn id(self, id: impl Into<String>) -> Self {
         self.with("id", Value::String(id.into()))
     }
 
-    /// The item before this one. Where the proxy has not seen it, it waits some seconds for it.
+    /// The id of the item before this one. If the proxy has not seen that item, it waits some seconds for it.
     #[must_use]
     pub fn prev_id(self, id: impl Into<String>) -> Self {
         self.with("prev-id", Value::String(id.into()))
     }
 
-    /// Delivers at once, whatever came before.
+    /// Delivers the item at once, without waiting for the item before it.
     #[must_use]
     pub fn no_seq(self) -> Self {
         self.with("no-seq", Value::Bool(true))
     }
 
-    /// Adds a value for filters to look at, such as `sender` for `skip-self`.
+    /// Adds a value that filters can read, such as `sender` for `skip-self`.
     #[must_use]
     pub fn meta(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let meta = self.rest.entry("meta").or_insert_with(|| json!({}));
+        let meta = self.members.entry("meta").or_insert_with(|| json!({}));
         if let Value::Object(meta) = meta {
             meta.insert(name.into(), Value::String(value.into()));
         }
         self
     }
 
-    /// What WebSockets get.
+    /// The form for WebSockets.
     #[must_use]
     pub fn websocket(mut self, message: WsMessage) -> Self {
         self.formats.insert("ws-message".to_owned(), Value::Object(message.0));
         self
     }
 
-    /// What streams get.
+    /// The form for streams.
     #[must_use]
     pub fn stream(mut self, part: HttpStream) -> Self {
         self.formats.insert("http-stream".to_owned(), Value::Object(part.0));
         self
     }
 
-    /// What long-polls get.
-    pub fn response(mut self, response: &Response<Vec<u8>>) -> Result<Self, InvalidHold> {
-        let mut json = json!({
-            "code": response.status().as_u16(),
-            "reason": response.status().canonical_reason().unwrap_or_default(),
-            "headers": headers_json(response.headers())?,
-        });
-        match std::str::from_utf8(response.body()) {
-            Ok(text) => json["body"] = json!(text),
-            Err(_) => json["body-bin"] = json!(BASE64.encode(response.body())),
-        }
+    /// The form for long-polls: the whole response that the client receives.
+    pub fn response(mut self, response: &Response<Vec<u8>>) -> Result<Self, HeaderNotUtf8> {
+        let json = response::json(response, response.status())?;
         self.formats.insert("http-response".to_owned(), json);
         Ok(self)
     }
 
-    /// Has long-polls ask the function again instead of getting something.
+    /// Makes the proxy repeat the request of each long-poll instead of answering it.
     #[must_use]
     pub fn response_hint(mut self) -> Self {
         self.formats.insert("http-response".to_owned(), json!({ "action": "hint" }));
         self
     }
 
-    /// The item as the control endpoint reads it.
+    /// The item in the JSON form that the control endpoint reads.
     pub fn json(&self, prefix: &str) -> Value {
-        let mut json = self.rest.clone();
+        let mut json = self.members.clone();
         json.insert("channel".to_owned(), Value::String(format!("{prefix}{}", self.channel)));
         json.insert("formats".to_owned(), Value::Object(self.formats.clone()));
         Value::Object(json)
     }
 }
 
-/// What a publication is to WebSockets.
+/// The form of an item for WebSockets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WsMessage(Map<String, Value>);
 
@@ -136,25 +130,25 @@ impl WsMessage {
         Self::of("ping", "content-bin", BASE64.encode(payload))
     }
 
-    /// A pong that nobody asked for.
+    /// An unsolicited pong.
     pub fn pong(payload: impl AsRef<[u8]>) -> Self {
         Self::of("pong", "content-bin", BASE64.encode(payload))
     }
 
-    /// Ends the connection.
+    /// Closes the connection with a code and a reason.
     pub fn close(code: u16, reason: &str) -> Result<Self, InvalidClose> {
         let close = Close::new(code, reason)?;
         let json = [("action", json!("close")), ("code", json!(code)), ("reason", json!(close.reason))];
         Ok(Self(json.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
     }
 
-    /// Has the proxy ask the function, with a request that holds no event. Pushpin knows this from 1.38 on, and
-    /// earlier ones refuse the publication; a hint, which streams and long-polls have, none obeys here.
+    /// Makes the proxy send the function a request without events. Pushpin supports this since 1.38; earlier versions
+    /// refuse the publication. Pushpin ignores hints, which streams and long-polls have, on a WebSocket.
     pub fn refresh() -> Self {
         Self(Map::from_iter([("action".to_owned(), json!("refresh"))]))
     }
 
-    /// Applies filters to the content on its way, such as `var-subst`.
+    /// Applies filters to the content before delivery, such as `var-subst`.
     #[must_use]
     pub fn content_filters(mut self, filters: &[&str]) -> Self {
         self.0.insert("content-filters".to_owned(), json!(filters));
@@ -162,7 +156,7 @@ impl WsMessage {
     }
 }
 
-/// What a publication is to streams.
+/// The form of an item for streams.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpStream(Map<String, Value>);
 
@@ -171,12 +165,12 @@ impl HttpStream {
         Self(Map::from_iter([(name.to_owned(), Value::String(value))]))
     }
 
-    /// Text to be added.
+    /// Adds text to the stream.
     pub fn text(text: impl Into<String>) -> Self {
         Self::of("content", text.into())
     }
 
-    /// Bytes to be added.
+    /// Adds bytes to the stream.
     pub fn binary(bytes: impl AsRef<[u8]>) -> Self {
         Self::of("content-bin", BASE64.encode(bytes))
     }
@@ -186,12 +180,12 @@ impl HttpStream {
         Self::of("action", "close".to_owned())
     }
 
-    /// Has the proxy ask where the stream's link points.
+    /// Makes the proxy request the stream's `next` link (see [`Hold::next`](crate::Hold::next)).
     pub fn hint() -> Self {
         Self::of("action", "hint".to_owned())
     }
 
-    /// Applies filters to the content on its way, such as `var-subst`.
+    /// Applies filters to the content before delivery, such as `var-subst`.
     #[must_use]
     pub fn content_filters(mut self, filters: &[&str]) -> Self {
         self.0.insert("content-filters".to_owned(), json!(filters));
@@ -211,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_is_written_as_the_proxy_reads_it() {
+    fn an_item_has_the_form_that_pushpin_reads() {
         let response = Response::builder().status(202).header("X-A", "1").body(b"ok\n".to_vec()).unwrap();
         let item = Item::new("a\"b")
             .id("2")
@@ -222,6 +216,7 @@ mod tests {
             .stream(HttpStream::binary(b"\xff"))
             .response(&response)
             .unwrap();
+
         assert_eq!(
             item.json("app-"),
             json!({
@@ -236,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn each_action_is_written_as_the_proxy_reads_it() {
+    fn each_action_has_the_form_that_pushpin_reads() {
         for (message, expected) in [
             (WsMessage::binary(b"\x00"), json!({"type": "binary", "content-bin": "AA=="})),
             (WsMessage::ping("p"), json!({"type": "ping", "content-bin": "cA=="})),
@@ -252,6 +247,7 @@ mod tests {
         assert_eq!(WsMessage::close(1006, ""), Err(InvalidClose::Code(1006)));
         assert_eq!(Value::Object(HttpStream::close().0), json!({"action": "close"}));
         assert_eq!(Value::Object(HttpStream::hint().0), json!({"action": "hint"}));
+
         let item = Item::new("a").response_hint();
         assert_eq!(item.json("")["formats"]["http-response"], json!({"action": "hint"}));
     }

@@ -18,7 +18,7 @@ fn job() -> JobMessage {
 }
 
 #[test]
-fn the_samples_result() {
+fn the_samples_result_is_a_success() {
     let answer = answer(r#"{"result": 57, "TaskToken": "abc"}"#).unwrap();
     assert_eq!(answer.token.expose(), "abc");
     assert!(matches!(answer.outcome, Outcome::Succeeded(result) if result.get() == "57"));
@@ -27,11 +27,11 @@ fn the_samples_result() {
 #[test]
 fn the_samples_failure_is_a_failure() {
     let failed = failure(r#"{"result":null,"TaskToken":"abc","exception":"KeyError"}"#);
-    assert_eq!((failed.error.as_str(), failed.cause.as_str()), ("KeyError", "KeyError"));
+    assert_eq!((failed.error(), failed.cause()), ("KeyError", "KeyError"));
     let failed = failure(r#"{"result":null,"TaskToken":"abc","exception":"no such table"}"#);
-    assert_eq!((failed.error.as_str(), failed.cause.as_str()), (Answer::FAILED, "no such table"));
-    assert_eq!(failure(r#"{"TaskToken":"abc","exception":""}"#).error, Answer::FAILED);
-    assert_eq!(failure(r#"{"TaskToken":"abc","exception":{"a":1}}"#).error, r#"{"a":1}"#);
+    assert_eq!((failed.error(), failed.cause()), (Answer::FAILED, "no such table"));
+    assert_eq!(failure(r#"{"TaskToken":"abc","exception":""}"#).error(), Answer::FAILED);
+    assert_eq!(failure(r#"{"TaskToken":"abc","exception":{"a":1}}"#).error(), r#"{"a":1}"#);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_null_result_is_a_result() {
 }
 
 #[test]
-fn what_names_no_task_is_poison() {
+fn a_message_without_exactly_one_token_is_an_error() {
     for json in [
         "7",
         "[]",
@@ -67,14 +67,14 @@ fn what_names_no_task_is_poison() {
 }
 
 #[test]
-fn what_names_a_task_but_makes_no_sense_fails_it() {
+fn an_invalid_message_with_a_token_fails_its_task() {
     for json in [
         r#"{"TaskToken":"abc"}"#,
         r#"{"TaskToken":"abc","Status":"SUCCEEDED"}"#,
         r#"{"TaskToken":"abc","Status":"DONE","result":1}"#,
         r#"{"TaskToken":"abc","Status":7,"result":1}"#,
     ] {
-        assert_eq!(failure(json).error, Answer::INVALID, "{json}");
+        assert_eq!(failure(json).error(), Answer::INVALID, "{json}");
     }
 }
 
@@ -86,14 +86,14 @@ fn error_and_cause_are_cut_on_a_character_boundary() {
         "日".repeat(40_000)
     );
     let failed = failure(&json);
-    assert_eq!(failed.error.chars().count(), 256);
-    assert_eq!(failed.cause.chars().count(), 32_768);
+    assert_eq!(failed.error().chars().count(), 256);
+    assert_eq!(failed.cause().chars().count(), 32_768);
 }
 
 #[test]
 fn a_cancelled_job_fails_under_its_own_name() {
     let failed = failure(r#"{"TaskToken":"abc","Status":"CANCELLED","Cause":"asked to"}"#);
-    assert_eq!((failed.error.as_str(), failed.cause.as_str()), (Answer::CANCELLED, "asked to"));
+    assert_eq!((failed.error(), failed.cause()), (Answer::CANCELLED, "asked to"));
 }
 
 #[test]
@@ -101,7 +101,52 @@ fn a_failure_always_fits_into_a_publish() {
     let failure = TaskFailure::new("E", "\u{1}".repeat(40_000));
     let message = AnswerMessage::failed(&job(), &failure);
     assert!(message.len() <= IOT_PAYLOAD_BYTES && message.len() > IOT_PAYLOAD_BYTES / 4);
-    assert_eq!(self::failure(std::str::from_utf8(&message).unwrap()).error, "E");
+    assert_eq!(self::failure(std::str::from_utf8(&message).unwrap()).error(), "E");
+}
+
+#[test]
+fn an_error_of_66_000_characters_does_not_stop_the_message() {
+    let failure = TaskFailure::new("E".repeat(66_000), "\u{1}".repeat(40_000));
+    let message = AnswerMessage::failed(&job(), &failure);
+    assert!(message.len() <= IOT_PAYLOAD_BYTES);
+    let back = self::failure(std::str::from_utf8(&message).unwrap());
+    assert_eq!(back.error(), "E".repeat(ERROR_CHARS));
+}
+
+#[test]
+fn a_message_of_the_largest_size_is_still_sent() {
+    let result = |bytes: usize| RawValue::from_string(format!("\"{}\"", "x".repeat(bytes))).unwrap();
+    let overhead = AnswerMessage::succeeded(&job(), &result(0)).unwrap().len();
+    let largest = AnswerMessage::succeeded(&job(), &result(IOT_PAYLOAD_BYTES - overhead));
+    assert_eq!(largest.unwrap().len(), IOT_PAYLOAD_BYTES);
+    assert!(AnswerMessage::succeeded(&job(), &result(IOT_PAYLOAD_BYTES - overhead + 1)).is_none());
+}
+
+#[test]
+fn an_accepted_message_and_a_heartbeat_name_task_and_job_and_are_read_back() {
+    let (accepted, heartbeat) = (AnswerMessage::accepted(&job()), AnswerMessage::heartbeat(&job()));
+    let text = |message: Vec<u8>| String::from_utf8(message).unwrap();
+    let (accepted, heartbeat) = (text(accepted), text(heartbeat));
+    let fields = r#""TaskToken":"abc","JobId":"ba7816bf8f01cfea414140de5dae2223""#;
+    assert_eq!(accepted, format!(r#"{{{fields},"Status":"ACCEPTED"}}"#));
+    assert_eq!(heartbeat, format!(r#"{{{fields},"Status":"HEARTBEAT"}}"#));
+    assert!(matches!(answer(&accepted).unwrap().outcome, Outcome::Accepted));
+    assert!(matches!(answer(&heartbeat).unwrap().outcome, Outcome::Heartbeat));
+}
+
+#[test]
+fn a_failed_task_without_a_job_id_names_the_task_alone() {
+    let token = TaskToken::parse("abc").unwrap();
+    let message = AnswerMessage::failed_task(&token, None, &TaskFailure::new("E", "why"));
+    let expected =
+        r#"{"TaskToken":"abc","Status":"FAILED","result":null,"exception":"E","Error":"E","Cause":"why"}"#;
+    assert_eq!(String::from_utf8(message).unwrap(), expected);
+}
+
+#[test]
+fn the_rules_stamps_are_kept_apart_from_the_result() {
+    let answer = answer(r#"{"result":1,"TaskToken":"abc","tenant":"plant-7","worker":"w-1"}"#).unwrap();
+    assert_eq!((answer.tenant.as_deref(), answer.worker.as_deref()), (Some("plant-7"), Some("w-1")));
 }
 
 #[test]
@@ -128,7 +173,7 @@ proptest! {
     fn a_failure_passes_through(error in "[A-Za-z.]{1,40}", cause in ".{0,200}") {
         let wire = AnswerMessage::failed(&job(), &TaskFailure::new(&error, &cause));
         let back = failure(std::str::from_utf8(&wire).unwrap());
-        prop_assert_eq!(back, TaskFailure { error, cause });
+        prop_assert_eq!((back.error(), back.cause()), (error.as_str(), cause.as_str()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn request(body: &[u8]) -> Request<Vec<u8>> {
         .unwrap()
 }
 
-/// What an echo answers.
+/// The response body of an echo.
 fn echo(body: &[u8]) -> Vec<u8> {
     let request = request(body);
     let mut ws = WebSocket::read(&request).unwrap();
@@ -28,7 +28,7 @@ fn echo(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn every_event_has_its_answer() {
+fn an_echo_answers_every_kind_of_event() {
     for (body, answer) in [
         (&b"OPEN\r\n"[..], &b"OPEN\r\n"[..]),
         (b"", b""),
@@ -66,25 +66,28 @@ fn a_clients_text_is_never_a_control_message() {
 }
 
 #[test]
-fn the_vocabulary_of_the_other_libraries_works() {
+fn a_reader_learns_of_the_end_exactly_once() {
     let request = request(b"TEXT 1\r\na\r\nPING\r\nCLOSE 2\r\n\x03\xe8\r\nTEXT 1\r\nb\r\n");
     let mut ws = WebSocket::read(&request).unwrap();
+
     assert!(!ws.is_opening());
     assert!(ws.can_recv() && ws.can_recv());
     assert_eq!(ws.recv(), Some(Message::Text("a")));
-    assert!(ws.can_recv() && ws.can_recv(), "the end is still to be told");
+    assert!(ws.can_recv() && ws.can_recv(), "the end has not been reported yet");
     assert_eq!(ws.recv(), None);
     assert_eq!(ws.end(), Some(End::Closed(Close { code: Some(1000), reason: "" })));
     assert!(!ws.can_recv());
     ws.close(4000, "late").unwrap();
     ws.send("late");
+
     assert_eq!(ws.to_response().body(), b"PONG\r\nCLOSE 2\r\n\x03\xe8\r\n");
 }
 
 #[test]
-fn an_opening_is_accepted_or_refused() {
+fn a_connection_is_accepted_or_refused() {
     let request = request(b"OPEN\r\n");
     let mut ws = WebSocket::read(&request).unwrap();
+
     assert!(ws.is_opening());
     assert_eq!((ws.id(), ws.meta("user"), ws.meta("other")), ("c1", Some("ann"), None));
     assert_eq!(ws.protocols().collect::<Vec<_>>(), ["chat", "superchat"]);
@@ -92,6 +95,7 @@ fn an_opening_is_accepted_or_refused() {
     ws.accept_protocol("chat").unwrap();
     ws.set_meta("room", "7").unwrap();
     ws.set_keep_alive_interval(30);
+
     assert_eq!(ws.set_meta("room", "7\r\nX: y"), Err(InvalidHeader));
     assert_eq!(ws.set_meta("a b", "7"), Err(InvalidHeader));
     let response = ws.to_response();
@@ -108,7 +112,7 @@ fn an_opening_is_accepted_or_refused() {
 }
 
 #[test]
-fn what_is_not_read_is_dropped_but_not_pings_and_closes() {
+fn pings_and_closes_among_unread_messages_are_answered() {
     let request = request(b"TEXT 1\r\na\r\nPING 1\r\np\r\nBINARY 1\r\nb\r\nCLOSE\r\n");
     let ws = WebSocket::read(&request).unwrap();
     assert_eq!(ws.to_response().body(), b"PONG 1\r\np\r\nCLOSE\r\n");
@@ -118,6 +122,7 @@ fn what_is_not_read_is_dropped_but_not_pings_and_closes() {
 fn the_function_closes_with_code_and_reason() {
     let request = request(b"");
     let mut ws = WebSocket::read(&request).unwrap();
+
     assert_eq!(ws.close(1005, ""), Err(InvalidClose::Code(1005)));
     ws.close(4001, "bye").unwrap();
     assert_eq!(ws.end(), Some(End::ByUs));
@@ -126,16 +131,18 @@ fn the_function_closes_with_code_and_reason() {
 }
 
 #[test]
-fn control_messages_go_out_behind_their_own_prefix() {
+fn control_messages_are_sent_with_their_own_prefix() {
     let request = request(b"");
     let mut ws = WebSocket::read(&request).unwrap().prefixed("app-");
     ws.subscribe("a").unwrap();
     ws.unsubscribe("a").unwrap();
     ws.control(&Control::KeepAlive { message: Some(Automatic::Ping("")), timeout: 20, mode: Mode::Idle })
         .unwrap();
+
     assert_eq!(ws.subscribe(&"x".repeat(CONTROL_BYTES)), Err(ControlTooLarge(CONTROL_BYTES + 39)));
     let room = ws.room();
     let body = ws.to_response().into_body();
+
     assert_eq!(room, ANSWER_BYTES - body.len());
     let texts: Vec<Event<'_>> = Events::decode(&body).unwrap().collect();
     assert_eq!(
@@ -151,37 +158,44 @@ fn control_messages_go_out_behind_their_own_prefix() {
 }
 
 #[test]
-fn other_requests_are_told_apart() {
+fn requests_of_another_kind_are_refused() {
     let mut get = request(b"");
     *get.method_mut() = Method::GET;
+
     assert_eq!(WebSocket::read(&get).unwrap_err(), NotWebSocket::NotPost);
     let mut html = request(b"");
     html.headers_mut().insert("content-type", HeaderValue::from_static("text/html"));
+
     assert_eq!(WebSocket::read(&html).unwrap_err(), NotWebSocket::ContentType);
     assert!(!WebSocket::is_claimed_by(&html));
     let mut anonymous = request(b"");
     anonymous.headers_mut().remove("connection-id");
+
     assert_eq!(WebSocket::read(&anonymous).unwrap_err(), NotWebSocket::NoConnectionId);
     let broken = request(b"TEXT -7\r\n");
     let response = WebSocket::read(&broken).unwrap_err().to_response();
+
     assert_eq!(response.status(), 400);
     assert_eq!(response.headers()["content-type"], "text/plain");
     assert_eq!(response.body(), b"Not a WebSocket-over-HTTP request\n");
+
     let mut spelled = request(b"");
     let kind = HeaderValue::from_static("Application/WebSocket-Events; charset=utf-8");
     spelled.headers_mut().insert("content-type", kind);
+
     assert!(WebSocket::read(&spelled).is_ok());
 }
 
 proptest! {
     #[test]
-    fn no_client_makes_an_echo_obey_it(
+    fn no_text_of_a_client_leaves_an_echo_as_a_control_message(
         texts in proptest::collection::vec(proptest::string::string_regex("(m:|c:|C:)?\\{?.{0,30}").unwrap(), 0..8),
     ) {
         let mut body = Vec::new();
         for text in &texts {
             Event::Text(text.as_bytes()).encode(&mut body);
         }
+
         let answer = echo(&body);
         let answered: Vec<Event<'_>> = Events::decode(&answer).unwrap().collect();
         prop_assert_eq!(answered.len(), texts.len());
@@ -192,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn an_echo_of_any_bytes_is_well_formed_and_small(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn an_echo_of_any_bytes_is_well_formed_and_at_most_twice_as_long(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let request = request(&body);
         if let Ok(mut ws) = WebSocket::read(&request) {
             while ws.can_recv() {
@@ -206,4 +220,66 @@ proptest! {
             prop_assert!(answer.len() <= 2 * body.len() + 16);
         }
     }
+}
+
+#[test]
+fn a_ping_is_cut_to_the_longest_payload() {
+    let request = request(b"");
+    let mut ws = WebSocket::read(&request).unwrap();
+    ws.ping(&[b'p'; 126]);
+    let body = ws.to_response().into_body();
+    assert_eq!(Events::decode(&body).unwrap().collect::<Vec<_>>(), [Event::Ping(&[b'p'; 125])]);
+}
+
+#[test]
+fn nothing_is_sent_after_the_end() {
+    let request = request(b"CLOSE\r\n");
+    let mut ws = WebSocket::read(&request).unwrap();
+
+    assert_eq!(ws.recv(), None);
+    ws.send("late");
+    ws.send_binary(b"late");
+    ws.ping(b"late");
+    ws.subscribe("late").unwrap();
+
+    assert_eq!(ws.to_response().body(), b"CLOSE\r\n");
+}
+
+#[test]
+fn a_lost_connection_gets_an_empty_response() {
+    let request = request(b"TEXT 1\r\na\r\nDISCONNECT\r\n");
+    let mut ws = WebSocket::read(&request).unwrap();
+    ws.send("never read");
+    assert_eq!(ws.recv(), Some(Message::Text("a")));
+    assert_eq!((ws.recv(), ws.end()), (None, Some(End::Disconnected)));
+    assert_eq!(ws.to_response().body(), b"");
+}
+
+#[test]
+fn only_the_first_request_of_a_connection_can_be_accepted() {
+    let request = request(b"TEXT 1\r\na\r\n");
+    let mut ws = WebSocket::read(&request).unwrap();
+    ws.accept();
+    let response = ws.to_response();
+    assert_eq!((response.status(), response.body()), (StatusCode::OK, &Vec::new()));
+    assert!(response.headers().get("sec-websocket-extensions").is_none());
+}
+
+#[test]
+fn the_largest_control_message_is_accepted() {
+    let request = request(b"");
+    let mut ws = WebSocket::read(&request).unwrap();
+    let overhead = r#"c:{"type":"unsubscribe","channel":""}"#.len();
+
+    assert_eq!(ws.unsubscribe(&"x".repeat(CONTROL_BYTES - overhead)), Ok(()));
+    assert_eq!(
+        ws.unsubscribe(&"x".repeat(CONTROL_BYTES - overhead + 1)),
+        Err(ControlTooLarge(CONTROL_BYTES + 1))
+    );
+}
+
+#[test]
+fn a_message_can_be_made_of_a_string_or_of_bytes() {
+    assert_eq!(Message::from(&String::from("a")), Message::Text("a"));
+    assert_eq!(Message::from(&b"a"[..]), Message::Binary(b"a"));
 }

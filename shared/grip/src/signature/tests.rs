@@ -8,10 +8,10 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as 
 use super::*;
 use crate::key::InvalidKey;
 
-/// Public keys and a token of theirs that lasts until 2100.
-const RSA_PEM: &str = include_str!("../testdata/rs256.pem");
-const RSA_PKCS1: &str = include_str!("../testdata/rs256.pkcs1.pem");
-const RSA_TOKEN: &str = include_str!("../testdata/rs256.jwt");
+/// A public key in two forms, and a token of its private key that expires in 2100.
+const RSA_PEM: &str = include_str!("../../testdata/rs256.pem");
+const RSA_PKCS1: &str = include_str!("../../testdata/rs256.pkcs1.pem");
+const RSA_TOKEN: &str = include_str!("../../testdata/rs256.jwt");
 
 const NOW: u64 = 1_700_000_000;
 
@@ -49,12 +49,14 @@ fn refused(token: &str) -> InvalidSignature {
 }
 
 #[test]
-fn a_secrets_token_is_the_proxys() {
+fn a_token_of_the_secret_proves_the_proxy() {
     let token = token(&secret(), Some("pushpin"), Duration::from_mins(1), at(NOW)).unwrap();
     let verifier = Verifier::new(secret()).issuer("pushpin").required();
+
     assert_eq!(check(&verifier, &token), Ok(Origin::Proxy));
     assert_eq!(verifier.check_at(&headers(&token), at(NOW + 59)), Ok(Origin::Proxy));
     assert_eq!(verifier.check_at(&headers(&token), at(NOW + 60)), Err(InvalidSignature::Expired.into()));
+
     let other = Verifier::new(Key::parse("changeme2").unwrap()).required();
     assert_eq!(check(&other, &token), Err(InvalidSignature::Signature.into()));
     let other = Verifier::new(secret()).issuer("other").required();
@@ -65,6 +67,7 @@ fn a_secrets_token_is_the_proxys() {
 fn every_claim_is_checked() {
     let header = r#"{"alg":"HS256"}"#;
     let fine = r#"{"iss":"pushpin","exp":1700000001,"nbf":1699999999.5}"#;
+
     assert_eq!(check(&Verifier::new(secret()), &signed(header, fine)), Ok(Origin::Proxy));
     for (claims, error) in [
         (r#"{"iss":"pushpin"}"#, InvalidSignature::Expired),
@@ -93,10 +96,11 @@ fn the_key_chooses_the_algorithm() {
     let critical = signed(r#"{"alg":"HS256","crit":["x"]}"#, claims);
     assert_eq!(refused(&critical), InvalidSignature::Algorithm);
     assert_eq!(refused(&signed("{}", claims)), InvalidSignature::Malformed);
-    let (unsigned, _) =
-        signed(r#"{"alg":"HS256"}"#, claims).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.len())).unwrap();
+    let whole = signed(r#"{"alg":"HS256"}"#, claims);
+    let (unsigned, _) = whole.rsplit_once('.').unwrap();
     assert_eq!(refused(&format!("{unsigned}.")), InvalidSignature::Signature);
-    // The public key's text as a secret: what a verifier falls for that lets the token choose.
+
+    // The public key's text used as a secret: a verifier that lets the token choose the algorithm accepts it.
     let body = format!("{}.{}", BASE64URL.encode(r#"{"alg":"HS256"}"#), BASE64URL.encode(claims));
     let confused = Key::from_secret(RSA_PEM.as_bytes()).unwrap().sign(body.as_bytes()).unwrap();
     let verifier = Verifier::new(Key::parse(RSA_PEM).unwrap()).required();
@@ -105,14 +109,14 @@ fn the_key_chooses_the_algorithm() {
 }
 
 #[test]
-fn what_is_no_token_is_malformed() {
+fn a_text_that_is_not_a_token_is_malformed() {
     for token in ["", "a", "a.b", "..", "a.b.c.d", "*.*.*", "e30=.e30=.e30=", &"x".repeat(TOKEN_CHARS + 1)] {
         assert_eq!(refused(token), InvalidSignature::Malformed, "{token:.20}");
     }
 }
 
 #[test]
-fn a_signature_is_required_where_one_is() {
+fn a_required_signature_is_required_even_without_a_key() {
     let none = HeaderMap::new();
     assert_eq!(Verifier::default().check(&none), Ok(Origin::Unknown(None)));
     assert_eq!(Verifier::new(secret()).check(&none), Ok(Origin::Unknown(None)));
@@ -151,6 +155,7 @@ fn es256_keys_are_read_in_every_form() {
     let pem =
         format!("-----BEGIN PUBLIC KEY-----\n{}\n{}\n-----END PUBLIC KEY-----\n", &spki[..64], &spki[64..]);
     let (x, y) = (BASE64URL.encode(&point[1..33]), BASE64URL.encode(&point[33..]));
+
     for key in [pem, format!(r#"{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}"#)] {
         let verifier = Verifier::new(Key::parse(&key).unwrap()).issuer("fastly:abc").required();
         assert_eq!(check(&verifier, &token), Ok(Origin::Proxy));
@@ -160,7 +165,7 @@ fn es256_keys_are_read_in_every_form() {
 }
 
 #[test]
-fn what_is_no_key_is_named_without_showing_it() {
+fn an_invalid_key_is_reported_without_showing_it() {
     let private = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
     for (text, error) in [
         ("", InvalidKey::Empty),
@@ -168,9 +173,11 @@ fn what_is_no_key_is_named_without_showing_it() {
         ("base64:?", InvalidKey::Base64),
         ("-----BEGIN PUBLIC KEY-----\nhidden", InvalidKey::Pem),
         (private, InvalidKey::PemLabel("PRIVATE KEY".to_owned())),
-        ("{", InvalidKey::Jwk("it is not JSON with a kty")),
+        ("{", InvalidKey::Jwk("it is not a JSON object with the member kty")),
         (r#"{"kty":"oct","k":""}"#, InvalidKey::Empty),
         (r#"{"kty":"oct"}"#, InvalidKey::Jwk("k is missing")),
+        (r#"{"kty":"oct","k":"*"}"#, InvalidKey::Jwk("a member is not base64url")),
+        (r#"{"kty":"EC","crv":"P-256","y":"AA"}"#, InvalidKey::Jwk("x is missing")),
         (
             r#"{"kty":"oct","k":"AA","alg":"HS512"}"#,
             InvalidKey::Jwk("alg is not the algorithm of this kind of key"),
@@ -195,12 +202,12 @@ fn what_is_no_key_is_named_without_showing_it() {
 
 proptest! {
     #[test]
-    fn no_token_makes_it_panic_or_believe(token in "[ -~]{0,200}|([A-Za-z0-9_-]{0,40}\\.){2}[A-Za-z0-9_-]{0,90}") {
+    fn no_random_token_is_accepted(token in "[ -~]{0,200}|([A-Za-z0-9_-]{0,40}\\.){2}[A-Za-z0-9_-]{0,90}") {
         prop_assert_ne!(check(&Verifier::new(secret()), &token), Ok(Origin::Proxy));
     }
 
     #[test]
-    fn no_flipped_bit_is_believed(at in 0..300_usize, bit in 0..7_u32) {
+    fn no_token_with_a_flipped_bit_is_accepted(at in 0..300_usize, bit in 0..7_u32) {
         let verifier = Verifier::new(secret());
         let mut token = signed(r#"{"alg":"HS256"}"#, r#"{"exp":4e9}"#).into_bytes();
         let at = at % token.len();
@@ -213,14 +220,30 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_key_reader_panic(text in "(base64:|-----BEGIN [A-Z ]{0,20}-----\n)?[ -~\n]{0,200}", json in "\\{\"kty\":\"(EC|RSA|oct)\",\"(k|n|x|crv)\":\"[A-Za-z0-9_-]{0,50}\"\\}") {
+    fn parsing_a_key_from_any_text_ends_without_a_panic(text in "(base64:|-----BEGIN [A-Z ]{0,20}-----\n)?[ -~\n]{0,200}", json in "\\{\"kty\":\"(EC|RSA|oct)\",\"(k|n|x|crv)\":\"[A-Za-z0-9_-]{0,50}\"\\}") {
         let _ = Key::parse(&text);
         let _ = Key::parse(&json);
     }
 
     #[test]
-    fn no_der_makes_the_key_reader_panic(der in proptest::collection::vec(any::<u8>(), 0..120)) {
+    fn parsing_a_key_from_any_der_ends_without_a_panic(der in proptest::collection::vec(any::<u8>(), 0..120)) {
         let der = base64::engine::general_purpose::STANDARD.encode(der);
         let _ = Key::parse(&format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n"));
     }
+}
+
+#[test]
+fn a_token_of_the_longest_length_is_still_checked() {
+    let claims = format!(r#"{{"exp":4e9,"pad":"{}"}}"#, "x".repeat(6_000));
+    let token = signed(r#"{"alg":"HS256"}"#, &claims);
+    assert!(token.len() <= TOKEN_CHARS && token.len() > TOKEN_CHARS - 200, "{}", token.len());
+    assert_eq!(check(&Verifier::new(secret()), &token), Ok(Origin::Proxy));
+}
+
+#[test]
+fn a_public_key_signs_nothing() {
+    let key = Key::parse(RSA_PEM).unwrap();
+    assert_eq!(token(&key, None, Duration::from_mins(1), at(NOW)), None);
+    let token = token(&secret(), None, Duration::from_mins(1), at(NOW)).unwrap();
+    assert_eq!(check(&Verifier::new(secret()), &token), Ok(Origin::Proxy));
 }

@@ -1,0 +1,62 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::DispatchRequest;
+
+#[test]
+fn a_broken_job_keeps_its_token_where_the_token_is_unambiguous() {
+    for (rest, words) in [
+        (r#""Other":1"#, "Input is missing"),
+        (r#""Input":1,"Deadline":"tomorrow""#, "RFC 3339"),
+        (r#""Input":1,"HeartbeatSeconds":-1"#, "HeartbeatSeconds must be"),
+        (r#""Input":1,"Kind":{}"#, "Kind is an object"),
+        (r#""Input":1,"Attempt":"one""#, "Attempt must be a whole number"),
+        (r#""Input":1,"IdempotencyKey":"a b""#, "IdempotencyKey must have 1 to 64 characters"),
+        (r#""Input":1,"Input":2"#, "duplicate field `Input`"),
+        (r#""Input":1,"Kind":"a","Kind":"b""#, "duplicate field `Kind`"),
+    ] {
+        let error = JobMessage::parse(format!(r#"{{"TaskToken":"abc",{rest}}}"#).as_bytes()).unwrap_err();
+        assert_eq!(error.token.unwrap().expose(), "abc", "{rest}");
+        assert!(error.reason.contains(words), "{rest}: {}", error.reason);
+    }
+}
+
+#[test]
+fn a_broken_job_without_exactly_one_token_fails_no_task() {
+    for payload in [
+        "",
+        "not json",
+        "[]",
+        "{}",
+        r#"{"TaskToken":null}"#,
+        r#"{"TaskToken":7}"#,
+        r#"{"TaskToken":""}"#,
+        r#"{"Input":1,"TaskToken":"abc","TaskToken":"abd"}"#,
+    ] {
+        assert_eq!(JobMessage::parse(payload.as_bytes()).unwrap_err().token, None, "{payload}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_input_passes_through_to_the_letter(
+        number in r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?",
+        text in ".{0,40}",
+    ) {
+        let input = format!(r#"{{"z": {number}, "a" : {}}}"#, serde_json::to_string(&text).unwrap());
+        let event = RawValue::from_string(format!(r#"{{"Input":{input},"TaskToken":"t"}}"#)).unwrap();
+        let message = DispatchRequest::parse(&event).unwrap().into_message(Timestamp::UNIX_EPOCH, None);
+        let back = JobMessage::parse(&serde_json::to_vec(&message).unwrap()).unwrap();
+        prop_assert_eq!(back.input.get(), input);
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = JobMessage::parse(&bytes);
+    }
+
+    #[test]
+    fn no_json_makes_the_parser_panic(text in r#"[\[\]{}:,"a-zA-Z0-9. \\-]{0,80}"#) {
+        let _ = JobMessage::parse(text.as_bytes());
+    }
+}

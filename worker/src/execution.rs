@@ -1,0 +1,386 @@
+//! Execution: slots, policies, deadlines, heartbeats, and the handlers' threads.
+//!
+//! Each attempt of a job is answered by its own task, and each run of a handler is a task too. An attempt waits
+//! for the run of its key, for its own deadline and for the worker's end, whichever comes first. The run goes on
+//! until its handler has really ended, and holds its slot until then: a handler that cannot be stopped never
+//! shares its slot with another one.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use postern_types::{AnswerMessage, JobMessage, TaskFailure};
+use serde_json::value::RawValue;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::answers::{self, Outcome};
+use crate::delivery::{Delivery, wait_until};
+use crate::handler::{JobContext, Policy, Registry, idempotency_key};
+use crate::health::{Counter, Health};
+use crate::journal::{Answer, Finished, Journal, Memory};
+use crate::link::{Link, Priority};
+use crate::pause::Pause;
+use crate::runs::{Attempt, RunKey, Runs, Stage, Started};
+
+/// How long a handler may take to end after it was told to stop.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long an asynchronous handler may take to reach its next await after it was aborted.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+/// When the notice `ACCEPTED` is sent. Most jobs have ended by then and need none.
+const ACCEPTED_AFTER: Duration = Duration::from_secs(1);
+/// How long all slots may be stuck before the process must be restarted.
+const STUCK_LIMIT: Duration = Duration::from_mins(1);
+/// The largest result that is remembered: what fits into an answer.
+const MEMORY_BYTES: usize = postern_types::limits::IOT_PAYLOAD_BYTES;
+
+/// Runs jobs and answers them.
+pub(crate) struct Execution<L> {
+    pub(crate) registry: Registry,
+    /// The kind of a job that does not name one.
+    pub(crate) default_kind: String,
+    pub(crate) slots: Semaphore,
+    pub(crate) concurrency: usize,
+    /// The runtime of the handlers: threads of their own, so that a handler may block.
+    pub(crate) handlers: Handle,
+    pub(crate) runs: Runs,
+    /// How many slots are held by handlers that do not end.
+    pub(crate) stuck: watch::Sender<usize>,
+    pub(crate) journal: Journal,
+    pub(crate) delivery: Arc<Delivery<L>>,
+    pub(crate) pause: Pause,
+    pub(crate) health: Health,
+    /// No handler is started any more.
+    pub(crate) stop: CancellationToken,
+    /// Running handlers are told to stop.
+    pub(crate) abort: CancellationToken,
+}
+
+impl<L: Link> Execution<L> {
+    /// Serves one attempt, from its admission until the broker has its answer. `interrupted` means that a handler
+    /// of this attempt was running when an earlier process died.
+    pub(crate) async fn serve(self: Arc<Self>, job: Arc<JobMessage>, interrupted: bool) {
+        let key = self.run_key(&job);
+        let answer = tokio::select! {
+            answer = self.answer(&key, &job, interrupted) => answer,
+            never = self.heartbeats(&key, &job) => match never {},
+        };
+        self.delivery.deliver(answer).await;
+        tracing::info!(job_id = %job.id(), "answer delivered");
+    }
+
+    /// What identifies the job's run.
+    pub(crate) fn run_key(&self, job: &JobMessage) -> RunKey {
+        let kind = job.kind.as_ref().unwrap_or(&self.default_kind).clone();
+        RunKey { kind, key: idempotency_key(job) }
+    }
+
+    /// The attempt's answer, once it is in the outbox.
+    async fn answer(self: &Arc<Self>, key: &RunKey, job: &Arc<JobMessage>, interrupted: bool) -> Answer {
+        if interrupted && self.registry.policy(&key.kind) == Policy::Once {
+            return self.fail(job, answers::interrupted(&key.kind)).await;
+        }
+        if has_passed(job.deadline) {
+            return self.fail(job, answers::deadline_exceeded(job)).await;
+        }
+
+        let mut answered = self.join(key, job).await;
+        let failure = tokio::select! {
+            biased;
+            answer = &mut answered => return self.answer_of_run(job, answer).await,
+            () = self.expired(key, job) => answers::deadline_exceeded(job),
+            () = self.aborted() => answers::shutting_down("while the job ran"),
+        };
+
+        if self.runs.withdraw(key, job) {
+            return self.fail(job, failure).await;
+        }
+        self.answer_of_run(job, answered.await).await
+    }
+
+    /// Joins the run of this key, and starts it if there is none.
+    async fn join(self: &Arc<Self>, key: &RunKey, job: &Arc<JobMessage>) -> oneshot::Receiver<Answer> {
+        let joined = self.runs.join(key, job);
+        match joined.stage {
+            Stage::New => drop(tokio::spawn(Arc::clone(self).run(key.clone()))),
+            Stage::Waiting => {}
+            // After a crash this attempt ends with the run that it has joined.
+            Stage::Started => self.note_start(key).await,
+        }
+
+        if joined.stage != Stage::New {
+            self.health.add(Counter::Joined, 1);
+            tracing::info!(job_id = %job.id(), "an earlier attempt with the same key is here: both share its run");
+        }
+        joined.answered
+    }
+
+    /// The answer that the run made, or the failure of an attempt whose run did not start.
+    async fn answer_of_run(
+        &self,
+        job: &Arc<JobMessage>,
+        answer: Result<Answer, oneshot::error::RecvError>,
+    ) -> Answer {
+        match answer {
+            Ok(answer) => answer,
+            Err(_) => self.fail(job, answers::shutting_down("before the job started")).await,
+        }
+    }
+
+    /// Waits until the attempt must be answered without its run: at its deadline, and some seconds later if the
+    /// handler has started and may still end by itself.
+    async fn expired(&self, key: &RunKey, job: &JobMessage) {
+        wait_until(job.deadline).await;
+        if self.runs.is_started(key) {
+            sleep(STOP_GRACE + ABORT_GRACE * 2).await;
+        }
+    }
+
+    /// Waits until the attempt must be answered because the worker ends, whatever its handler does.
+    async fn aborted(&self) {
+        self.abort.cancelled().await;
+        sleep(STOP_GRACE + ABORT_GRACE * 2).await;
+    }
+
+    async fn fail(&self, job: &Arc<JobMessage>, failure: TaskFailure) -> Answer {
+        let outcome = Err(failure);
+        self.log(job, &outcome);
+        let finished = vec![finished(job, &outcome)];
+        match self.journal.finish(finished, None).await.pop() {
+            Some(answer) => answer,
+            // One answer for each job is the journal's contract.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Runs a handler and answers all attempts that wait for it.
+    async fn run(self: Arc<Self>, key: RunKey) {
+        let Some(slot) = self.slot().await else { return self.runs.abandon(&key) };
+        let Some(started) = self.runs.begin(&key) else { return };
+
+        let outcome = self.execute(&key, started).await;
+        drop(slot);
+        self.conclude(&key, &outcome).await;
+    }
+
+    /// Waits for a slot and for the end of a pause. `None` if the worker stops first.
+    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        let slot = async {
+            loop {
+                self.pause.resumed().await;
+                let slot = self.slots.acquire().await.ok()?;
+                if !self.pause.is_paused() {
+                    return Some(slot);
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            slot = slot => slot,
+        }
+    }
+
+    /// Runs the handler until it ends, or until nobody waits for it any more and it has ended after all.
+    async fn execute(&self, key: &RunKey, started: Started) -> Outcome {
+        let Started { job, deadline } = started;
+        match self.registry.policy(&key.kind) {
+            Policy::Idempotent => {}
+            Policy::Once => self.note_start(key).await,
+            Policy::ExactlyOnce => {
+                if let Some(result) = self.remembered(key).await {
+                    return Ok(result);
+                }
+            }
+        }
+        // The journal may have taken its time.
+        if has_passed(*deadline.borrow()) {
+            return Err(answers::deadline_exceeded(&job));
+        }
+
+        let cancelled = CancellationToken::new();
+        let run = self.registry.start(&key.kind, JobContext::new(Arc::clone(&job), cancelled.clone()))?;
+        self.health.add(Counter::Started, 1);
+        let mut handler = self.handlers.spawn(run);
+        let cut_off = tokio::select! {
+            ended = &mut handler => return ended.unwrap_or_else(|_| Err(answers::panicked(&key.kind))),
+            () = last_deadline(deadline) => answers::deadline_exceeded(&job),
+            () = self.abort.cancelled() => answers::shutting_down("while the job ran"),
+        };
+
+        cancelled.cancel();
+        let ended = match timeout(STOP_GRACE, &mut handler).await {
+            Ok(ended) => ended,
+            Err(_) => self.abort_handler(key, &job, handler).await,
+        };
+        match ended {
+            // The handler had a result after all.
+            Ok(Ok(result)) => Ok(result),
+            _ => Err(cut_off),
+        }
+    }
+
+    /// Ends a handler that did not stop when it was told to, and waits until it has ended. A handler that blocks
+    /// its thread cannot be ended from outside: it counts as stuck until it returns.
+    async fn abort_handler(
+        &self,
+        key: &RunKey,
+        job: &JobMessage,
+        mut handler: JoinHandle<Outcome>,
+    ) -> Result<Outcome, JoinError> {
+        handler.abort();
+        if let Ok(ended) = timeout(ABORT_GRACE, &mut handler).await {
+            return ended;
+        }
+
+        self.runs.set_stuck(key);
+        let stuck = self.count_stuck(|stuck| stuck + 1);
+        tracing::error!(
+            job_id = %job.id(), kind = key.kind, stuck, slots = self.concurrency,
+            "a handler did not end after its job's end: it keeps its slot"
+        );
+        let ended = handler.await;
+        let stuck = self.count_stuck(|stuck| stuck - 1);
+        tracing::warn!(job_id = %job.id(), kind = key.kind, stuck, "a stuck handler has ended");
+        ended
+    }
+
+    fn count_stuck(&self, change: impl FnOnce(usize) -> usize) -> usize {
+        self.stuck.send_modify(|stuck| *stuck = change(*stuck));
+        let stuck = *self.stuck.borrow();
+        self.health.set_stuck(stuck);
+        stuck
+    }
+
+    /// Waits until all slots have been stuck for so long that only a restart helps.
+    pub(crate) async fn all_stuck(&self) {
+        let mut stuck = self.stuck.subscribe();
+        loop {
+            let all = |stuck: &usize| *stuck >= self.concurrency;
+            if stuck.wait_for(all).await.is_err() {
+                return std::future::pending().await;
+            }
+            if timeout(STUCK_LIMIT, stuck.wait_for(|stuck| !all(stuck))).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Answers all attempts of a run, those that join meanwhile included, and removes the run.
+    async fn conclude(&self, key: &RunKey, outcome: &Outcome) {
+        let mut memory = self.memory(key, outcome);
+        loop {
+            let attempts = self.runs.take(key);
+            if !attempts.is_empty() || memory.is_some() {
+                self.answer_all(attempts, outcome, memory.take()).await;
+            } else if self.runs.end(key) {
+                return;
+            }
+        }
+    }
+
+    async fn answer_all(&self, attempts: Vec<Attempt>, outcome: &Outcome, memory: Option<Memory>) {
+        let finished = attempts.iter().map(|attempt| finished(&attempt.job, outcome)).collect();
+        let answers = self.journal.finish(finished, memory).await;
+
+        for (attempt, answer) in attempts.into_iter().zip(answers) {
+            self.log(&attempt.job, outcome);
+            // The attempt's task has ended only if the process ends: the answer stays in the outbox.
+            let _ = attempt.answered.send(answer);
+        }
+    }
+
+    fn log(&self, job: &JobMessage, outcome: &Outcome) {
+        match outcome {
+            Ok(_) => {
+                self.health.add(Counter::Succeeded, 1);
+                tracing::info!(job_id = %job.id(), "job succeeded");
+            }
+            Err(failure) => {
+                self.health.add(Counter::Failed, 1);
+                tracing::warn!(job_id = %job.id(), error = failure.error(), "job failed");
+            }
+        }
+    }
+
+    async fn note_start(&self, key: &RunKey) {
+        self.journal.start(key.kind.clone(), key.key.clone()).await;
+    }
+
+    /// What the journal should remember of an outcome. Failures are not remembered: the next attempt is made to
+    /// try again.
+    fn memory(&self, key: &RunKey, outcome: &Outcome) -> Option<Memory> {
+        let exactly_once = self.registry.policy(&key.kind) == Policy::ExactlyOnce;
+        let result =
+            outcome.as_ref().ok().filter(|result| exactly_once && result.get().len() <= MEMORY_BYTES)?;
+        Some(Memory { kind: key.kind.clone(), key: key.key.clone(), result: result.get().to_owned() })
+    }
+
+    /// The result of an earlier run with this key.
+    async fn remembered(&self, key: &RunKey) -> Option<Box<RawValue>> {
+        let result = self.journal.recall(key.kind.clone(), key.key.clone()).await?;
+        let result = RawValue::from_string(result).ok()?;
+        self.health.add(Counter::Remembered, 1);
+        tracing::info!(kind = key.kind, "the result of an earlier attempt is remembered");
+        Some(result)
+    }
+
+    /// Sends `ACCEPTED` after a second, then a heartbeat every third of `HeartbeatSeconds`, until the deadline.
+    /// Skipped for jobs without a `JobId`: the AWS sample's functions would take these messages for results.
+    async fn heartbeats(&self, key: &RunKey, job: &JobMessage) -> Infallible {
+        if job.job_id.is_some() {
+            tokio::select! {
+                () = self.send_heartbeats(key, job) => {}
+                () = wait_until(job.deadline) => {}
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn send_heartbeats(&self, key: &RunKey, job: &JobMessage) {
+        let every = job.heartbeat_seconds.map(|seconds| Duration::from_secs(seconds.into()) / 3);
+        sleep(every.map_or(ACCEPTED_AFTER, |every| every.min(ACCEPTED_AFTER))).await;
+        self.delivery.notify(AnswerMessage::accepted(job), Priority::Accepted).await;
+
+        let Some(every) = every else { return };
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if self.runs.is_stuck(key) {
+                return;
+            }
+            // One at a time: over a broken connection heartbeats do not pile up.
+            self.delivery.notify(AnswerMessage::heartbeat(job), Priority::Heartbeat).await;
+        }
+    }
+}
+
+fn finished(job: &JobMessage, outcome: &Outcome) -> Finished {
+    let payload = answers::answer(job, outcome);
+    Finished { job_id: job.id().to_string(), payload, deadline: job.deadline }
+}
+
+/// Waits until the latest deadline of a run's attempts, which moves when another attempt joins.
+async fn last_deadline(mut deadline: watch::Receiver<Option<Timestamp>>) {
+    loop {
+        let latest = *deadline.borrow_and_update();
+        tokio::select! {
+            () = wait_until(latest) => return,
+            changed = deadline.changed() => {
+                if changed.is_err() {
+                    return wait_until(latest).await;
+                }
+            }
+        }
+    }
+}
+
+fn has_passed(deadline: Option<Timestamp>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Timestamp::now())
+}
