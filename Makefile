@@ -76,8 +76,14 @@ programs:
 	@cargo build --locked $(PROGRAMS)
 
 .PHONY: enroll
-enroll: tools ## Give a worker of a deployed stack its certificate: make enroll STACK=postern FOLDER=certs
-	@$(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),postern) --folder $(or $(FOLDER),certs)
+enroll: tools ## Give a worker of a deployed stack its certificate: make enroll STACK=postern FOLDER=certs [CSR=request.csr] [THING=plant-7] [TENANT=tenant1]
+	@$(ENROLL) --folder $(or $(FOLDER),certs) $(if $(CSR),--csr $(CSR)) $(if $(TENANT),--tenant $(TENANT))
+
+.PHONY: unenroll
+unenroll: tools ## Revoke and delete a worker's certificates: make unenroll STACK=postern [THING=plant-7] [OLD=1: all but the newest]
+	@$(ENROLL) $(if $(OLD),--revoke-old,--remove)
+
+ENROLL = $(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),postern) $(if $(THING),--thing $(THING))
 
 # ---- Check it ------------------------------------------------------------------------------------
 

@@ -1,69 +1,206 @@
-"""Gives a worker its identity: a certificate for the thing that template.yml made, and a configuration.
+"""Gives a worker of a deployed stack its certificate, renews it, and takes it away.
 
+    enroll_worker.py --stack postern --folder plant-7/ --csr request.csr [--thing NAME] [--tenant NAME]
     enroll_worker.py --stack postern --folder certs/ [--thing NAME] [--tenant NAME] [--endpoint HOST:PORT] [--ca FILE]
+    enroll_worker.py --stack postern --revoke-old [--thing NAME]
+    enroll_worker.py --stack postern --remove [--thing NAME]
 
-Makes a key and a certificate in AWS IoT Core, attaches the stack's worker policy to the certificate and the
-certificate to the thing, and writes `cert.pem`, `key.pem` (readable by you only) and `worker.toml` into the
-folder: `postern-worker --config FOLDER/worker.toml` is then all it takes. For a second worker, or another
-tenant's, name a `--thing` (made if it is not there) and its `--tenant`.
+`--csr` signs the request that `postern-worker enroll` has made on the worker's machine, whose key never leaves it. The
+folder gets `cert.pem`, for `postern-worker enroll --install`, and `worker.toml`, which belongs beside the worker's
+`current`. Without `--csr`, for a first try, AWS makes the key too, and the folder gets `key.pem` (readable by you only)
+as well: `postern-worker --config FOLDER/worker.toml` runs. Paths in `worker.toml` start at the file, so that the folder
+can be copied to another machine. Both ways attach the stack's worker policy to the certificate, and the certificate to
+the thing.
 
-Credentials and region come from where the AWS CLI takes them. The README shows the same steps as AWS CLI
-commands.
+A renewal leaves the old certificate valid. `--revoke-old` revokes all but the newest one of the thing: call it when
+the worker has logged that it is connected with the new one. `--remove` revokes and deletes all certificates of the
+thing, and the thing itself unless the stack made it.
+
+The worker is the stack's own thing and tenant unless `--thing` (made if it does not exist) and `--tenant` name another.
+Credentials and region come from where the AWS CLI takes them.
 """
 
 import argparse
 import os
 import pathlib
 import sys
+import time
 
 import boto3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stack", required=True, help="the CloudFormation stack's name")
-    parser.add_argument("--folder", required=True, type=pathlib.Path, help="where the files go")
-    parser.add_argument("--thing", help="the worker's name; the stack's own thing unless given")
-    parser.add_argument("--tenant", help="the worker's tenant; the stack's default unless given")
-    parser.add_argument("--endpoint", help="the broker; AWS IoT Core's data endpoint unless given")
-    parser.add_argument(
-        "--ca", type=pathlib.Path, help="the broker's CA; the system's CAs unless given"
-    )
-    arguments = parser.parse_args()
-
-    folder: pathlib.Path = arguments.folder
-    if (folder / "cert.pem").exists():
-        sys.exit(
-            f"{folder / 'cert.pem'} is there already: this worker has its identity; choose another --folder"
-        )
-
+    arguments = parse()
     stacks = boto3.client("cloudformation").describe_stacks(StackName=arguments.stack)["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
-    thing = arguments.thing or outputs["WorkerThingName"]
-    tenant = arguments.tenant or outputs["Tenant"]
+    worker = Worker(arguments, outputs)
 
-    iot = boto3.client("iot")
-    if arguments.thing:
-        iot.create_thing(thingName=thing, attributePayload={"attributes": {"tenant": tenant}})
-    certificate = iot.create_keys_and_certificate(setAsActive=True)
-    iot.attach_policy(policyName=outputs["WorkerPolicyName"], target=certificate["certificateArn"])
-    iot.attach_thing_principal(thingName=thing, principal=certificate["certificateArn"])
-    endpoint = (
-        arguments.endpoint or iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    if arguments.remove:
+        worker.remove()
+    elif arguments.revoke_old:
+        worker.revoke_old()
+    elif arguments.csr:
+        worker.sign(arguments.csr)
+    else:
+        worker.make()
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stack", required=True, help="the CloudFormation stack's name")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument(
+        "--folder", type=pathlib.Path, help="where certificate and configuration go"
+    )
+    action.add_argument(
+        "--revoke-old", action="store_true", help="revoke all but the newest certificate"
+    )
+    action.add_argument("--remove", action="store_true", help="delete the worker's certificates")
+    parser.add_argument("--csr", type=pathlib.Path, help="the worker's certificate signing request")
+    parser.add_argument("--thing", help="the worker's name [default: the stack's own thing]")
+    parser.add_argument("--tenant", help="the worker's tenant [default: the stack's]")
+    parser.add_argument("--endpoint", help="the broker [default: AWS IoT Core's data endpoint]")
+    parser.add_argument(
+        "--ca", type=pathlib.Path, help="the broker's CA [default: the system's CAs]"
     )
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cert.pem").write_text(certificate["certificatePem"])
-    with os.fdopen(
-        os.open(folder / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
-    ) as key:
-        key.write(certificate["keyPair"]["PrivateKey"])
-    settings = {"endpoint": endpoint, "client_id": thing, "tenant": tenant}
-    files = {"cert": folder / "cert.pem", "key": folder / "key.pem", "ca": arguments.ca}
-    settings |= {name: str(path.resolve()) for name, path in files.items() if path}
-    lines = [f'{name} = "{value}"\n' for name, value in settings.items()]
-    (folder / "worker.toml").write_text("".join(lines))
-    print(f"worker {thing} of tenant {tenant}: {folder / 'worker.toml'}")
+    return parser.parse_args()
+
+
+class Worker:
+    """A thing of the stack, and its certificates."""
+
+    def __init__(self, arguments: argparse.Namespace, outputs: dict[str, str]) -> None:
+        self.iot = boto3.client("iot")
+        self.stack = arguments.stack
+        self.own_thing = outputs["WorkerThingName"]
+        self.policy = outputs["WorkerPolicyName"]
+        self.thing = arguments.thing or self.own_thing
+        self.tenant = arguments.tenant or outputs["Tenant"]
+        self.folder: pathlib.Path = arguments.folder
+        self.endpoint: str | None = arguments.endpoint
+        self.ca: pathlib.Path | None = arguments.ca
+
+    def sign(self, request: pathlib.Path) -> None:
+        """Has a request signed."""
+        signed = self.iot.create_certificate_from_csr(
+            certificateSigningRequest=request.read_text(), setAsActive=True
+        )
+        self.attach(signed)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.write_configuration("current/cert.pem", "current/key.pem")
+        (self.folder / "cert.pem").write_text(signed["certificatePem"])
+
+        print(f"certificate of {self.thing}, tenant {self.tenant}: {self.folder / 'cert.pem'}")
+        print("on the worker's machine: postern-worker enroll ... --install cert.pem")
+        print(f"once the worker has logged its new connection: {self.command('--revoke-old')}")
+        self.print_cleaning(signed)
+
+    def make(self) -> None:
+        """Has a key and a certificate made."""
+        if (self.folder / "cert.pem").exists():
+            sys.exit(
+                f"{self.folder / 'cert.pem'} exists: this worker has its identity; choose another folder, or delete it"
+            )
+        created = self.iot.create_keys_and_certificate(setAsActive=True)
+        self.attach(created)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_secret(self.folder / "key.pem", created["keyPair"]["PrivateKey"])
+        self.write_configuration("cert.pem", "key.pem")
+        # Last, because its presence says that the folder is complete.
+        (self.folder / "cert.pem").write_text(created["certificatePem"])
+
+        print(f"worker {self.thing} of tenant {self.tenant}: {self.folder / 'worker.toml'}")
+        self.print_cleaning(created)
+
+    def write_configuration(self, cert: str, key: str) -> None:
+        """Writes `worker.toml`, and the broker's CA if it is not a public one."""
+        endpoint = (
+            self.endpoint
+            or self.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+        )
+        options = {"endpoint": endpoint, "client_id": self.thing, "tenant": self.tenant}
+        options |= {"cert": cert, "key": key}
+        if self.ca:
+            (self.folder / "ca.pem").write_text(self.ca.read_text())
+            options["ca"] = "ca.pem"
+
+        lines = [f'{name} = "{value}"\n' for name, value in options.items()]
+        (self.folder / "worker.toml").write_text("".join(lines))
+
+    def attach(self, certificate: dict) -> None:
+        """Gives a certificate the stack's worker policy and ties it to the thing."""
+        if self.thing != self.own_thing:
+            attributes = {"attributes": {"tenant": self.tenant}}
+            self.iot.create_thing(thingName=self.thing, attributePayload=attributes)
+        self.iot.attach_policy(policyName=self.policy, target=certificate["certificateArn"])
+        self.iot.attach_thing_principal(
+            thingName=self.thing, principal=certificate["certificateArn"]
+        )
+
+    def certificates(self) -> list[dict]:
+        """The thing's certificates, oldest first."""
+        pages = self.iot.get_paginator("list_thing_principals").paginate(thingName=self.thing)
+        arns = [arn for page in pages for arn in page["principals"] if ":cert/" in arn]
+        found = [
+            self.iot.describe_certificate(certificateId=arn.rpartition("/")[2])[
+                "certificateDescription"
+            ]
+            for arn in arns
+        ]
+        return sorted(found, key=lambda certificate: certificate["creationDate"])
+
+    def revoke_old(self) -> None:
+        """Revokes all certificates but the newest."""
+        *old, newest = self.certificates() or [None]
+        if newest is None:
+            sys.exit(f"{self.thing} has no certificate")
+
+        for certificate in old:
+            self.delete(certificate)
+        print(f"{self.thing} keeps {newest['certificateId']}")
+
+    def remove(self) -> None:
+        """Deletes all certificates, and the thing unless the stack will."""
+        for certificate in self.certificates():
+            self.delete(certificate)
+        if self.thing != self.own_thing:
+            self.iot.delete_thing(thingName=self.thing)
+            print(f"deleted the thing {self.thing}")
+
+    def delete(self, certificate: dict) -> None:
+        """Revokes a certificate, which ends its connections, then deletes it."""
+        certificate_id, arn = certificate["certificateId"], certificate["certificateArn"]
+        self.iot.update_certificate(certificateId=certificate_id, newStatus="REVOKED")
+        for policy in self.iot.list_attached_policies(target=arn)["policies"]:
+            self.iot.detach_policy(policyName=policy["policyName"], target=arn)
+        self.iot.detach_thing_principal(thingName=self.thing, principal=arn)
+
+        # Detaching takes effect a little later; until then the certificate cannot be deleted.
+        for attempt in range(10):
+            try:
+                self.iot.delete_certificate(certificateId=certificate_id)
+                break
+            except self.iot.exceptions.DeleteConflictException:
+                if attempt == 9:
+                    raise
+                time.sleep(1)
+        print(f"revoked and deleted the certificate {certificate_id}")
+
+    def command(self, action: str) -> str:
+        thing = f" --thing {self.thing}" if self.thing != self.own_thing else ""
+        return f"infra/enroll_worker.py --stack {self.stack}{thing} {action}"
+
+    def print_cleaning(self, certificate: dict) -> None:
+        """Prints what is left in the account, and how to delete it."""
+        print(f"certificate id: {certificate['certificateId']}")
+        print(f"to take it away again (before the stack is deleted): {self.command('--remove')}")
+
+
+def write_secret(path: pathlib.Path, text: str) -> None:
+    """Writes a file that only this user can read. It must not exist."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 if __name__ == "__main__":

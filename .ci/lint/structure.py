@@ -23,7 +23,7 @@ GONE = {
     r"main_loop": "cli",
     r"(postern|local)[-_/]?ministack": "local/emulator",
     r"grip-stack|grip_stack": "postern-pushpin",
-    r"grip-bench|postern-bench-kafka": "postern-grip-bench, postern-kafka-bench",
+    r"(?<!postern-)grip-bench|postern-bench-kafka": "postern-grip-bench, postern-kafka-bench",
     r"postern-local-lambda|postern_local_lambda": "postern-lambda",
     r"Settings::read|Config::read|config::key": "Config::from_env",
 }

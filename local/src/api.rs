@@ -4,6 +4,7 @@
 //! Step Functions is called through its SDK crate. The SDK crates of the services here are left out on purpose: for a
 //! dozen calls they would add some of the largest crates of the SDK to every build.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
@@ -83,7 +84,8 @@ impl Api {
         let mut form = format!("Action={action}&Version={VERSION}");
         for (name, value) in parameters {
             let value = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
-            form.push_str(&format!("&{name}={value}"));
+            // Writing to a String does not fail.
+            let _ = write!(form, "&{name}={value}");
         }
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         let call = Call { service, method: Method::POST, path: "/", headers: &headers, body: form.into() };

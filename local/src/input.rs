@@ -49,7 +49,7 @@ fn check(json: &str) -> Result<(), serde_json::Error> {
 
 fn looks_like_a_path(text: &str) -> bool {
     let json_begins = text.trim_start().starts_with(['{', '[', '"']);
-    !json_begins && (text.contains('/') || text.ends_with(".json"))
+    !json_begins && (text.contains('/') || Path::new(text).extension().is_some_and(|end| end == "json"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Prepares a template for an emulator as `sam build` does for AWS: packages the functions' binaries and replaces the
 //! local paths of code and definitions by S3 locations.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -45,15 +46,13 @@ pub(crate) async fn package(
             "DefinitionUri" => Some(upload(api, definitions(value)?.into()).await?),
             _ => None,
         };
-        match key {
-            Some(key) => {
-                let indent = &line[..line.len() - line.trim_start().len()];
-                packaged.push_str(&format!("{indent}{name}: {{Bucket: {BUCKET}, Key: \"{key}\"}}\n"));
-            }
-            None => {
-                packaged.push_str(line);
-                packaged.push('\n');
-            }
+        if let Some(key) = key {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            // Writing to a String does not fail.
+            let _ = writeln!(packaged, "{indent}{name}: {{Bucket: {BUCKET}, Key: \"{key}\"}}");
+        } else {
+            packaged.push_str(line);
+            packaged.push('\n');
         }
     }
 
@@ -72,7 +71,10 @@ async fn upload_function(api: &Api, path: &Path, binary: &str) -> Result<String,
 /// Uploads an object under the digest of its content, so that an unchanged function keeps its key.
 async fn upload(api: &Api, content: Bytes) -> Result<String, Error> {
     let digest = ring::digest::digest(&ring::digest::SHA256, &content);
-    let key: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut key = String::new();
+    for byte in digest.as_ref() {
+        let _ = write!(key, "{byte:02x}");
+    }
     api.put(BUCKET, &key, content).await?;
     Ok(key)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use aws_sdk_sfn::types::{HistoryEvent, HistoryEventType};
+use aws_sdk_sfn::types::{HistoryEvent, HistoryEventType, MapIterationEventDetails};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -112,7 +112,7 @@ impl Steps {
                 let detail = format!("the worker has job {job}");
                 self.waiting.push(Step { at: line.timestamp, what: "accepted", detail });
             }
-            "answer with the broker" => {
+            "answer delivered" => {
                 let detail = format!("{} for job {job}", line.answer.as_deref().unwrap_or("answer"));
                 self.results.insert(job, Step { at: line.timestamp, what: "result", detail });
             }
@@ -210,7 +210,7 @@ fn item_of(event: &HistoryEvent, by_id: &HashMap<i64, &HistoryEvent>) -> Option<
             | HistoryEventType::MapStateFailed => inner_maps = 1,
             HistoryEventType::MapStateEntered => inner_maps = 0,
             HistoryEventType::MapIterationStarted if inner_maps == 0 => {
-                return event.map_iteration_started_event_details().map(|details| details.index());
+                return event.map_iteration_started_event_details().map(MapIterationEventDetails::index);
             }
             _ => {}
         }

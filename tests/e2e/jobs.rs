@@ -4,7 +4,7 @@ use aws_sdk_sfn::types::HistoryEventType;
 use postern_local::{Deployment, Finished};
 use serde_json::{Value, json};
 
-use crate::stack::{MACHINE, Stack, TIMEOUT, held, said, said_times};
+use crate::stack::{MACHINE, Stack, TIMEOUT, held, logged, logged_times};
 
 fn succeeded(output: &Value) -> Finished {
     Finished { status: "SUCCEEDED".into(), output: Some(output.to_string()), error: None, cause: None }
@@ -16,7 +16,7 @@ fn value(finished: Finished) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_seeds_job_runs_on_the_worker_and_comes_back() {
+async fn the_job_of_the_aws_sample_runs_on_the_worker_and_comes_back() {
     let mut stack = Stack::start("success").await;
     stack.worker().await;
     let execution = stack.execute(r#"{"a":15,"b":42}"#).await;
@@ -63,7 +63,7 @@ async fn a_killed_workers_job_times_out_and_is_given_out_again_under_a_new_token
     let until = stack.folder.join("go");
     let id = stack.test_worker().await.id();
     let execution = stack.execute(&json!({"until": until}).to_string()).await;
-    said(worker_with(&mut stack, id), r#""message":"job received""#).await;
+    logged(worker_with(&mut stack, id), r#""message":"job received""#).await;
     worker_with(&mut stack, id).kill();
     let timed_out = HistoryEventType::TaskTimedOut;
     let events = stack.executions.happened(&execution, &timed_out, 1, TIMEOUT).await.unwrap();
@@ -113,24 +113,24 @@ async fn the_aws_samples_worker_is_understood() {
 async fn a_poison_message_ends_in_the_dead_letter_queue_with_its_reason() {
     let stack = Stack::start("poison").await;
     stack.publish(r#"{"result": 57}"#).await;
-    let letter = stack.dead_letter().await;
-    assert_eq!(letter["responsePayload"]["errorType"], "TaskTokenDone.InvalidMessage", "{letter}");
-    assert_eq!(letter["responsePayload"]["errorMessage"], "TaskToken is missing");
-    assert_eq!(letter["requestPayload"]["result"], 57);
-    assert_eq!(letter["requestPayload"]["tenant"], "tenant1");
-    assert_eq!(letter["requestContext"]["condition"], "RetriesExhausted");
+    let dead_letter = stack.dead_letter().await;
+    assert_eq!(dead_letter["responsePayload"]["errorType"], "TaskTokenDone.InvalidMessage", "{dead_letter}");
+    assert_eq!(dead_letter["responsePayload"]["errorMessage"], "TaskToken is missing");
+    assert_eq!(dead_letter["requestPayload"]["result"], 57);
+    assert_eq!(dead_letter["requestPayload"]["tenant"], "tenant1");
+    assert_eq!(dead_letter["requestContext"]["condition"], "RetriesExhausted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_job_goes_from_the_worker_to_the_dead_letter_queue() {
     let mut stack = Stack::start("no-job").await;
     stack.worker().await;
-    let iot = aws_sdk_iotdataplane::Client::new(&stack.cloud.sdk_config().await);
+    let iot = aws_sdk_iotdataplane::Client::new(&stack.emulator.sdk_config().await);
     let payload = aws_sdk_iotdataplane::primitives::Blob::new("not a job");
     iot.publish().topic("tenant1/to/worker").qos(1).payload(payload).send().await.unwrap();
-    let letter = stack.dead_letter().await;
-    assert_eq!(letter["requestPayload"]["Error"], "Worker.InvalidJob");
-    assert_eq!(letter["requestPayload"]["PayloadBase64"], "bm90IGEgam9i");
+    let dead_letter = stack.dead_letter().await;
+    assert_eq!(dead_letter["requestPayload"]["Error"], "Worker.InvalidJob");
+    assert_eq!(dead_letter["requestPayload"]["PayloadBase64"], "bm90IGEgam9i");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,9 +209,9 @@ async fn no_log_of_any_component_holds_a_task_token() {
     let functions = stack.logged("the task had ended before", 1).await;
     stack.dead_letter().await;
     let worker = worker_with(&mut stack, worker);
-    said_times(worker, "answer with the broker", 2).await;
+    logged_times(worker, "answer delivered", 2).await;
     let said = worker.logs();
-    let emulator = stack.cloud.process().logs();
+    let emulator = stack.emulator.process().logs();
     assert!(said.contains("job received") && functions.contains("job dispatched"), "the logs are there");
     for (log, name) in [(&said, "worker"), (&functions, "functions"), (&emulator, "emulator")] {
         for token in &tokens {

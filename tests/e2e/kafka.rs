@@ -15,7 +15,7 @@ fn with_kafka() -> Deployment {
 
 async fn batch(stack: &Stack) -> Value {
     let event = stack.project.file("events/msk-to-s3/two-partitions.json");
-    let answer = stack.cloud.invoke(stack.outputs.get("MskToS3FunctionName"), &event).await.unwrap();
+    let answer = stack.emulator.invoke(stack.outputs.get("MskToS3FunctionName"), &event).await.unwrap();
     serde_json::from_str(&answer).unwrap()
 }
 
@@ -26,19 +26,19 @@ async fn a_batch_becomes_objects_in_the_bucket_of_the_sample() {
     assert_eq!(answer["batchItemFailures"], Value::Array(Vec::new()), "{answer}");
     let bucket = stack.outputs.get("CsvBucketName");
     assert_eq!(bucket, "cross-account-lambda-consumer-data-us-east-1-123456789012");
-    let s3 = aws_sdk_s3::Client::new(&stack.cloud.sdk_config().await);
+    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config().await);
     let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
     assert_eq!(objects.contents().len(), 2, "one for each partition");
 
-    let mappings = stack.cloud.mappings(stack.outputs.get("MskToS3FunctionName")).await.unwrap();
+    let mappings = stack.emulator.mappings(stack.outputs.get("MskToS3FunctionName")).await.unwrap();
     let [mapping] = mappings.as_slice() else { panic!("{mappings:?}") };
     assert_eq!(
         (mapping.topics.concat(), &*mapping.kafka.consumer_group_id),
         ("customer".into(), "msk-lambda-iam")
     );
     assert_eq!(mapping.function_response_types, ["ReportBatchItemFailures"]);
-    let letters = stack.outputs.get("MskDeadLetterBucketName");
-    assert_eq!(mapping.destination_config.on_failure.destination, format!("arn:aws:s3:::{letters}"));
+    let dead_letters = stack.outputs.get("MskDeadLetterBucketName");
+    assert_eq!(mapping.destination_config.on_failure.destination, format!("arn:aws:s3:::{dead_letters}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +57,8 @@ async fn without_a_source_there_is_a_function_and_without_a_cluster_nothing() {
     let stack = Stack::with("kafka-no-source", deployment).await;
     assert!(stack.outputs.get("MskToS3RoleArn").starts_with("arn:aws:iam:"), "for the cluster's policy");
     let function = stack.outputs.get("MskToS3FunctionName");
-    assert!(stack.cloud.mappings(function).await.unwrap().is_empty());
-    let jobs = stack.cloud.deploy(&Deployment::new("jobs").parameter("TenantFilter", "other")).await.unwrap();
+    assert!(stack.emulator.mappings(function).await.unwrap().is_empty());
+    let jobs =
+        stack.emulator.deploy(&Deployment::new("jobs").parameter("TenantFilter", "other")).await.unwrap();
     assert_eq!(jobs.get("MskToS3FunctionName"), "");
 }

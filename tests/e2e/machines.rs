@@ -7,12 +7,17 @@ use aws_sdk_sfn::types::HistoryEventType;
 use postern_local::{Deployment, Finished, Outputs};
 use serde_json::{Value, json};
 
-use crate::stack::{Stack, TIMEOUT, said};
+use crate::stack::{Stack, TIMEOUT, logged};
 use crate::variants::{Runs, deaf, reachable};
 
 const TEMPLATE: &str = "template.yml";
-const MACHINES: [&str; 8] =
-    ["dojo", "orchestrate", "branch", "handle-errors", "approve", "parallel", "fan-out", "on-prem-job"];
+
+/// The names of the files in `statemachines/`, without `.asl.json`.
+fn machines(stack: &Stack) -> Vec<String> {
+    let files = fs::read_dir(stack.project.file("statemachines")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.strip_suffix(".asl.json").map(str::to_owned)).collect()
+}
 
 /// How an execution ends: its output, or its error and a part of its cause.
 enum Ends {
@@ -36,7 +41,7 @@ fn check(what: &str, finished: &Finished, ends: &Ends) {
     }
 }
 
-/// What becomes of each file in `events/statemachines`.
+/// How the execution of each file in `events/statemachines` ends.
 fn samples() -> Vec<(&'static str, &'static str, Ends)> {
     let dojo = |step: u8, invoke: Value| {
         let one = json!({"description": "Dojo Step Functions", "step": step, "IsInvokeLambda": invoke});
@@ -153,7 +158,7 @@ const EXCEEDED: &str = "States.ExceedToleratedFailureThreshold";
 async fn every_sample_ends_as_it_should_and_every_retry_and_catch_is_reached() {
     let mut stack = Stack::without_waits("machines", Deployment::new("test")).await;
     stack.worker().await;
-    let mut runs = Runs::new(&stack.cloud.sdk_config().await);
+    let mut runs = Runs::new(&stack.emulator.sdk_config().await);
     run_samples(&stack, &mut runs).await;
     run_lists_from_s3(&stack, &mut runs).await;
     run_the_rest(&stack, &mut runs).await;
@@ -167,7 +172,7 @@ async fn every_sample_ends_as_it_should_and_every_retry_and_catch_is_reached() {
             let input = input.replace("BUCKET", outputs.get("JobListBucketName"));
             if input.contains("bucket") {
                 let list = r#"[{"tenant":"t","input":1}]"#;
-                stack.cloud.put(outputs.get("JobListBucketName"), "jobs.json", list).await.unwrap();
+                stack.emulator.put(outputs.get("JobListBucketName"), "jobs.json", list).await.unwrap();
             }
             let change = |definition: &mut Value| {
                 if !start.is_empty() {
@@ -182,8 +187,8 @@ async fn every_sample_ends_as_it_should_and_every_retry_and_catch_is_reached() {
         }
     }
     let mut missed = Vec::new();
-    for machine in MACHINES {
-        let all = reachable(&runs.definition(stack.outputs.machine(machine)).await);
+    for machine in machines(&stack) {
+        let all = reachable(&runs.definition(stack.outputs.machine(&machine)).await);
         missed.extend(all.iter().map(|rule| format!("{machine}: {rule}")));
     }
     assert!(missed.len() > 30, "the rules are found: {missed:?}");
@@ -191,7 +196,7 @@ async fn every_sample_ends_as_it_should_and_every_retry_and_catch_is_reached() {
     assert!(missed.is_empty(), "reached by nothing: {missed:#?}");
 }
 
-/// A second stack, none of whose functions may run.
+/// A second stack whose functions are throttled: their reserved concurrency is 0.
 async fn throttled(stack: &Stack) -> Outputs {
     let mut deployment = Deployment::new("throttled");
     for description in [
@@ -202,7 +207,7 @@ async fn throttled(stack: &Stack) -> Outputs {
         let none = format!("{description}\n      ReservedConcurrentExecutions: 0");
         deployment = deployment.edit(TEMPLATE, description, &none);
     }
-    stack.cloud.deploy(&deployment).await.unwrap()
+    stack.emulator.deploy(&deployment).await.unwrap()
 }
 
 async fn run_samples(stack: &Stack, runs: &mut Runs) {
@@ -220,16 +225,20 @@ async fn run_samples(stack: &Stack, runs: &mut Runs) {
         check(&path, &finished, &ends);
         run.insert(path);
     }
-    for machine in MACHINES {
+    for machine in machines(stack) {
         let folder = format!("events/statemachines/{machine}");
-        for file in fs::read_dir(stack.project.file(&folder)).unwrap() {
-            let path = format!("{folder}/{}", file.unwrap().file_name().to_str().unwrap());
+        for file in fs::read_dir(stack.project.file(&folder)).unwrap().map(Result::unwrap) {
+            // `sample.json` is a link to the sample that `make run` takes unless another is named.
+            if file.file_type().unwrap().is_symlink() {
+                continue;
+            }
+            let path = format!("{folder}/{}", file.file_name().to_str().unwrap());
             assert!(run.contains(&path), "{path} is in no row of the table");
         }
     }
 }
 
-/// The links that a waiting approval has made.
+/// The links of an approval that waits.
 async fn links(runs: &Runs, execution: &str) -> Value {
     let submitted = HistoryEventType::TaskSubmitted;
     let events = runs.executions.happened(execution, &submitted, 1, TIMEOUT).await.unwrap();
@@ -237,7 +246,7 @@ async fn links(runs: &Runs, execution: &str) -> Value {
     serde_json::from_str::<Value>(output).unwrap()["Payload"].clone()
 }
 
-/// What a browser does: looks, then posts the form. A mail scanner only looks.
+/// Decides as a browser does: it reads the page, then posts the form. A mail scanner only reads the page.
 fn decide(link: &str) {
     let agent =
         ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
@@ -262,7 +271,7 @@ async fn run_lists_from_s3(stack: &Stack, runs: &mut Runs) {
         let jobs: Vec<Value> = (0..11)
             .map(|b| json!({"tenant": "tenant1", "input": {"a": if b < failing { json!("x") } else { json!(1) }, "b": b}}))
             .collect();
-        stack.cloud.put(bucket, "jobs.json", &json!(jobs).to_string()).await.unwrap();
+        stack.emulator.put(bucket, "jobs.json", &json!(jobs).to_string()).await.unwrap();
         let finished = runs.run("fan-out", stack.outputs.machine("fan-out"), &input.to_string()).await;
         check("fan-out from S3", &finished, &ends);
     }
@@ -283,9 +292,9 @@ async fn run_the_rest(stack: &Stack, runs: &mut Runs) {
 async fn two_tenants_workers_answer_in_parallel() {
     let mut stack = Stack::start("two-tenants").await;
     stack.worker().await;
-    let files = stack.cloud.enroll(&stack.outputs, Some(("plant-7", "plant-7"))).await.unwrap();
+    let files = stack.emulator.enroll(&stack.outputs, Some(("plant-7", "plant-7"))).await.unwrap();
     let plant = files.start(&stack.project.program("postern-worker"), &[]).unwrap();
-    said(&plant, r#""message":"subscribed""#).await;
+    logged(&plant, r#""message":"subscribed""#).await;
     let input = json!({"one": {"tenant": "tenant1", "input": {"a": 1, "b": 2}},
         "two": {"tenant": "plant-7", "input": {"a": 3, "b": 4}}});
     let machine = stack.outputs.machine("parallel");
@@ -313,34 +322,46 @@ async fn the_dojos_first_run_without_the_permission_fails_at_once_and_the_second
     assert_eq!(count(&HistoryEventType::FailStateEntered), 1);
 
     // The tutorial now adds the policy to the role; a deployment does the same.
-    let outputs = stack.cloud.deploy(&Deployment::new("test")).await.unwrap();
+    let outputs = stack.emulator.deploy(&Deployment::new("test")).await.unwrap();
     assert_eq!(outputs.machine("dojo"), machine, "it is the same machine");
     let second = stack.executions.start(&machine, &input).await.unwrap();
     let step = json!({"description": "Dojo Step Functions", "step": 2, "IsInvokeLambda": "true"});
     check("the second run", &stack.end(&second).await, &With(json!([step, step])));
 }
 
-/// `make run TARGET=aws`, which finds the machine by the stack's outputs, as it would in AWS.
+/// `make run TARGET=aws` finds the machine in the stack's resources, as it does in AWS.
 #[tokio::test(flavor = "multi_thread")]
 async fn run_prints_the_states_and_its_exit_status_says_how_it_ended() {
     let stack = Stack::without_waits("run", Deployment::new("test")).await;
     let run = |machine: &str, input: &str| {
         let mut command = std::process::Command::new(stack.project.program("postern-local"));
         command.args(["run", "--target", "aws", "--stack", "test", "--machine", machine]);
-        command.arg(stack.project.file(input)).envs(stack.cloud.environment());
+        command.env("POSTERN_INPUT", input).current_dir(stack.project.file(""));
+        command.envs(stack.emulator.environment());
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let (code, said) = run("dojo", "events/statemachines/dojo/true.json");
-    assert_eq!(code, Some(0), "{said}");
+    let (code, stdout) = run("dojo", "events/statemachines/dojo/true.json");
+    assert_eq!(code, Some(0), "{stdout}");
     for line in
         ["state entered      Step - Invoke Lambda", "state left         Step - Invoke Lambda", "\noutput\n"]
     {
-        assert!(said.contains(line), "{said}");
+        assert!(stdout.contains(line), "{stdout}");
     }
-    let (code, said) = run("branch", "events/statemachines/branch/negative.json");
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("FAILED: Branch.InvalidInvoice\n  net must be"), "{said}");
-    let (code, said) = run("no-such-machine", "events/statemachines/branch/negative.json");
-    assert_eq!((code, said.as_str()), (Some(1), "The stack has no state machine no-such-machine.\n"));
+    let (code, stdout) = run("branch", "events/statemachines/branch/negative.json");
+    assert_eq!(code, Some(1), "{stdout}");
+    assert!(stdout.contains("FAILED: Branch.InvalidInvoice\n  net must be"), "{stdout}");
+    let (code, stdout) = run("no-such-machine", "events/statemachines/branch/negative.json");
+    assert_eq!(code, Some(1));
+    assert!(
+        stdout.contains("The stack test has no state machine no-such-machine. It has: approve, "),
+        "{stdout}"
+    );
+
+    let (code, stdout) = run("dojo", "");
+    assert!(code == Some(0) && stdout.contains(r#""step": 1"#), "the machine's own sample: {stdout}");
+    let (code, stdout) = run("dojo", "events/none.json");
+    assert_eq!((code, stdout.as_str()), (Some(1), "\nFAILED: INPUT: there is no file events/none.json\n"));
+    let (code, stdout) = run("dojo", "{'step':1}");
+    assert!(code == Some(1) && stdout.contains("INPUT is neither a file nor valid JSON"), "{stdout}");
 }

@@ -2,7 +2,7 @@
 
 use postern_local::{Deployment, Process};
 
-use crate::stack::{MACHINE, Stack, TIMEOUT, said};
+use crate::stack::{MACHINE, Stack, TIMEOUT, logged};
 
 const TEMPLATE: &str = "template.yml";
 
@@ -32,9 +32,9 @@ async fn without_the_permission_to_answer_the_answer_is_a_dead_letter() {
     let mut stack = Stack::with("no-answer", deployment).await;
     stack.worker().await;
     stack.execute(r#"{"a":1,"b":2}"#).await;
-    let letter = stack.dead_letter().await;
-    assert_eq!(letter["responsePayload"]["errorType"], "TaskTokenDone.AccessDenied", "{letter}");
-    assert_eq!(letter["requestPayload"]["result"], 3, "nothing is lost");
+    let dead_letter = stack.dead_letter().await;
+    assert_eq!(dead_letter["responsePayload"]["errorType"], "TaskTokenDone.AccessDenied", "{dead_letter}");
+    assert_eq!(dead_letter["requestPayload"]["result"], 3, "nothing is lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,9 +46,9 @@ async fn without_the_functions_permission_the_rules_error_action_keeps_the_answe
     );
     let stack = Stack::with("no-invoke", deployment).await;
     stack.publish(r#"{"TaskToken":"t","result":1}"#).await;
-    let letter = stack.dead_letter().await;
-    assert_eq!(letter["topic"], "tenant1/to/lambda", "{letter}");
-    assert!(letter["failures"][0]["failedResource"].is_string(), "{letter}");
+    let dead_letter = stack.dead_letter().await;
+    assert_eq!(dead_letter["topic"], "tenant1/to/lambda", "{dead_letter}");
+    assert!(dead_letter["failures"][0]["failedResource"].is_string(), "{dead_letter}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,11 +108,11 @@ async fn two_stacks_and_two_tenants_fit_into_one_account() {
     let mut stack = Stack::with("two-stacks", first).await;
     let second =
         Deployment::new("second").parameter("DefaultTenant", "plant-7").parameter("TenantFilter", "plant-7");
-    let second = stack.cloud.deploy(&second).await.unwrap();
-    let files = stack.cloud.enroll(&second, None).await.unwrap();
+    let second = stack.emulator.deploy(&second).await.unwrap();
+    let files = stack.emulator.enroll(&second, None).await.unwrap();
     stack.worker().await;
     let worker = files.start(&stack.project.program("postern-worker"), &[]).unwrap();
-    said(&worker, r#""message":"subscribed""#).await;
+    logged(&worker, r#""message":"subscribed""#).await;
     for (machine, a) in [(stack.outputs.state_machine(), 1), (second.state_machine(), 2)] {
         let input = format!(r#"{{"a":{a},"b":0}}"#);
         let execution = stack.executions.start(machine, &input).await.unwrap();

@@ -1,4 +1,4 @@
-//! What every test on the emulated cloud stands on.
+//! A stack in the emulator with its workers, for the tests of this folder.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use postern_local::{
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-/// How long anything may take: far more than it does, so that no test depends on it.
+/// The limit of every wait: far longer than any wait takes, so that no test depends on timing.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A cloud with one stack, and a worker's identity.
+/// An emulator with one stack, and the identity of a worker.
 pub(crate) struct Stack {
-    // The worker first: it says goodbye to a broker that is still there.
+    // Dropped first: a worker disconnects while its broker still runs.
     workers: Vec<Process>,
-    pub(crate) cloud: Emulator,
+    pub(crate) emulator: Emulator,
     pub(crate) outputs: Outputs,
     pub(crate) files: WorkerFiles,
     pub(crate) executions: Executions,
@@ -27,17 +27,17 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The stack as it is in `template.yml`, asynchronous retries without their minutes of waiting.
+    /// The stack of `template.yml`. Retries of asynchronous invocations wait tenths of a second instead of minutes.
     pub(crate) async fn start(name: &str) -> Self {
         Self::with(name, Deployment::new("test")).await
     }
 
-    /// A stack with changes.
+    /// A stack with parameters or edits.
     pub(crate) async fn with(name: &str, deployment: Deployment) -> Self {
         Self::in_environment(name, deployment, &[]).await
     }
 
-    /// The stack as it is, without the waits between retries and in Wait states.
+    /// A stack in which neither retries nor Wait states wait.
     pub(crate) async fn without_waits(name: &str, deployment: Deployment) -> Self {
         Self::in_environment(name, deployment, &[("SFN_WAIT_SCALE", "0")]).await
     }
@@ -52,49 +52,51 @@ impl Stack {
         let _ = std::fs::remove_dir_all(&folder);
         let mut environment = vec![("POSTERN_ASYNC_RETRY_SECONDS", "0.1,0.1")];
         environment.extend(more);
+
         let options = EmulatorOptions { environment, ..EmulatorOptions::default() };
-        let cloud = Emulator::start(&project, &folder, options).await.unwrap();
-        let outputs = cloud.deploy(&deployment).await.unwrap();
-        let files = cloud.enroll(&outputs, None).await.unwrap();
-        let executions = Executions::new(&cloud.sdk_config().await);
-        Self { workers: Vec::new(), cloud, outputs, files, executions, project, folder }
+        let emulator = Emulator::start(&project, &folder, options).await.unwrap();
+        let outputs = emulator.deploy(&deployment).await.unwrap();
+        let files = emulator.enroll(&outputs, None).await.unwrap();
+        let executions = Executions::new(&emulator.sdk_config().await);
+
+        Self { workers: Vec::new(), emulator, outputs, files, executions, project, folder }
     }
 
-    /// Starts the worker of the README and waits until it takes jobs.
+    /// Starts `postern-worker` and waits until it takes jobs.
     pub(crate) async fn worker(&mut self) -> &mut Process {
         let program = self.project.program("postern-worker");
         self.worker_of(program, &[]).await
     }
 
-    /// Starts the worker with the handlers that tests hold on to.
+    /// Starts the worker with the handlers that a test controls.
     pub(crate) async fn test_worker(&mut self) -> &mut Process {
         self.worker_of(env!("CARGO_BIN_EXE_test-worker").into(), &[]).await
     }
 
-    /// Starts `program` as the worker.
+    /// Starts `program` as the worker and waits until it takes jobs.
     pub(crate) async fn worker_of(&mut self, program: PathBuf, arguments: &[&str]) -> &mut Process {
         let worker = self.files.start(&program, arguments).unwrap();
-        said(&worker, r#""message":"subscribed""#).await;
+        logged(&worker, r#""message":"subscribed""#).await;
         self.workers.push(worker);
         self.workers.last_mut().unwrap()
     }
 
-    /// The workers that were started.
+    /// The workers that this stack has started.
     pub(crate) fn workers_mut(&mut self) -> &mut [Process] {
         &mut self.workers
     }
 
-    /// Starts an execution; its ARN.
+    /// Starts an execution and returns its ARN.
     pub(crate) async fn execute(&self, input: &str) -> String {
         self.executions.start(self.outputs.state_machine(), input).await.unwrap()
     }
 
-    /// Waits for an execution's end.
+    /// Waits for the end of an execution.
     pub(crate) async fn end(&self, execution: &str) -> Finished {
         self.executions.end(execution, TIMEOUT).await.unwrap()
     }
 
-    /// The task tokens that an execution has sent out so far, waiting until there are `count`.
+    /// Waits until an execution has sent out `count` task tokens, and returns them.
     pub(crate) async fn tokens(&self, execution: &str, count: usize) -> Vec<String> {
         let scheduled = HistoryEventType::TaskScheduled;
         let events = self.executions.happened(execution, &scheduled, count, TIMEOUT).await.unwrap();
@@ -107,16 +109,16 @@ impl Stack {
             .collect()
     }
 
-    /// Publishes to a worker's answer topic, as the cloud's own administrator.
+    /// Publishes to the answer topic of `tenant1` with the emulator's root credentials.
     pub(crate) async fn publish(&self, payload: impl Into<Vec<u8>>) {
-        let iot = aws_sdk_iotdataplane::Client::new(&self.cloud.sdk_config().await);
+        let iot = aws_sdk_iotdataplane::Client::new(&self.emulator.sdk_config().await);
         let publish = iot.publish().topic("tenant1/to/lambda").qos(1).payload(Blob::new(payload.into()));
         publish.send().await.unwrap();
     }
 
-    /// Waits for the next dead letter.
+    /// Waits for the next dead letter and takes it off the queue.
     pub(crate) async fn dead_letter(&self) -> Value {
-        let sqs = aws_sdk_sqs::Client::new(&self.cloud.sdk_config().await);
+        let sqs = aws_sdk_sqs::Client::new(&self.emulator.sdk_config().await);
         let end = Instant::now() + TIMEOUT;
         while Instant::now() < end {
             let queue = self.outputs.get("DeadLetterQueueUrl");
@@ -131,46 +133,46 @@ impl Stack {
                 return serde_json::from_str(&message.body.unwrap()).unwrap();
             }
         }
-        panic!("no dead letter came");
+        panic!("no dead letter within {TIMEOUT:?}");
     }
 
-    /// How many dead letters wait.
+    /// The number of dead letters in the queue.
     pub(crate) async fn dead_letters(&self) -> usize {
-        let sqs = aws_sdk_sqs::Client::new(&self.cloud.sdk_config().await);
+        let sqs = aws_sdk_sqs::Client::new(&self.emulator.sdk_config().await);
         let queue = self.outputs.get("DeadLetterQueueUrl");
         let received = sqs.receive_message().queue_url(queue).visibility_timeout(0).send().await.unwrap();
         received.messages.map_or(0, |messages| messages.len())
     }
 
-    /// Waits until the functions' logs hold `text` at least `count` times.
+    /// Waits until the functions' logs contain `text` at least `count` times.
     pub(crate) async fn logged(&self, text: &str, count: usize) -> String {
         let end = Instant::now() + TIMEOUT;
         loop {
-            let logs = self.cloud.logs(&self.outputs).await.unwrap();
+            let logs = self.emulator.logs(&self.outputs).await.unwrap();
             if logs.matches(text).count() >= count {
                 return logs;
             }
-            assert!(Instant::now() < end, "{text:?} is not {count} times in:\n{logs}");
+            assert!(Instant::now() < end, "{text:?} occurs fewer than {count} times in:\n{logs}");
         }
     }
 }
 
-/// Waits until a program has said `text`.
-pub(crate) async fn said(process: &Process, text: &str) {
-    said_times(process, text, 1).await;
+/// Waits until the log of a program contains `text`.
+pub(crate) async fn logged(process: &Process, text: &str) {
+    logged_times(process, text, 1).await;
 }
 
-/// Waits until a program has said `text` so many times.
-pub(crate) async fn said_times(process: &Process, text: &str, count: usize) {
+/// Waits until the log of a program contains `text` at least `count` times.
+pub(crate) async fn logged_times(process: &Process, text: &str, count: usize) {
     let end = Instant::now() + TIMEOUT;
     while process.logs().matches(text).count() < count {
-        assert!(Instant::now() < end, "{text:?} is not {count} times in:\n{}", process.logs());
+        assert!(Instant::now() < end, "{text:?} occurs fewer than {count} times in:\n{}", process.logs());
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// The edit of the state machine that makes its heartbeat nine seconds (short enough to wait for, long enough
-/// for a busy machine to keep) and its handler the one that a test holds.
+/// Edits the state machine: its jobs run in the handler that a test controls, and the heartbeat is nine seconds, which is
+/// short enough to wait for and long enough for a busy machine.
 pub(crate) fn held(deployment: Deployment) -> Deployment {
     deployment
         .edit(MACHINE, r#""Kind": "add""#, r#""Kind": "hold""#)
@@ -178,5 +180,5 @@ pub(crate) fn held(deployment: Deployment) -> Deployment {
         .edit(MACHINE, "      \"HeartbeatSeconds\": 60,", "      \"HeartbeatSeconds\": 9,")
 }
 
-/// The state machine's file.
+/// The definition of the state machine that most tests use.
 pub(crate) const MACHINE: &str = "statemachines/on-prem-job.asl.json";

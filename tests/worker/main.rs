@@ -6,6 +6,7 @@
 mod connection;
 mod faults;
 mod identity;
+mod jobs;
 mod mosquitto;
 mod proxy;
 mod redelivery;

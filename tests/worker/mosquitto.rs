@@ -225,7 +225,7 @@ async fn a_job_that_is_delivered_twice_runs_once() {
     let held = json!({"Input": {"until": until}, "TaskToken": "T1", "Kind": "hold"});
     cloud.send(&held).await;
     cloud.send(&held).await;
-    logged(&worker, "job received again: it runs").await;
+    logged(&worker, "job received again: its answer will follow").await;
     fs::write(&until, "").unwrap();
     let first = cloud.answer().await;
     cloud.send(&held).await;

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use jiff::Timestamp;
 use postern_types::limits::IOT_PAYLOAD_BYTES;
-use postern_types::{AnswerMessage, InvalidJob, JobMessage, TaskFailure, TaskToken};
+use postern_types::{AnswerMessage, InvalidJob, JobId, JobMessage, TaskFailure, TaskToken};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -61,10 +61,27 @@ impl Report<'_> {
     }
 }
 
-#[derive(Deserialize)]
+/// What the log says of a message in the outbox.
+pub(crate) struct Summary {
+    /// The job's public name; absent for a report.
+    pub(crate) job_id: Option<JobId>,
+    /// `succeeded` or `failed`.
+    pub(crate) status: String,
+}
+
+/// Reads back what a message in the outbox is about.
+pub(crate) fn summary(message: &[u8]) -> Summary {
+    let sent: Sent = serde_json::from_slice(message).unwrap_or_default();
+    let job_id = sent.task_token.map(|token| token.job_id());
+    Summary { job_id, status: sent.status.to_lowercase() }
+}
+
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Sent {
     task_token: Option<TaskToken>,
+    #[serde(default)]
+    status: String,
     job_id: Option<Value>,
     #[serde(default)]
     cause: String,

@@ -18,10 +18,7 @@ use crate::proxy::Proxy;
 /// The command line. Every option has an environment variable and, in the file, the same name with
 /// underscores.
 #[derive(Debug, Parser)]
-#[command(
-    about = "Runs jobs from AWS Step Functions inside a private network.",
-    args_conflicts_with_subcommands = true
-)]
+#[command(about = "Runs jobs from AWS Step Functions inside a private network.")]
 pub struct CommandLine {
     /// What to do instead of running jobs.
     #[command(subcommand)]
@@ -244,16 +241,20 @@ pub enum InvalidConfig {
 impl Config {
     /// Reads the configuration file that `line` names, and merges it with the flags and environment variables.
     pub fn load(line: &CommandLine) -> Result<Self, InvalidConfig> {
-        let given = match &line.command {
-            Some(Command::Doctor(doctor)) => &doctor.sources,
-            _ => &line.sources,
-        };
+        // `doctor` takes the worker's options before its name and after it.
+        let mut given = vec![&line.sources];
+        if let Some(Command::Doctor(doctor)) = &line.command {
+            given.push(&doctor.sources);
+        }
 
         let mut sources = Sources::builder();
-        if let Some(path) = &given.config {
+        for path in given.iter().filter_map(|given| given.config.as_deref()) {
             sources = sources.add_source(Sources::try_from(&Options::from_file(path)?)?);
         }
-        let options = sources.add_source(Sources::try_from(&given.options)?).build()?.try_deserialize()?;
+        for given in &given {
+            sources = sources.add_source(Sources::try_from(&given.options)?);
+        }
+        let options = sources.build()?.try_deserialize()?;
         Self::new(options)
     }
 

@@ -8,7 +8,7 @@ use postern_types::Topic;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::answers;
+use crate::answers::{self, Summary};
 use crate::backoff::Backoff;
 use crate::health::{Counter, Health};
 use crate::journal::{Answer, Journal};
@@ -63,6 +63,12 @@ impl<L: Link> Delivery<L> {
         match published {
             Ok(()) => {
                 self.health.add(Counter::Sent, 1);
+                let Summary { job_id, status } = answers::summary(&answer.payload);
+                tracing::info!(
+                    job_id = job_id.map(tracing::field::display),
+                    answer = status,
+                    "answer delivered"
+                );
                 Next::Done
             }
             Err(PublishError::Closed) => Next::Keep,

@@ -70,7 +70,6 @@ impl<L: Link> Execution<L> {
             never = self.heartbeats(&key, &job) => match never {},
         };
         self.delivery.deliver(answer).await;
-        tracing::info!(job_id = %job.id(), "answer delivered");
     }
 
     /// What identifies the job's run.

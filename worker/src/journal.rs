@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 pub use entry::{Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob};
 pub use store::Retention;
+pub(crate) use store::format;
 
 use crate::health::Health;
 use writer::{Message, Request, Writer};

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// An HTTP proxy. Neither `Debug` nor `Display` shows the password.
@@ -182,22 +183,10 @@ impl FromStr for Proxy {
     }
 }
 
-/// Decodes `%41` to `A`.
 fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        if *first == b'%' {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    // A line break in a header would be a header of its own.
-    String::from_utf8(bytes).ok().filter(|text| !text.contains(['\r', '\n']))
+    let text = percent_decode_str(text).decode_utf8().ok()?.into_owned();
+    // A line break in a header would begin a header of its own.
+    (!text.contains(['\r', '\n'])).then_some(text)
 }
 
 impl fmt::Display for Proxy {

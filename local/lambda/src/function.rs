@@ -1,3 +1,5 @@
+//! A Lambda function on this machine: processes of its `bootstrap`, replaced when they end.
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,44 +8,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::http;
+use crate::queue::{Events, FunctionError, Queue, queue};
 use crate::runtime_api::{RuntimeApi, work};
 use crate::server::Server;
 
-/// A Lambda function: so many processes of its `bootstrap`, each at one event at a time. A process that dies fails
-/// its event, and another takes its place.
+/// A Lambda function: a number of processes of its `bootstrap`, each of which handles one event at a time. When a process
+/// ends, its event fails and a new process replaces it.
 #[derive(Debug)]
 pub struct Function {
     events: Events,
-    front: Server,
+    server: Server,
     empty_posts: watch::Receiver<usize>,
     processes: Processes,
-    places: JoinSet<()>,
+    slots: JoinSet<()>,
     killed: watch::Sender<()>,
 }
 
-/// What stands in the place of an answer: the JSON of the error that the function reported, or of its end.
-#[derive(Debug, PartialEq, Eq)]
-pub struct FunctionError(pub Vec<u8>);
-
-/// An event on its way, and where the answer goes. Dropped without one, the function has failed.
-#[derive(Debug)]
-pub(crate) struct Event {
-    pub(crate) body: Vec<u8>,
-    pub(crate) answer: oneshot::Sender<Result<Vec<u8>, FunctionError>>,
-}
-
-/// Where events are handed in.
-#[derive(Debug, Clone)]
-pub(crate) struct Events(mpsc::UnboundedSender<Event>);
-
-/// The events that no process has yet: whichever is free takes the next.
-pub(crate) type Queue = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>>;
-
-/// What is started, again and again.
+/// The program that each process runs.
 #[derive(Clone)]
 pub(crate) struct Program {
     pub(crate) bootstrap: PathBuf,
@@ -51,80 +36,73 @@ pub(crate) struct Program {
 }
 
 impl Function {
-    /// Starts `instances` processes of the `bootstrap`, each with the variables given and no others of ours.
+    /// Starts `instances` processes of the `bootstrap`. Each has the given environment variables and those that Lambda sets,
+    /// and none of this process.
     pub async fn start(bootstrap: &Path, instances: usize, variables: &[(&str, &str)]) -> io::Result<Self> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let program =
             Program { bootstrap: bootstrap.to_owned(), variables: variables.iter().map(owned).collect() };
-        let (events, queue) = mpsc::unbounded_channel();
-        let (events, queue) = (Events(events), Arc::new(tokio::sync::Mutex::new(queue)));
-        let (front, empty_posts) = http::open(events.clone()).await?;
+
+        let (events, queue) = queue();
+        let (server, empty_posts) = http::open(events.clone()).await?;
         let (processes, killed) = (Processes::default(), watch::Sender::new(()));
-        let mut places = JoinSet::new();
+
+        let mut slots = JoinSet::new();
         for _ in 0..instances {
-            // Not needed once the first process is there; failing now is failing where it is seen.
+            // The first process is started here and not in its task, so that a missing bootstrap is an error of this call.
             let first = Process::start(&program, &processes).await?;
             let queue = Arc::clone(&queue);
-            places.spawn(keep_running(first, program.clone(), queue, processes.clone(), killed.subscribe()));
+            slots.spawn(keep_running(first, program.clone(), queue, processes.clone(), killed.subscribe()));
         }
-        Ok(Self { events, front, empty_posts, processes, places, killed })
+
+        Ok(Self { events, server, empty_posts, processes, slots, killed })
     }
 
-    /// Hands an event to the next process that is free, and waits for the answer.
+    /// Gives an event to the next free process and waits for the response.
     pub async fn invoke(&self, event: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
         self.events.invoke(event).await
     }
 
-    /// Where its URL is: every HTTP request there is an event.
+    /// The address of the function URL: every HTTP request to it is an event.
     pub fn address(&self) -> SocketAddr {
-        self.front.address()
+        self.server.address()
     }
 
-    /// Where Lambda's Invoke API is, `http://host:port`. The function has every name there.
+    /// The endpoint of Lambda's Invoke API, `http://host:port`. It answers for any function name.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address())
     }
 
-    /// How many `POST` requests without a body there were to its URL: a proxy's keep-alives.
+    /// The number of `POST` requests without a body to the function URL: a proxy's keep-alives.
     pub fn empty_posts(&self) -> watch::Receiver<usize> {
         self.empty_posts.clone()
     }
 
-    /// The processes that run now.
+    /// The ids of the running processes.
     pub fn pids(&self) -> Vec<u32> {
         self.processes.lock().clone()
     }
 
-    /// Kills every process, whatever it is at. Others take their places, and the events that come after this.
+    /// Kills every running process. New processes replace them and handle the events that follow.
     pub fn kill(&self) {
         self.killed.send_replace(());
         for id in self.processes.lock().iter().filter_map(|id| Pid::from_raw(i32::try_from(*id).ok()?)) {
-            // One that has ended already is what was wanted.
+            // The process may have ended already.
             let _ = kill_process(id, Signal::KILL);
         }
     }
 }
 
-// At once: a process that outlived its Runtime API by a moment would complain.
 impl Drop for Function {
     fn drop(&mut self) {
-        // First, or they would start others.
-        self.places.abort_all();
+        // The slots first: they would replace the killed processes. The processes are killed without a grace period,
+        // because their Runtime API ends with this value, which they would report as an error.
+        self.slots.abort_all();
         self.kill();
     }
 }
 
-impl Events {
-    pub(crate) async fn invoke(&self, event: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
-        let (answer, answered) = oneshot::channel();
-        // Without a receiver there is no process any more, and the answer is dropped with the event.
-        let _ = self.0.send(Event { body: event, answer });
-        let exited = r#"{"errorType":"Runtime.ExitError","errorMessage":"the function's process ended"}"#;
-        answered.await.unwrap_or_else(|_| Err(FunctionError(exited.into())))
-    }
-}
-
-/// The ids of the processes that run.
+/// The ids of the running processes.
 #[derive(Debug, Clone, Default)]
 struct Processes(Arc<Mutex<Vec<u32>>>);
 
@@ -134,7 +112,7 @@ impl Processes {
     }
 }
 
-/// A running `bootstrap` and the Runtime API that it alone speaks to.
+/// A running `bootstrap` with a Runtime API of its own.
 struct Process {
     child: Child,
     api: RuntimeApi,
@@ -174,7 +152,7 @@ impl Drop for Process {
     }
 }
 
-/// One place for a process: as one ends, the next is started.
+/// Keeps one process running: when it ends, the next is started.
 async fn keep_running(
     mut process: Process,
     program: Program,
@@ -186,22 +164,23 @@ async fn keep_running(
         let Process { child, api, .. } = &mut process;
         let ended_by_itself = tokio::select! {
             biased;
-            // Before work: no event is for a process that was killed before it came.
+            // First: an event that arrives after a kill must go to the new process.
             _ = killed.changed() => false,
-            // Before the end: an answer that is there counts, whatever became of the process since.
+            // Before the process: a response that has arrived counts, even if the process has ended since.
             () = work(api, &queue) => true,
             _ = child.wait() => true,
         };
-        let asked = api.asked();
+        let has_polled = api.has_polled();
         drop(process);
-        if ended_by_itself && !asked {
-            // As on Lambda, that fails an event; and a process that always ends before it asks for work is not
-            // started over and over for nobody.
+
+        if ended_by_itself && !has_polled {
+            // As on Lambda, a process that ends before it polls fails an event. Waiting for that event also keeps a
+            // program that always ends at its start from being restarted in a loop.
             drop(queue.lock().await.recv().await);
         }
         process = match Process::start(&program, &processes).await {
             Ok(process) => process,
-            Err(error) => return tracing::error!(%error, "there is one process less"),
+            Err(error) => return tracing::error!(%error, "a process of the function could not be restarted"),
         };
     }
 }
@@ -222,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_is_answered_and_an_error_is_told_from_an_answer() {
+    async fn a_response_and_a_function_error_are_kept_apart() {
         let function = function(1).await;
         for _ in 0..3 {
             assert_eq!(invoke(&function, json!({"a": 1})).await, Ok(json!({"a": 1})));
@@ -231,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_dies_fails_its_event_and_another_takes_its_place() {
+    async fn a_process_that_ends_fails_its_event_and_is_replaced() {
         let function = function(1).await;
         let first = function.pids();
         assert_eq!(first.len(), 1);
@@ -242,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_event_blocks_no_other_and_a_kill_ends_it() {
+    async fn a_slow_event_does_not_block_others_and_a_kill_fails_it() {
         let function = function(2).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let held = json!({"hold": listener.local_addr().unwrap().to_string()});
@@ -267,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_never_asks_fails_every_event() {
+    async fn a_process_that_ends_before_it_polls_fails_every_event() {
         let function = Function::start(&bootstrap(), 1, &[("END", "at once")]).await.unwrap();
         for _ in 0..3 {
             assert_eq!(invoke(&function, json!(1)).await, Err("Runtime.ExitError".into()));
@@ -275,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bootstrap_that_is_not_there_is_an_error_at_the_start() {
+    async fn a_missing_bootstrap_is_an_error_at_the_start() {
         let error = Function::start(Path::new("/nowhere"), 1, &[]).await.unwrap_err();
         assert!(error.to_string().starts_with("/nowhere: "), "{error}");
     }

@@ -1,4 +1,4 @@
-//! A function URL: a request becomes an event, and an answer a response.
+//! A function URL: converts an HTTP request to an event, and the function's answer to an HTTP response.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// Payload format 2.0, as a function URL makes it of a request.
+/// The event of a request, in payload format 2.0.
 pub(crate) fn event(request: &Request<Vec<u8>>) -> Value {
     let mut headers = Map::new();
     for name in request.headers().keys().filter(|name| **name != COOKIE) {
@@ -51,7 +51,7 @@ pub(crate) fn event(request: &Request<Vec<u8>>) -> Value {
     event
 }
 
-/// What a function URL passes on as text: `text/*`, JSON, XML and JavaScript.
+/// Whether a function URL passes the body on as text, which it does for `text/*`, JSON, XML and JavaScript.
 fn is_text(headers: &HeaderMap) -> bool {
     let kind =
         headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("application/octet-stream");
@@ -73,7 +73,7 @@ struct Answer {
     is_base64_encoded: bool,
 }
 
-/// The response that an answer stands for, if it does.
+/// The response that an answer describes, if the answer is valid.
 pub(crate) fn response(json: &[u8]) -> Option<Response<Vec<u8>>> {
     let answer: Answer = serde_json::from_slice(json).ok()?;
     let body = answer.body.unwrap_or_default();

@@ -1,15 +1,15 @@
-//! The two ways in, on one port: Lambda's Invoke API at its path, the function's URL at every other.
+//! The two APIs that accept events, on one port: Lambda's Invoke API at its own path, the function URL at all others.
 
 use std::io;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
-use crate::function::{Events, FunctionError};
 use crate::function_url;
+use crate::queue::{Events, FunctionError};
 use crate::server::{Server, serve, status};
 
-/// The server, and the number of `POST` requests without a body to the URL.
+/// Starts the server. Also returns the number of `POST` requests without a body to the function URL.
 pub(crate) async fn open(events: Events) -> io::Result<(Server, watch::Receiver<usize>)> {
     let (counter, empty_posts) = watch::channel(0);
     let server = serve(move |request: Request<Vec<u8>>| {
@@ -18,7 +18,7 @@ pub(crate) async fn open(events: Events) -> io::Result<(Server, watch::Receiver<
             counter.send_modify(|count| *count += 1);
         }
         let events = events.clone();
-        async move { if invocation { invoked(&events, request).await } else { asked(&events, request).await } }
+        async move { if invocation { invoke(&events, request).await } else { respond(&events, request).await } }
     });
     Ok((server.await?, empty_posts))
 }
@@ -28,8 +28,8 @@ fn is_invocation(request: &Request<Vec<u8>>) -> bool {
     matches!(segments.as_slice(), ["", "2015-03-31", "functions", _, "invocations"])
 }
 
-/// As Lambda answers a call of `Invoke`: a function error is a success that a header tells from others.
-async fn invoked(events: &Events, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
+/// Answers a call of `Invoke` as Lambda does: a function error has status 200 and the header `x-amz-function-error`.
+async fn invoke(events: &Events, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
     match events.invoke(request.into_body()).await {
         Ok(answer) => Response::new(answer),
         Err(FunctionError(error)) => {
@@ -40,8 +40,8 @@ async fn invoked(events: &Events, request: Request<Vec<u8>>) -> Response<Vec<u8>
     }
 }
 
-/// As a function URL answers a request: a function that fails, or answers with no response, is a 502.
-async fn asked(events: &Events, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
+/// Answers a request as a function URL does. A failed function or an invalid response becomes status 502.
+async fn respond(events: &Events, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
     let answer = events.invoke(function_url::event(&request).to_string().into_bytes()).await;
     let response = answer.ok().and_then(|answer| function_url::response(&answer));
     response.unwrap_or_else(|| status(StatusCode::BAD_GATEWAY))
@@ -52,22 +52,22 @@ mod tests {
     use crate::testing::{function, http};
 
     #[tokio::test]
-    async fn an_invocation_is_answered_as_lambda_answers() {
+    async fn an_invocation_has_the_status_and_headers_of_lambda() {
         let function = function(1).await;
-        let ask = async |event: &str| {
+        let invoke = async |event: &str| {
             let head = "POST /2015-03-31/functions/any/invocations HTTP/1.1";
             String::from_utf8(http(function.address(), head, event.as_bytes()).await).unwrap()
         };
-        let answer = ask("{\"a\":1}").await;
+        let answer = invoke("{\"a\":1}").await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n{\"a\":1}"), "{answer}");
         assert!(!answer.contains("x-amz-function-error"), "{answer}");
-        let error = ask("{\"fail\":1}").await;
+        let error = invoke("{\"fail\":1}").await;
         assert!(error.starts_with("HTTP/1.1 200 ") && error.contains("Test.Failed"), "{error}");
         assert!(error.contains("x-amz-function-error: Unhandled"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_body_comes_back_as_it_went_and_a_function_that_fails_is_a_502() {
+    async fn a_body_is_passed_unchanged_and_a_failed_function_is_status_502() {
         let function = function(1).await;
         for body in [&b"text"[..], b"\x00\xff\r\n"] {
             let answer = http(function.address(), "POST /a HTTP/1.1", body).await;

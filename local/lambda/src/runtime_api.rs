@@ -1,4 +1,4 @@
-//! Lambda's Runtime API, as one process of a function sees it.
+//! Lambda's Runtime API for one process of a function.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,90 +8,91 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::function::{Event, FunctionError, Queue};
+use crate::queue::{Event, FunctionError, Queue};
 use crate::server::{Server, serve, status};
 
-/// What the function is told that it has for an event. Nothing ends it then: events of tests end by themselves.
+/// The time that the function is given for an event. It is not enforced: the events of tests end by themselves.
 const TIME: Duration = Duration::from_mins(1);
 
-/// Request ids, unique in this program.
+/// The next request id, unique in this program.
 static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
-/// The server, and what the process says to it.
+/// The server, and the calls that the process makes to it.
 #[derive(Debug)]
 pub(crate) struct RuntimeApi {
     server: Server,
-    said: mpsc::Receiver<Said>,
-    asked: bool,
+    calls: mpsc::Receiver<Call>,
+    has_polled: bool,
 }
 
 #[derive(Debug)]
-enum Said {
-    /// It is free: its next event is to go here.
+enum Call {
+    /// The process polls for its next event, which goes into this channel.
     Next(oneshot::Sender<(String, Vec<u8>)>),
-    /// Its answer to the event of this id.
-    Answer(String, Result<Vec<u8>, FunctionError>),
+    /// The process responds to the event with this id.
+    Respond(String, Result<Vec<u8>, FunctionError>),
 }
 
 impl RuntimeApi {
     pub(crate) async fn start() -> io::Result<Self> {
-        let (say, said) = mpsc::channel(1);
+        let (call, calls) = mpsc::channel(1);
         let server = serve(move |request| {
-            let say = say.clone();
-            async move { answer(&say, request).await }
+            let call = call.clone();
+            async move { answer(&call, request).await }
         });
-        Ok(Self { server: server.await?, said, asked: false })
+        Ok(Self { server: server.await?, calls, has_polled: false })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Whether the process ever asked for an event.
-    pub(crate) fn asked(&self) -> bool {
-        self.asked
+    /// Whether the process has polled for an event.
+    pub(crate) fn has_polled(&self) -> bool {
+        self.has_polled
     }
 }
 
-/// Gives the process events for as long as it asks. Where this is dropped, the event that the process is at fails.
+/// Gives events to the process as long as it polls. If this future is dropped, the current event fails.
 pub(crate) async fn work(api: &mut RuntimeApi, queue: &Queue) {
-    let mut at = None;
-    while let Some(said) = api.said.recv().await {
-        match said {
-            Said::Next(give) => {
-                api.asked = true;
-                // None is left when the function is dropped, and this with it.
-                let Some(Event { body, answer }) = queue.lock().await.recv().await else { return };
+    let mut current = None;
+
+    while let Some(call) = api.calls.recv().await {
+        match call {
+            Call::Next(give) => {
+                api.has_polled = true;
+                // The queue ends when the function is dropped.
+                let Some(Event { body, response }) = queue.lock().await.recv().await else { return };
                 let id = format!("00000000-0000-4000-8000-{:012x}", REQUESTS.fetch_add(1, Ordering::Relaxed));
                 if give.send((id.clone(), body)).is_ok() {
-                    at = Some((id, answer));
+                    current = Some((id, response));
                 }
             }
-            Said::Answer(id, outcome) => {
-                if let Some((_, answer)) = at.take_if(|(running, _)| *running == id) {
-                    // Whoever asked may have gone.
-                    let _ = answer.send(outcome);
+            Call::Respond(id, result) => {
+                if let Some((_, response)) = current.take_if(|(running, _)| *running == id) {
+                    // The caller may have disconnected.
+                    let _ = response.send(result);
                 }
             }
         }
     }
 }
 
-async fn answer(say: &mpsc::Sender<Said>, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
+async fn answer(calls: &mpsc::Sender<Call>, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
     let path = request.uri().path().strip_prefix("/2018-06-01/runtime/").unwrap_or_default().to_owned();
     match path.split('/').collect::<Vec<_>>().as_slice() {
         ["invocation", "next"] => {
             let (give, given) = oneshot::channel();
-            let _ = say.send(Said::Next(give)).await;
+            let _ = calls.send(Call::Next(give)).await;
             given.await.map_or_else(|_| status(StatusCode::GONE), |(id, event)| next(id, event))
         }
         ["invocation", id, end @ ("response" | "error")] => {
             let body = request.into_body();
-            let outcome = if *end == "response" { Ok(body) } else { Err(FunctionError(body)) };
-            let _ = say.send(Said::Answer((*id).to_owned(), outcome)).await;
+            let result = if *end == "response" { Ok(body) } else { Err(FunctionError(body)) };
+            let _ = calls.send(Call::Respond((*id).to_owned(), result)).await;
             status(StatusCode::ACCEPTED)
         }
-        // The process ends after it, and that is what counts.
+        // The process ends after this call, and its end fails the event.
         ["init", "error"] => status(StatusCode::ACCEPTED),
         _ => status(StatusCode::NOT_FOUND),
     }

@@ -1,3 +1,5 @@
+//! An HTTP/1.1 server on loopback with an async handler.
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// An HTTP server on a loopback port of its own, until it is dropped.
+/// An HTTP server on a free loopback port. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -20,7 +22,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -37,7 +39,7 @@ pub async fn serve<H>(handler: H) -> io::Result<Server>
 where
     H: AsyncHandler,
 {
-    // Port 0: the system chooses one that nobody has.
+    // Port 0: the system chooses a free port.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let handler = Arc::new(handler);
@@ -46,13 +48,13 @@ where
         loop {
             tokio::select! {
                 accepted = listener.accept() => {
-                    // Out of sockets is no reason to stop: others end.
+                    // A failed accept, for want of file descriptors, is not final: other connections end.
                     let Ok((socket, _)) = accepted else { continue };
                     let handler = Arc::clone(&handler);
                     connections.spawn(async move {
                         let service = service_fn(|request| answer(&*handler, request));
                         let _ = socket.set_nodelay(true);
-                        // A client that goes away in the middle is its own business.
+                        // A client that disconnects early is not an error of the server.
                         let _ = http1::Builder::new()
                             .timer(TokioTimer::new())
                             .serve_connection(TokioIo::new(socket), service)
@@ -66,9 +68,9 @@ where
     Ok(Server { address, task: task.abort_handle() })
 }
 
-/// What answers requests.
+/// A handler of HTTP requests.
 pub trait AsyncHandler: Send + Sync + 'static {
-    /// Answers one.
+    /// The response to a request.
     fn handle(&self, request: Request<Vec<u8>>) -> impl Future<Output = Response<Vec<u8>>> + Send;
 }
 
@@ -94,7 +96,7 @@ async fn answer<H: AsyncHandler>(
     Ok(response.map(|body| Full::new(body.into())))
 }
 
-/// An answer that is nothing but its status.
+/// An empty response with this status.
 pub(crate) fn status(status: StatusCode) -> Response<Vec<u8>> {
     let mut response = Response::default();
     *response.status_mut() = status;

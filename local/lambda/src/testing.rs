@@ -1,4 +1,4 @@
-//! What the tests of both ways in stand on.
+//! Helpers of the unit tests: the test function, and an HTTP client that sends and reads raw bytes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,17 +8,17 @@ use tokio::net::TcpStream;
 
 use crate::function::Function;
 
-/// `examples/told.rs`, which cargo builds beside the tests.
+/// The program of `examples/scripted.rs`, which cargo builds together with the tests.
 pub(crate) fn bootstrap() -> PathBuf {
-    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/told")
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/scripted")
 }
 
-/// `instances` processes of it.
+/// A function with `instances` processes of that program.
 pub(crate) async fn function(instances: usize) -> Function {
     Function::start(&bootstrap(), instances, &[]).await.unwrap()
 }
 
-/// Sends a request, and reads the whole response.
+/// Sends a request and returns the whole response.
 pub(crate) async fn http(address: SocketAddr, head: &str, body: &[u8]) -> Vec<u8> {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let head =

@@ -40,6 +40,40 @@ fn a_flag_wins_over_the_file() {
 }
 
 #[test]
+fn relative_paths_in_the_file_start_at_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("worker.toml");
+    let text = "endpoint = \"h\"\nclient_id = \"w\"\ncert = \"current/cert.pem\"\nkey = \"/etc/key.pem\"\n";
+    std::fs::write(&path, text).unwrap();
+
+    let config = load(&["--config", path.to_str().unwrap(), "--ca", "ca.pem"]).unwrap();
+    assert_eq!(config.cert, folder.path().join("current/cert.pem"));
+    assert_eq!(config.key, Path::new("/etc/key.pem"));
+    assert_eq!(
+        config.ca.as_deref(),
+        Some(Path::new("ca.pem")),
+        "a flag's path starts at the working directory"
+    );
+}
+
+#[test]
+fn doctor_takes_options_before_and_after_its_name() {
+    for arguments in [[&["doctor"], &REQUIRED[..]].concat(), [&REQUIRED[..], &["doctor"]].concat()] {
+        assert_eq!(load(&arguments).unwrap().client_id, "w1");
+    }
+}
+
+#[test]
+fn a_proxy_is_given_or_switched_off() {
+    let proxy = load_with(&["--proxy", "http://u:p@proxy:3128"]).unwrap().proxy.unwrap();
+    assert_eq!(proxy.to_string(), "proxy:3128");
+    assert!(load_with(&["--proxy", "none"]).unwrap().proxy.is_none());
+    assert!(
+        load_with(&["--proxy", "socks://x"]).unwrap_err().to_string().contains("proxy: it must be http://")
+    );
+}
+
+#[test]
 fn a_group_shares_the_subscription() {
     let config = load_with(&["--group", "plant", "--tenant", "t7"]).unwrap();
     assert_eq!(config.job_filter(), "$share/plant/t7/to/worker");

@@ -1,4 +1,5 @@
-//! The directory of the journal: whether the worker can write to it, and how much room is left.
+//! The directory of the journal: whether the worker can write to it, how much room is left, and whether this version
+//! can read the journal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -6,6 +7,7 @@ use std::path::Path;
 
 use super::Step;
 use crate::config::Config;
+use crate::journal;
 
 /// Below this, the journal of a busy worker may fill the disk before somebody looks.
 const LEAST_ROOM: u64 = 64 * 1024 * 1024;
@@ -13,6 +15,7 @@ const LEAST_ROOM: u64 = 64 * 1024 * 1024;
 pub(super) fn check(config: &Config) -> Step {
     let directory = &config.state_dir;
     let shown = directory.display();
+    // Making it would leave it with the wrong owner where doctor runs as another user.
     if !directory.exists() {
         return Ok(format!("{shown} does not exist yet; the worker makes it when it starts"));
     }
@@ -30,7 +33,12 @@ pub(super) fn check(config: &Config) -> Step {
              at least 64 MB"
         ));
     }
-    Ok(format!("ok, {shown} is writable and has {megabytes} MB left"))
+
+    let journal = match journal::format(directory).map_err(|error| error.to_string())? {
+        Some(version) => format!("its journal has format {version} and no damage"),
+        None => "it has no journal yet".into(),
+    };
+    Ok(format!("ok, {shown} is writable and has {megabytes} MB left; {journal}"))
 }
 
 /// Writes a small file to the disk itself, and removes it.
@@ -50,4 +58,58 @@ fn probe(path: &Path) -> io::Result<()> {
 fn room(directory: &Path) -> io::Result<u64> {
     let statistics = rustix::fs::statvfs(directory)?;
     Ok(statistics.f_bavail * statistics.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::CommandLine;
+
+    fn check_directory(directory: &Path) -> Step {
+        let directory = directory.to_str().unwrap();
+        let line = [
+            "w",
+            "--endpoint",
+            "h",
+            "--client-id",
+            "w",
+            "--cert",
+            "c",
+            "--key",
+            "k",
+            "--state-dir",
+            directory,
+        ];
+        check(&Config::load(&CommandLine::try_parse_from(line).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_new_directory_and_one_without_a_journal_are_well() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(check_directory(directory.path()).unwrap().contains("it has no journal yet"));
+        assert!(check_directory(&directory.path().join("new")).unwrap().contains("does not exist yet"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "doctor leaves nothing behind");
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_version_or_a_damaged_one_is_a_problem() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("journal.sqlite");
+        rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 999).unwrap();
+        assert!(check_directory(directory.path()).unwrap_err().contains("format 999"));
+
+        fs::write(&file, "not a database, but long enough to be taken for the header of one".repeat(9))
+            .unwrap();
+        assert!(check_directory(directory.path()).unwrap_err().contains("damaged"));
+    }
+
+    #[test]
+    fn a_path_that_is_no_directory_is_a_problem() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(check_directory(&file).unwrap_err().contains("cannot write"));
+    }
 }

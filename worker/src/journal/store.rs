@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::entry::{
     Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob,
@@ -77,6 +77,27 @@ pub(super) fn open(directory: &Path) -> Result<Connection, JournalError> {
 
     migrate(&mut db, &file)?;
     Ok(db)
+}
+
+/// The format version of the journal in `directory`, and `None` where there is none yet. Changes nothing, and can be
+/// called while a worker has the journal open.
+pub(crate) fn format(directory: &Path) -> Result<Option<i64>, JournalError> {
+    let file = directory.join(FILE);
+    if !file.exists() {
+        return Ok(None);
+    }
+
+    let failed = |error| unreadable(&file, error);
+    let db = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+    let finding: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    let found = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match finding.as_str() {
+        "ok" if found <= known => Ok(Some(found)),
+        "ok" => Err(JournalError::TooNew { file, found, known }),
+        _ => Err(JournalError::Damaged { file, finding }),
+    }
 }
 
 fn connect(file: &Path) -> rusqlite::Result<Connection> {

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 
 use super::*;
@@ -94,7 +95,7 @@ async fn an_answer_that_opens_no_tunnel_is_explained() {
 proptest! {
     #[test]
     fn any_user_and_password_survive_the_url(user in "[^\r\n:]{1,20}", password in "[^\r\n]{0,20}") {
-        let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let proxy = proxy(&format!("http://{}:{}@proxy:1", encode(&user), encode(&password)));
         prop_assert_eq!(proxy.credentials, Some((user, password)));
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Pseudo-random numbers from a seed (SplitMix64). They are good enough for test data and the same on every machine.
+/// Pseudo-random numbers from a seed (`SplitMix64`). They are good enough for test data and the same on every machine.
 #[derive(Debug, Clone)]
 pub struct Numbers(u64);
 

@@ -1,4 +1,4 @@
-//! The function of this crate's tests: it does what its events say, and ends at once if told so.
+//! The function of this crate's tests: each event says what the function does with it. With the variable END it ends at once.
 #![expect(clippy::unwrap_used, reason = "it fails by panicking, as the tests do")]
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -14,16 +14,19 @@ async fn main() {
     lambda_runtime::run(service_fn(handle)).await.unwrap();
 }
 
-/// Does what the event says, and answers with it; with its body, if it is a request.
+/// Does what the event says and responds with the event, or with its body if the event is an HTTP request.
 async fn handle(LambdaEvent { payload, .. }: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
     if payload.get("exit").is_some() {
         std::process::exit(1);
     }
     if payload.get("fail").is_some() || payload["rawPath"] == "/fail" {
-        return Err(Diagnostic { error_type: "Test.Failed".into(), error_message: "as told".into() });
+        return Err(Diagnostic {
+            error_type: "Test.Failed".into(),
+            error_message: "the event asks for an error".into(),
+        });
     }
     if let Some(address) = payload["hold"].as_str() {
-        // Until whoever listens there hangs up.
+        // The read ends when the test closes the connection.
         let mut held = TcpStream::connect(address).await.unwrap();
         let _ = held.read(&mut [0]).await;
     }
