@@ -1,6 +1,6 @@
 """Compares msk-to-s3 with Python and Node. Each candidate is a Lambda bootstrap behind the same Runtime API: it receives
-the event over HTTP, parses it, converts it and answers; a stub takes the bytes in the place of S3. The figures are
-medians of the process's CPU time, with all candidates in turn in each round. docs/kafka/bench.md explains the result.
+the event over HTTP, parses it, converts it and responds; a stub takes the bytes in place of S3. The figures are
+medians of the process's CPU time. In each round, all candidates take their turn. docs/kafka/bench.md explains the result.
 
     cargo build --release -p postern-kafka-bench
     python3 benches/kafka/bench.py [--rounds 15] [--python PYTHON_WITH_ORJSON] [--binary FILE]

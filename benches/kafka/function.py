@@ -12,7 +12,7 @@ class Function:
     """A bootstrap behind a Runtime API of its own."""
 
     def __init__(self, command: list, environment: dict):
-        self.events, self.asked = queue.Queue(), queue.Queue()
+        self.events, self.polled = queue.Queue(), queue.Queue()
         function = self
 
         class Api(http.server.BaseHTTPRequestHandler):
@@ -20,7 +20,7 @@ class Function:
             disable_nagle_algorithm = True
 
             def do_GET(self):
-                function.asked.put(None)
+                function.polled.put(None)
                 event = function.events.get()
                 self.send_response(200)
                 for name, value in {
@@ -36,7 +36,7 @@ class Function:
             def do_POST(self):
                 body = self.body()
                 if not self.path.endswith("/response"):
-                    function.asked.put(f"{command} failed: {body[:300]!r}")
+                    function.polled.put(f"{command} failed: {body[:300]!r}")
                 self.send_response(202)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -75,8 +75,8 @@ class Function:
         self.spent = self.cpu()
 
     def wait(self):
-        """Waits until the function asks for an event, which means that it has finished the previous one."""
-        if failure := self.asked.get(timeout=120):
+        """Waits until the function polls for an event, which means that it has finished the previous one."""
+        if failure := self.polled.get(timeout=120):
             raise RuntimeError(failure)
 
     def cpu(self) -> int:

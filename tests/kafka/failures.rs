@@ -1,6 +1,8 @@
 //! Records that cannot be processed, and the memory that a full batch needs.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use postern_demos::kafka::broker::{Produced, produce};
@@ -27,6 +29,7 @@ use crate::s3::S3;
 async fn dead_letters(s3: &Client, prefix: &str) -> Vec<(String, Value)> {
     let list = s3.list_objects_v2().bucket(BUCKET).prefix(prefix).send().await.unwrap();
     let mut dead_letters = Vec::new();
+
     for key in list.contents().iter().map(|object| object.key().unwrap()) {
         let object = s3.get_object().bucket(BUCKET).key(key).send().await.unwrap();
         let body = object.body.collect().await.unwrap().into_bytes();
@@ -54,22 +57,19 @@ async fn bad_records_are_given_up_after_their_retries_and_the_others_are_written
     let columns = COLUMNS.join(",");
     let config = [("CSV_COLUMNS", &*columns), ("CSV_METADATA_COLUMNS", "true"), ("KEY_PREFIX", "in")];
     let lambda = lambda(&endpoint, &config).await;
+
     let bad = |number: usize| number % 100 == 7;
-    let lines: Vec<String> = customers(1)
-        .take(900)
-        .enumerate()
+    let customers = customers(1).take(900).enumerate();
+    let lines: Vec<String> = customers
         .map(|(number, customer)| if bad(number) { "an open \"quote".to_owned() } else { customer.line() })
         .collect();
-    produce(
-        &kafka.origin.bootstrap_servers,
-        TOPIC,
-        lines.iter().enumerate().map(|(number, line)| Produced {
-            partition: Some(place(number).0),
-            key: "customer",
-            value: Some(line.as_bytes()),
-        }),
-    )
-    .unwrap();
+    let records = lines.iter().enumerate().map(|(number, line)| Produced {
+        partition: Some(place(number).0),
+        key: "customer",
+        value: Some(line.as_bytes()),
+    });
+    produce(&kafka.origin.bootstrap_servers, TOPIC, records).unwrap();
+
     let failed = format!("s3://{BUCKET}/failed");
     let options =
         ["--batch-size", "150", "--maximum-retry-attempts", "2", "--on-failure", &failed, "--uuid", "u-1"];
@@ -77,12 +77,19 @@ async fn bad_records_are_given_up_after_their_retries_and_the_others_are_written
     until_committed(&kafka.origin, &offsets(900)).await;
 
     let reading = Reading::of(&client, BUCKET, "in/").await.unwrap();
-    let good: Vec<(i32, i64)> = (0..900).filter(|number| !bad(*number)).map(place).collect();
-    assert_eq!(reading.records.len(), good.len());
-    assert!(good.iter().all(|place| reading.records.contains_key(place)));
-    assert_eq!(reading.rows, good.len(), "a named record is sent again alone: nothing is doubled");
+    let good: BTreeSet<_> = (0..900).filter(|number| !bad(*number)).map(place).collect();
+    assert_eq!(reading.rows, good.len(), "a named record is sent again alone, so no row is written twice");
+    assert_eq!(reading.records.into_keys().collect::<BTreeSet<_>>(), good);
+
+    let mut expected: Vec<_> = (0..900).filter(|number| bad(*number)).map(place).collect();
+    expected.sort_unstable();
+    assert_eq!(given_up_after_retries(&client).await, expected);
+}
+
+/// Checks the invocation records under `failed/`. Returns the places of their Kafka records in order.
+async fn given_up_after_retries(s3: &Client) -> Vec<(i32, i64)> {
     let mut given_up = Vec::new();
-    for (key, record) in dead_letters(&client, "failed/").await {
+    for (key, record) in dead_letters(s3, "failed/").await {
         assert!(key.starts_with(&format!("failed/aws/lambda/u-1/{TOPIC}/20")), "{key}");
         assert_eq!(record["requestContext"]["condition"], "RetryAttemptsExhausted");
         assert_eq!(record["requestContext"]["approximateInvokeCount"], 3);
@@ -90,9 +97,7 @@ async fn bad_records_are_given_up_after_their_retries_and_the_others_are_written
         given_up.extend(places(&record));
     }
     given_up.sort_unstable();
-    let mut expected: Vec<(i32, i64)> = (0..900).filter(|number| bad(*number)).map(place).collect();
-    expected.sort_unstable();
-    assert_eq!(given_up, expected);
+    given_up
 }
 
 #[tokio::test]
@@ -102,20 +107,22 @@ async fn a_record_that_is_too_old_is_given_up_without_an_invocation() {
     let (_s3, endpoint) = S3::start(None).await;
     let client = bucket(&endpoint).await;
     let lambda = lambda(&endpoint, &[("CSV_METADATA_COLUMNS", "true"), ("KEY_PREFIX", "in")]).await;
+
     let producer: ThreadedProducer<_> = ClientConfig::new()
         .set("bootstrap.servers", &kafka.origin.bootstrap_servers)
         .set("max.in.flight.requests.per.connection", "1")
         .create()
         .unwrap();
     let now = jiff::Timestamp::now().as_millisecond();
-    // Twenty minutes on either side of an hour, so that the test does not depend on the clock's accuracy.
+    // The ages are 20 minutes on either side of the limit of an hour, so the duration of the test does not matter.
     let old = |number: usize| number.is_multiple_of(4);
     for number in 0..12 {
         let minutes = if old(number) { 80 } else { 40 };
         let record = BaseRecord::to(TOPIC).partition(place(number).0).key("k").payload("a line");
         producer.send(record.timestamp(now - minutes * 60_000)).map_err(|(error, _)| error).unwrap();
     }
-    producer.flush(std::time::Duration::from_mins(1)).unwrap();
+    producer.flush(Duration::from_mins(1)).unwrap();
+
     let file = folder.path().join("dead-letters.jsonl");
     let options = ["--maximum-record-age-in-seconds", "3600", "--dead-letters", file.to_str().unwrap()];
     let _process = poller(&kafka.origin, &lambda.endpoint(), &endpoint, &options);
@@ -124,6 +131,7 @@ async fn a_record_that_is_too_old_is_given_up_without_an_invocation() {
     let reading = Reading::of(&client, BUCKET, "in/").await.unwrap();
     let expected: BTreeSet<_> = (0..12).filter(|number| !old(*number)).map(place).collect();
     assert_eq!(reading.records.into_keys().collect::<BTreeSet<_>>(), expected);
+
     let mut given_up = BTreeSet::new();
     for record in std::fs::read_to_string(&file).unwrap().lines() {
         let record: Value = serde_json::from_str(record).unwrap();
@@ -140,6 +148,7 @@ async fn an_invocation_record_is_sent_until_the_bucket_has_stored_it() {
     let client = bucket(&endpoint).await;
     let place = Bucket::open(client.clone(), &format!("s3://{BUCKET}"), "u-1").await.unwrap();
     let mut destination = DeadLetters::S3(place);
+
     let origin = Origin::new(TOPIC, "b");
     let timestamp = (0, TimestampType::CreateTime);
     for offset in 0..8 {
@@ -148,12 +157,13 @@ async fn an_invocation_record_is_sent_until_the_bucket_has_stored_it() {
             InvocationRecord::new(&origin, "f", &[record], Condition::RecordAgeExceeded, History::default())
                 .unwrap();
         destination.keep(&record).await.unwrap();
-        // The record must be stored by the time `keep` returns.
+        // When `keep` returns, the record must be stored.
         let kept = dead_letters(&client, "aws/lambda/u-1/").await;
         assert!(kept.iter().any(|(_, record)| places(record) == [(0, offset)]), "{offset}");
     }
-    let refused = s3.counts.refused.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(refused > 0, "no put failed with this seed");
+
+    let refused = s3.counts.refused.load(Ordering::Relaxed);
+    assert!(refused > 0, "S3 must refuse at least one put with this seed");
 }
 
 #[tokio::test]
@@ -167,15 +177,18 @@ async fn an_on_failure_destination_that_does_not_exist_is_an_error_at_the_start(
 }
 
 #[tokio::test]
-async fn a_poller_that_gets_a_signal_ends_and_commits_nothing() {
+async fn a_poller_that_receives_a_signal_ends_without_committing() {
     let folder = tempfile::tempdir().unwrap();
     let kafka = Kafka::start(&folder.path().join("broker")).await;
+
     let record = Produced { partition: Some(0), key: "k", value: Some(b"a line") };
     produce(&kafka.origin.bootstrap_servers, TOPIC, [record]).unwrap();
+
     // A Lambda endpoint that accepts the event and never answers.
     let lambda = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", lambda.local_addr().unwrap());
     let file = folder.path().join("dead-letters.jsonl");
+
     for signal in ["TERM", "INT"] {
         let mut process =
             poller(&kafka.origin, &endpoint, &endpoint, &["--dead-letters", file.to_str().unwrap()]);
@@ -184,6 +197,7 @@ async fn a_poller_that_gets_a_signal_ends_and_commits_nothing() {
         assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
         assert!(process.wait().await.unwrap().success());
     }
+
     assert_eq!(committed(&kafka.origin, GROUP, PARTITIONS).unwrap(), offsets(0));
 }
 
@@ -191,8 +205,9 @@ async fn a_poller_that_gets_a_signal_ends_and_commits_nothing() {
 async fn a_topic_that_does_not_exist_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let kafka = Kafka::start(&folder.path().join("broker")).await;
-    let limits = Limits { records: 1, bytes: EVENT_BYTES, window: std::time::Duration::ZERO };
+    let limits = Limits { records: 1, bytes: EVENT_BYTES, window: Duration::ZERO };
     assert!(Source::open(&kafka.origin, GROUP, Start::TrimHorizon, limits).is_ok());
+
     let absent = Origin { topic: "absent".into(), ..kafka.origin.clone() };
     let error = Source::open(&absent, GROUP, Start::TrimHorizon, limits).err().unwrap();
     assert!(error.to_string().contains("UnknownTopicOrPartition"), "{error}");
@@ -213,29 +228,35 @@ async fn a_full_batch_needs_no_more_than_three_times_its_bytes() {
     let config =
         [("RECORD_FORMAT", "json"), ("CSV_COLUMNS", columns.as_str()), ("CSV_METADATA_COLUMNS", "true")];
     let lambda = lambda(&endpoint, &config).await;
-    let origin = Origin::new(TOPIC, "127.0.0.1:9092");
-    let mut records = Vec::new();
-    let mut bytes = 0;
-    for (number, customer) in customers(42).enumerate() {
-        let (partition, offset) = place(number);
-        let timestamp = (1_767_225_600_000, TimestampType::CreateTime);
-        let value = Some(customer.json().into_bytes());
-        let record = Record { partition, offset, timestamp, key: None, value, headers: Vec::new() };
-        bytes += record.event_bytes(TOPIC);
-        if bytes > EVENT_BYTES {
-            break;
-        }
-        records.push(record);
-    }
-    let event = origin.event(&records).unwrap();
+
+    let records = full_batch();
+    let event = Origin::new(TOPIC, "127.0.0.1:9092").event(&records).unwrap();
     let size = event.len();
     let mut function = Lambda::new(&lambda.endpoint(), "msk-to-s3", None).unwrap();
     for _ in 0..3 {
         assert_eq!(function.invoke(event.clone()).await, Outcome::Processed);
     }
+
     let peak = peak(lambda.pids()[0]);
     eprintln!("{} records, event of {size} bytes: peak {peak} bytes", records.len());
     // The limit is for the deployed build. A debug build is larger because of its unoptimised code.
     let own = if release_build().is_some() { 20_000_000 } else { 30_000_000 };
     assert!(peak <= 3 * size + own, "{peak} bytes for an event of {size}");
+}
+
+/// As many records as fit into one event.
+fn full_batch() -> Vec<Record> {
+    let mut bytes = 0;
+    let records = customers(42).enumerate().map(|(number, customer)| {
+        let (partition, offset) = place(number);
+        let timestamp = (1_767_225_600_000, TimestampType::CreateTime);
+        let value = Some(customer.json().into_bytes());
+        Record { partition, offset, timestamp, key: None, value, headers: Vec::new() }
+    });
+    records
+        .take_while(|record| {
+            bytes += record.event_bytes(TOPIC);
+            bytes <= EVENT_BYTES
+        })
+        .collect()
 }

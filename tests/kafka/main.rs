@@ -1,4 +1,4 @@
-//! The end-to-end suite of Kafka to S3, with the real broker, poller and function.
+//! End-to-end tests of Kafka to S3, with a real broker, the real poller and the real function. S3 is a server in memory.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "all of it is tests, helpers included")]
 

@@ -1,4 +1,4 @@
-//! The parts of a run: broker, bucket, function, poller.
+//! Starts the parts of a test: broker, bucket, function and poller.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(crate) const GROUP: &str = "msk-lambda-iam";
 pub(crate) const PARTITIONS: i32 = 3;
 pub(crate) const BUCKET: &str = "customers";
 
-/// The time limit of a condition, long enough for a busy machine.
+/// The time limit of a condition. It is long enough for a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// The virtual environment that `make kafka-tools` creates.
@@ -55,7 +55,8 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: i
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert!(tokio::time::timeout(TIMEOUT, wait).await.is_ok(), "never came true: {what}");
+
+    assert!(tokio::time::timeout(TIMEOUT, wait).await.is_ok(), "not within {TIMEOUT:?}: {what}");
 }
 
 /// Creates the bucket and returns a client for it.
@@ -69,8 +70,9 @@ pub(crate) async fn bucket(endpoint: &str) -> Client {
         .retry_config(RetryConfig::disabled())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
+
     let s3 = Client::from_conf(config);
-    until("the bucket is made", || async { s3.create_bucket().bucket(BUCKET).send().await.is_ok() }).await;
+    until("the bucket is created", || async { s3.create_bucket().bucket(BUCKET).send().await.is_ok() }).await;
     s3
 }
 
@@ -79,11 +81,13 @@ pub(crate) fn release_build() -> Option<PathBuf> {
     std::env::var_os("POSTERN_MSK_TO_S3").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// The function, writing to S3 at this endpoint with this configuration.
+/// Starts the function with this configuration. It writes to S3 at the endpoint `s3`.
 pub(crate) async fn lambda(s3: &str, config: &[(&str, &str)]) -> Function {
     let built = || Project::here().unwrap().program("msk-to-s3");
     let bootstrap = release_build().unwrap_or_else(built);
+
     assert!(bootstrap.exists(), "{} is not built: run `cargo build --workspace`", bootstrap.display());
+
     let mut variables = vec![("AWS_LAMBDA_LOG_LEVEL", "OFF"), ("S3_BUCKET_NAME", BUCKET)];
     variables.extend(aws(s3));
     variables.extend(config);
@@ -116,9 +120,9 @@ pub(crate) fn poller(origin: &Origin, lambda: &str, s3: &str, options: &[&str]) 
         .unwrap()
 }
 
-/// Waits until the group has committed all that was produced.
+/// Waits until the group has committed every record that was produced.
 pub(crate) async fn until_committed(origin: &Origin, produced: &BTreeMap<i32, i64>) {
-    until("everything is committed", || async {
+    until("every record is committed", || async {
         let origin = origin.clone();
         let offsets =
             tokio::task::spawn_blocking(move || committed(&origin, GROUP, PARTITIONS)).await.unwrap();

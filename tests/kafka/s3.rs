@@ -1,4 +1,4 @@
-//! An S3 server in memory that fails at random, from a seed.
+//! An S3 server that keeps objects in memory. Its faults are pseudo-random and follow from a seed.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,17 +18,22 @@ use tokio::sync::watch;
 
 use crate::parts::BUCKET;
 
-/// Counts the answers of S3.
+/// How often S3 gave each kind of answer to a put.
 #[derive(Default)]
 pub(crate) struct Counts {
+    /// The object was not stored, and the answer was an error.
     pub(crate) refused: AtomicU64,
+    /// The object was stored, but the answer was an error.
     pub(crate) stored_then_failed: AtomicU64,
+    /// An object with the same key existed, so the object was not stored.
     pub(crate) existed: AtomicU64,
 }
 
+/// The server, with one bucket.
 pub(crate) struct S3 {
     /// The objects by key.
     objects: Mutex<BTreeMap<String, Bytes>>,
+    /// Draws the faults; `None` if no put fails.
     faults: Option<Mutex<Numbers>>,
     pub(crate) counts: Counts,
     puts: watch::Sender<u64>,
@@ -47,7 +52,7 @@ enum Fault {
 }
 
 impl S3 {
-    /// Starts S3, with faults from a seed or without any.
+    /// Starts the server and returns its endpoint. `faults` is the seed of the faults; without a seed no put fails.
     pub(crate) async fn start(faults: Option<u64>) -> (Arc<Self>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -57,6 +62,7 @@ impl S3 {
             counts: Counts::default(),
             puts: watch::Sender::new(0),
         });
+
         let shared = Arc::clone(&s3);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -72,24 +78,28 @@ impl S3 {
         (s3, endpoint)
     }
 
-    /// The number of puts so far; it changes with each put.
+    /// The number of puts so far. A receiver can wait for the next put.
     pub(crate) fn puts(&self) -> watch::Receiver<u64> {
         self.puts.subscribe()
     }
 
+    /// Answers a request. A put of an object may fail.
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return answer(400, "IncompleteBody") };
+
         let object = head.uri.path().trim_matches('/').contains('/');
         if head.method != Method::PUT || !object {
             return self.store(&Request::from_parts(head, body.to_bytes()));
         }
+
         self.puts.send_modify(|puts| *puts += 1);
         let fault = self.fault();
         if fault == Fault::Refused {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
             return answer(503, "SlowDown");
         }
+
         let stored = self.store(&Request::from_parts(head, body.to_bytes()));
         if stored.status() == StatusCode::PRECONDITION_FAILED {
             self.counts.existed.fetch_add(1, Ordering::Relaxed);
@@ -103,6 +113,7 @@ impl S3 {
         stored
     }
 
+    /// Draws how the next put fails.
     fn fault(&self) -> Fault {
         let draw = self.faults.as_ref().map(|numbers| numbers.lock().unwrap().below(100));
         match draw {
@@ -113,23 +124,17 @@ impl S3 {
         }
     }
 
+    /// Answers a request without faults.
     fn store(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
         let mut objects = self.objects.lock().unwrap();
         let path = request.uri().path().trim_start_matches('/');
         let key = path.split_once('/').map(|(_, key)| key).filter(|key| !key.is_empty());
+
         match (request.method(), key) {
             (&Method::PUT, None) => answer(200, ""),
             (&Method::HEAD, None) if path.trim_end_matches('/') == BUCKET => answer(200, ""),
             (&Method::HEAD, None) => answer(404, ""),
-            (&Method::PUT, Some(key)) => {
-                let must_be_new = request.headers().get("if-none-match").is_some_and(|tag| tag == "*");
-                assert!(must_be_new || key.contains("aws/lambda/"), "{key} could be overwritten");
-                if must_be_new && objects.contains_key(key) {
-                    return answer(412, "PreconditionFailed");
-                }
-                objects.insert(key.to_owned(), request.body().clone());
-                answer(200, "")
-            }
+            (&Method::PUT, Some(key)) => put(&mut objects, key, request),
             (&Method::GET, None) => list(&objects, request.uri().query().unwrap_or_default()),
             (&Method::GET, Some(key)) => match objects.get(key) {
                 Some(object) => Response::new(Full::new(object.clone())),
@@ -140,16 +145,30 @@ impl S3 {
     }
 }
 
+/// Stores an object. Only invocation records may be put without the condition that the key is new.
+fn put(objects: &mut BTreeMap<String, Bytes>, key: &str, request: &Request<Bytes>) -> Response<Full<Bytes>> {
+    let must_be_new = request.headers().get("if-none-match").is_some_and(|tag| tag == "*");
+    assert!(must_be_new || key.contains("aws/lambda/"), "{key} could be overwritten");
+    if must_be_new && objects.contains_key(key) {
+        return answer(412, "PreconditionFailed");
+    }
+
+    objects.insert(key.to_owned(), request.body().clone());
+    answer(200, "")
+}
+
 /// Lists keys in pages of a thousand, as S3 does.
 fn list(objects: &BTreeMap<String, Bytes>, query: &str) -> Response<Full<Bytes>> {
     let value = |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)).unwrap_or_default();
     let (prefix, from) =
         (value("prefix=").replace("%2F", "/"), value("continuation-token=").replace("%2F", "/"));
+
     let mut keys = objects.keys().filter(|key| key.starts_with(&prefix) && **key > from);
     let page: Vec<&String> = keys.by_ref().take(1_000).collect();
     let contents: Vec<String> =
         page.iter().map(|key| format!("<Contents><Key>{key}</Key></Contents>")).collect();
     let contents = contents.concat();
+
     let next = match (page.last(), keys.next()) {
         (Some(last), Some(_)) => format!("<NextContinuationToken>{last}</NextContinuationToken>"),
         _ => String::new(),
@@ -160,6 +179,7 @@ fn list(objects: &BTreeMap<String, Bytes>, query: &str) -> Response<Full<Bytes>>
     )))
 }
 
+/// A response with an error code, or without a body if the code is empty.
 fn answer(status: u16, code: &str) -> Response<Full<Bytes>> {
     let body = if code.is_empty() { String::new() } else { format!("<Error><Code>{code}</Code></Error>") };
     Response::builder().status(status).body(Full::from(body)).unwrap()

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connection;
+mod faults;
 mod identity;
 mod jobs;
 mod mosquitto;

@@ -17,17 +17,31 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::site::{Site, TIMEOUT, logged, logged_times, logs};
 
 /// A site whose broker is mosquitto.
-struct Mosquitto {
-    site: Site,
+pub(crate) struct Mosquitto {
+    pub(crate) site: Site,
 }
 
 impl Mosquitto {
+    /// A broker that forgets everything when it ends.
     fn new(name: &str) -> Self {
+        Self::with_config(name, "persistence false\n")
+    }
+
+    /// A broker that keeps sessions and messages in a file while it is stopped, as many as there are.
+    pub(crate) fn persistent(name: &str) -> Self {
+        let folder = Site::folder(&format!("mosquitto-{name}"));
+        Self::with_config(
+            name,
+            &format!("persistence true\npersistence_location {}/\nmax_queued_messages 0\n", folder.display()),
+        )
+    }
+
+    fn with_config(name: &str, more: &str) -> Self {
         let site = Site::new(&format!("mosquitto-{name}"));
         let path = |file: &str| site.path(file).display().to_string();
         let config = format!(
             "listener {} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
-             use_identity_as_username true\npersistence false\nmax_packet_size 132096\nlog_dest stdout\n",
+             use_identity_as_username true\nmax_packet_size 132096\nlog_dest stdout\n{more}",
             site.port,
             path("ca.pem"),
             path("localhost.pem"),
@@ -38,7 +52,7 @@ impl Mosquitto {
     }
 
     /// Starts the broker and waits until it listens.
-    async fn broker(&self) -> Process {
+    pub(crate) async fn broker(&self) -> Process {
         let program = ["/usr/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
         let program = program.into_iter().find(|path| Path::new(path).exists()).unwrap_or("mosquitto");
         let mut command = Command::new(program);

@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use postern_local::Process;
+
 use crate::scripted_broker::{Connection, Log, ScriptedBroker, publish};
-use crate::site::{Site, logged, logs};
+use crate::site::{Site, logged_times, logs};
 
 fn job(number: u16) -> String {
     format!(r#"{{"Input":{{"a":{number},"b":1}},"TaskToken":"T{number}"}}"#)
@@ -32,6 +34,13 @@ fn answered(log: &Log, count: usize) -> bool {
     tokens.len() >= count
 }
 
+/// Checks how many jobs the worker has run, the probe of [`Connection::still_works`] included.
+async fn runs(worker: &Process, count: usize) {
+    const RECEIVED: &str = r#""message":"job received""#;
+    logged_times(worker, RECEIVED, count).await;
+    assert_eq!(logs(worker).matches(RECEIVED).count(), count, "a job ran twice");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the_connection() {
     let site = Site::new("bursts");
@@ -51,7 +60,7 @@ async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the
     connection.serve_until(|log| all_acknowledged(log, 1..51)).await;
     connection.still_works().await;
 
-    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 51, "50 jobs and the probe");
+    runs(&worker, 51).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +83,7 @@ async fn jobs_whose_connection_is_lost_before_their_acknowledgement_run_once() {
 
     let stray: Vec<_> = second.log.acknowledged.iter().filter(|packet_id| **packet_id <= 100).collect();
     assert!(stray.is_empty(), "acknowledged on the wrong connection: {stray:?}");
-    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 101, "100 jobs and the probe");
+    runs(&worker, 101).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +98,7 @@ async fn a_job_whose_packet_was_cut_off_runs_once_when_it_is_delivered_in_full()
     second.publish(1, &job(1)).await;
     second.serve_until(|log| answered(log, 1) && all_acknowledged(log, 1..2)).await;
 
-    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 1);
+    runs(&worker, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,6 +131,5 @@ async fn a_reused_packet_id_with_another_message_is_another_job() {
     }
     connection.serve_until(|log| answered(log, 20)).await;
 
-    logged(&worker, r#""message":"job received""#).await;
-    assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 20);
+    runs(&worker, 20).await;
 }

@@ -27,7 +27,7 @@ impl Site {
     /// A new folder with the authority `ca` and the certificates `localhost`, `worker-1` and `cloud`.
     pub(crate) fn new(name: &str) -> Self {
         let project = Project::here().unwrap();
-        let folder = project.file(".postern/tests").join(format!("worker-{name}"));
+        let folder = Self::folder(name);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
@@ -38,6 +38,11 @@ impl Site {
             site.certificate("ca", name, |_| {});
         }
         site
+    }
+
+    /// The folder of the site of this name.
+    pub(crate) fn folder(name: &str) -> PathBuf {
+        Project::here().unwrap().file(".postern/tests").join(format!("worker-{name}"))
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
@@ -123,7 +128,7 @@ impl Site {
     }
 
     /// A command whose environment contains no options and no proxies of the tests' own environment.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();

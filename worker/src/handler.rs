@@ -80,6 +80,25 @@ impl JobContext {
         Self { job, cancelled }
     }
 
+    /// A job with this input, for the tests of a handler. It belongs to no execution and has no deadline.
+    ///
+    /// ```
+    /// use postern_worker::JobContext;
+    ///
+    /// let job = JobContext::for_test(&["customers", "orders"]);
+    /// assert_eq!(job.input::<Vec<String>>().unwrap(), ["customers", "orders"]);
+    /// ```
+    ///
+    /// # Panics
+    /// If the input cannot be written as JSON.
+    pub fn for_test<T: Serialize + ?Sized>(input: &T) -> Self {
+        let message = serde_json::json!({"TaskToken": "test", "Input": input}).to_string();
+        match JobMessage::parse(message.as_bytes()) {
+            Ok(job) => Self::new(Arc::new(job), CancellationToken::new()),
+            Err(invalid) => panic!("not a job: {invalid}"),
+        }
+    }
+
     /// The job's input as a `T`. If the input has another form, the result is the failure
     /// `Worker.InvalidInput`, whose cause names the place.
     pub fn input<'a, T: Deserialize<'a>>(&'a self) -> Result<T, TaskFailure> {

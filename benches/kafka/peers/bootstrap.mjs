@@ -1,4 +1,4 @@
-// A Lambda runtime for Node: asks for an event, parses it, calls the handler, answers. It does what AWS's runtime
+// A Lambda runtime for Node: polls for an event, parses it, calls the handler, and responds. It does what AWS's runtime
 // interface client does, without logs and metrics.
 //
 //     node bootstrap.mjs json|lines

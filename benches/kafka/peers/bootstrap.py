@@ -1,4 +1,4 @@
-"""A Lambda runtime for Python: asks for an event, parses it, calls the handler, answers. It does what AWS's runtime
+"""A Lambda runtime for Python: polls for an event, parses it, calls the handler, and responds. It does what AWS's runtime
 interface client does, without logs and metrics.
 
     python bootstrap.py MODULE.HANDLER

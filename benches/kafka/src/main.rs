@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use msk_to_s3::{Config, Error, Object, Put, Store, write_batch};
 use postern_runtime::env::Environment;
 
-/// Accepts every object. If `DUMP` names a folder, writes the object to a file there, so that outputs can be compared.
-struct Nowhere(Option<PathBuf>);
+/// A store that discards every object. If `DUMP` names a folder, the object is written to a file there, so that outputs can be compared.
+struct Discard(Option<PathBuf>);
 
-impl Store for Nowhere {
+impl Store for Discard {
     async fn put(&self, object: Object) -> Result<Put, Error> {
         if let Some(folder) = &self.0 {
             std::fs::write(folder.join(object.key.replace('/', "_")), object.body)?;
@@ -24,7 +24,7 @@ async fn main() -> Result<(), postern_runtime::Error> {
         return postern_runtime::serve_bytes(async |event, _context| Ok::<_, Error>(floor(&event))).await;
     }
     let config = Config::from_env(&Environment::process())?;
-    let store = Nowhere(std::env::var_os("DUMP").map(PathBuf::from));
+    let store = Discard(std::env::var_os("DUMP").map(PathBuf::from));
     postern_runtime::serve_bytes(async |batch, _context| write_batch(&store, &config, &batch).await).await
 }
 

@@ -1,8 +1,8 @@
-//! A chat room. Every client of `ws://PROXY/NAME` enters the room under its name, and receives what the others write.
+//! A chat room. A client of `ws://PROXY/NAME` enters the room as NAME and receives the messages of all others.
 //!
-//! The program holds no connection and remembers no client: Pushpin does both. `README.md` says how to run it.
+//! The program neither holds connections nor remembers clients: Pushpin does both. `README.md` describes how to run it.
 
-#![expect(clippy::print_stdout, reason = "the program says where it listens")]
+#![expect(clippy::print_stdout, reason = "the program prints its address")]
 
 use bytes::Bytes;
 use grip::{GripUrl, Item, Message, Publisher, WebSocket, WsMessage};
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Failure> {
     }
 }
 
-/// Answers one request of the proxy, after publishing what it brought to the room.
+/// Publishes the texts of one request to the room, then answers the request.
 async fn answer(publisher: &Publisher, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Failure> {
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, body.collect().await?.to_bytes());

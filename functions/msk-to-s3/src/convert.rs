@@ -106,8 +106,8 @@ impl Records for Converter<'_> {
         let Some(batch) = self.partitions.get_mut(self.current) else { return };
         batch.records += 1;
 
-        // An offset that does not rise begins another run. Lambda has not been seen to send one. The new run is kept
-        // only if the record is good.
+        // An offset that does not rise begins another run, although Lambda is not known to send such records. The new
+        // run is kept only if the record is good.
         let rising = batch.runs.last().is_some_and(|run| run.last < record.offset);
         let mut started = (!rising).then(|| Run::starting_with(record));
         let run = match (&mut started, batch.runs.last_mut()) {
@@ -150,6 +150,7 @@ mod tests {
             rows: 0,
             table: Table::default(),
         };
+
         for offset in offsets {
             run.extend_to(*offset);
         }
@@ -163,6 +164,7 @@ mod tests {
             bytes.extend_from_slice(&first.to_be_bytes());
             bytes.extend_from_slice(&last.to_be_bytes());
         }
+
         Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 

@@ -11,7 +11,7 @@ pub struct Record {
     pub partition: i32,
     /// The offset.
     pub offset: i64,
-    /// Milliseconds since 1970, or -1 if the record has no timestamp; and the clock that it is from.
+    /// The time in milliseconds since 1970, or -1 if the record has no timestamp, and the clock that it comes from.
     pub timestamp: (i64, TimestampType),
     /// The key.
     pub key: Option<Vec<u8>>,
@@ -110,6 +110,7 @@ impl Origin {
                 headers: record.headers.iter().map(|(name, value)| header(name, value.as_deref())).collect(),
             });
         }
+
         serde_json::to_vec(&Event {
             source: if self.arn.is_some() { "aws:kafka" } else { "SelfManagedKafka" },
             arn: self.arn.as_deref(),
@@ -149,6 +150,7 @@ mod tests {
                 {"topic": "a-b", "partition": 2, "offset": 7, "timestamp": 5, "timestampType": "CREATE_TIME",
                  "key": null, "value": "w6k=", "headers": [{"h": [-61, -85]}, {"n": null}]}]}})
         );
+
         let arn = "arn:aws:kafka:eu-west-1:1:cluster/c/1";
         let managed = Origin { arn: Some(arn.into()), ..origin }.event(&[]).unwrap();
         assert_eq!(

@@ -102,9 +102,11 @@ impl Caller {
             .settings(SigningSettings::default())
             .build()?
             .into();
+
         let uri = request.uri().to_string();
         let headers = request.headers().iter();
         let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+
         let signable = SignableRequest::new("POST", uri, headers, SignableBody::Bytes(body))?;
         let (instructions, _) = sign(signable, &parameters)?.into_parts();
         instructions.apply_to_request_http1x(request);

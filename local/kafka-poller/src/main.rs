@@ -70,14 +70,14 @@ struct Options {
     /// The pause in milliseconds before the first retry; each further retry doubles it.
     #[arg(long, default_value_t = 100)]
     retry_pause_ms: u64,
-    /// Start with new records if the group has not committed an offset; otherwise at the beginning of the topic.
+    /// Start with new records if the group has not committed an offset. Without this option, start at the beginning of the topic.
     #[arg(long)]
     latest: bool,
     /// The on-failure destination: <s3://bucket> or <s3://bucket/prefix>. S3's endpoint and credentials come from the environment.
     #[arg(long, conflicts_with = "dead_letters")]
     on_failure: Option<String>,
-    /// The file for dead letters if there is no on-failure destination: one JSON line for each batch, with the content of its records.
-    #[arg(long, default_value = "dead-dead-letters.jsonl")]
+    /// The file for dead letters if there is no on-failure destination. Each batch is one JSON line, which contains its records.
+    #[arg(long, default_value = "dead-letters.jsonl")]
     dead_letters: PathBuf,
     /// The UUID of the mapping, which is part of the keys at the on-failure destination.
     #[arg(long, default_value = "00000000-0000-4000-8000-000000000000")]
@@ -129,6 +129,7 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
         for record in batch.too_large.drain(..) {
             mapping.too_large(record).await?;
         }
+
         let records = batch.records.len();
         if records > 0 {
             mapping.process(batch.records).await?;
@@ -173,5 +174,11 @@ mod tests {
         let bounded = read(&["--maximum-retry-attempts", "0", "--maximum-record-age-in-seconds", "60"]);
         assert_eq!((bounded.retries, bounded.age), (Some(0), Some(Duration::from_mins(1))));
         assert_eq!((read(&[]).retries, read(&[]).age), (Some(10), None));
+    }
+
+    #[test]
+    fn dead_letters_have_a_default_file() {
+        let options = Options::parse_from(["postern-kafka-poller"]);
+        assert_eq!(options.dead_letters, PathBuf::from("dead-letters.jsonl"));
     }
 }

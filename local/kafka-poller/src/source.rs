@@ -48,7 +48,7 @@ pub struct Source {
     left: Option<Record>,
 }
 
-/// A batch, and the records that are larger than an event may be.
+/// A batch, and the records that do not fit into any event.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The records of the batch, in order within each partition.
@@ -70,6 +70,7 @@ impl Source {
             // A broker on the same machine answers at once, so the default wait of half a second would only add delay.
             .set("fetch.wait.max.ms", "20")
             .create()?;
+
         let metadata = consumer.fetch_metadata(Some(&origin.topic), BROKER_TIMEOUT)?;
         let mut partitions = TopicPartitionList::new();
         for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
@@ -78,13 +79,14 @@ impl Source {
         if partitions.count() == 0 {
             return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
         }
+
         let mut begin = consumer.committed_offsets(partitions, BROKER_TIMEOUT)?;
         let first = if start == Start::Latest { Offset::End } else { Offset::Beginning };
-        for (topic, partition) in
-            begin.to_topic_map().into_iter().filter(|(_, at)| *at == Offset::Invalid).map(|(at, _)| at)
-        {
+        let uncommitted = begin.to_topic_map().into_iter().filter(|(_, at)| *at == Offset::Invalid);
+        for ((topic, partition), _) in uncommitted {
             begin.set_partition_offset(&topic, partition, first)?;
         }
+
         // Partitions are assigned, not subscribed: there is one poller, and joining a group takes seconds.
         consumer.assign(&begin)?;
         Ok(Self { consumer, topic: origin.topic.clone(), limits, left: None })
@@ -104,6 +106,7 @@ impl Source {
                     Err(_) => break,
                 },
             };
+
             end.get_or_insert_with(|| Instant::now() + self.limits.window);
             let more = record.event_bytes(&self.topic);
             if ENVELOPE_BYTES + more > self.limits.bytes {
@@ -124,7 +127,9 @@ impl Source {
         loop {
             match self.consumer.recv().await {
                 Ok(message) => return Ok(record(&message)),
-                Err(KafkaError::MessageConsumption(code)) => tracing::warn!(%code, "no record could be read"),
+                Err(KafkaError::MessageConsumption(code)) => {
+                    tracing::warn!(%code, "a record could not be read; reading again");
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -152,13 +157,14 @@ impl Batch {
     }
 }
 
-/// The offset that the group has committed, by partition; 0 if it has committed none.
+/// The offset that the group has committed for each partition; 0 for a partition without a committed offset.
 pub fn committed(origin: &Origin, group: &str, partitions: i32) -> Result<BTreeMap<i32, i64>, KafkaError> {
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", &origin.bootstrap_servers)
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .create()?;
+
     let mut list = TopicPartitionList::new();
     list.add_partition_range(&origin.topic, 0, partitions - 1);
     let offsets = consumer.committed_offsets(list, BROKER_TIMEOUT)?;
@@ -172,6 +178,7 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         Timestamp::CreateTime(time) => (time, TimestampType::CreateTime),
         Timestamp::LogAppendTime(time) => (time, TimestampType::LogAppendTime),
     };
+
     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
     Record {
         partition: message.partition(),

@@ -1,4 +1,5 @@
-//! The function of this crate's tests: each event says what the function does with it. With the variable END it ends at once.
+//! The function of this crate's tests. Each event states what the function does with it. If the variable `END` is set, the
+//! program ends at once.
 #![expect(clippy::unwrap_used, reason = "it fails by panicking, as the tests do")]
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -14,7 +15,7 @@ async fn main() {
     lambda_runtime::run(service_fn(handle)).await.unwrap();
 }
 
-/// Does what the event says and responds with the event, or with its body if the event is an HTTP request.
+/// Does what the event states, then responds with the event, or with its body if the event is an HTTP request.
 async fn handle(LambdaEvent { payload, .. }: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
     if payload.get("exit").is_some() {
         std::process::exit(1);
@@ -22,7 +23,7 @@ async fn handle(LambdaEvent { payload, .. }: LambdaEvent<Value>) -> Result<Value
     if payload.get("fail").is_some() || payload["rawPath"] == "/fail" {
         return Err(Diagnostic {
             error_type: "Test.Failed".into(),
-            error_message: "the event asks for an error".into(),
+            error_message: "the event requests an error".into(),
         });
     }
     if let Some(address) = payload["hold"].as_str() {

@@ -36,8 +36,8 @@ pub(crate) struct Program {
 }
 
 impl Function {
-    /// Starts `instances` processes of the `bootstrap`. Each has the given environment variables and those that Lambda sets,
-    /// and none of this process.
+    /// Starts `instances` processes of the `bootstrap`. Each process has the given environment variables and those that
+    /// Lambda sets. It inherits no variable of this process.
     pub async fn start(bootstrap: &Path, instances: usize, variables: &[(&str, &str)]) -> io::Result<Self> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let program =
@@ -95,7 +95,7 @@ impl Function {
 
 impl Drop for Function {
     fn drop(&mut self) {
-        // The slots first: they would replace the killed processes. The processes are killed without a grace period,
+        // The slots are aborted first, because they would replace the killed processes. The processes are killed without a grace period,
         // because their Runtime API ends with this value, which they would report as an error.
         self.slots.abort_all();
         self.kill();
@@ -140,6 +140,7 @@ impl Process {
             .map_err(|error| {
                 io::Error::new(error.kind(), format!("{}: {error}", program.bootstrap.display()))
             })?;
+
         let id = child.id().unwrap_or_default();
         processes.lock().push(id);
         Ok(Self { child, api, id, processes: processes.clone() })
@@ -152,7 +153,7 @@ impl Drop for Process {
     }
 }
 
-/// Keeps one process running: when it ends, the next is started.
+/// Keeps one process running: starts a new process when the current one ends.
 async fn keep_running(
     mut process: Process,
     program: Program,
@@ -164,12 +165,13 @@ async fn keep_running(
         let Process { child, api, .. } = &mut process;
         let ended_by_itself = tokio::select! {
             biased;
-            // First: an event that arrives after a kill must go to the new process.
+            // The kill is checked first, so that an event that arrives after it goes to the new process.
             _ = killed.changed() => false,
-            // Before the process: a response that has arrived counts, even if the process has ended since.
+            // A response that has arrived counts even if the process has ended since, so the end is checked last.
             () = work(api, &queue) => true,
             _ = child.wait() => true,
         };
+
         let has_polled = api.has_polled();
         drop(process);
 
@@ -186,76 +188,4 @@ async fn keep_running(
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::testing::{bootstrap, function};
-
-    async fn invoke(function: &Function, event: Value) -> Result<Value, String> {
-        let outcome = function.invoke(event.to_string().into_bytes()).await;
-        let json = |body: Vec<u8>| serde_json::from_slice::<Value>(&body).unwrap();
-        outcome
-            .map(json)
-            .map_err(|FunctionError(error)| json(error)["errorType"].as_str().unwrap().to_owned())
-    }
-
-    #[tokio::test]
-    async fn a_response_and_a_function_error_are_kept_apart() {
-        let function = function(1).await;
-        for _ in 0..3 {
-            assert_eq!(invoke(&function, json!({"a": 1})).await, Ok(json!({"a": 1})));
-            assert_eq!(invoke(&function, json!({"fail": true})).await, Err("Test.Failed".into()));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_process_that_ends_fails_its_event_and_is_replaced() {
-        let function = function(1).await;
-        let first = function.pids();
-        assert_eq!(first.len(), 1);
-        assert_eq!(invoke(&function, json!({"exit": true})).await, Err("Runtime.ExitError".into()));
-        assert_eq!(invoke(&function, json!(2)).await, Ok(json!(2)));
-        assert_eq!(function.pids().len(), 1);
-        assert_ne!(function.pids(), first);
-    }
-
-    #[tokio::test]
-    async fn a_slow_event_does_not_block_others_and_a_kill_fails_it() {
-        let function = function(2).await;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let held = json!({"hold": listener.local_addr().unwrap().to_string()});
-        let slow = invoke(&function, held.clone());
-        let others = async {
-            let (socket, _) = listener.accept().await.unwrap();
-            for number in 0..3 {
-                assert_eq!(invoke(&function, json!(number)).await, Ok(json!(number)));
-            }
-            drop(socket);
-        };
-        assert_eq!(tokio::join!(slow, others).0, Ok(held.clone()));
-
-        let slow = invoke(&function, held);
-        let killed = async {
-            let socket = listener.accept().await.unwrap();
-            function.kill();
-            socket
-        };
-        assert_eq!(tokio::join!(slow, killed).0, Err("Runtime.ExitError".into()));
-        assert_eq!(invoke(&function, json!(4)).await, Ok(json!(4)));
-    }
-
-    #[tokio::test]
-    async fn a_process_that_ends_before_it_polls_fails_every_event() {
-        let function = Function::start(&bootstrap(), 1, &[("END", "at once")]).await.unwrap();
-        for _ in 0..3 {
-            assert_eq!(invoke(&function, json!(1)).await, Err("Runtime.ExitError".into()));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_missing_bootstrap_is_an_error_at_the_start() {
-        let error = Function::start(Path::new("/nowhere"), 1, &[]).await.unwrap_err();
-        assert!(error.to_string().starts_with("/nowhere: "), "{error}");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! A function URL: converts an HTTP request to an event, and the function's answer to an HTTP response.
+//! A function URL: converts an HTTP request to an event, and the function's response to an HTTP response.
 
 use std::collections::HashMap;
 
@@ -17,6 +17,7 @@ pub(crate) fn event(request: &Request<Vec<u8>>) -> Value {
         let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         headers.insert(name.to_string(), values.join(",").into());
     }
+
     let path = request.uri().path();
     let mut event = json!({
         "version": "2.0",
@@ -34,11 +35,13 @@ pub(crate) fn event(request: &Request<Vec<u8>>) -> Value {
         },
         "isBase64Encoded": false,
     });
+
     let cookies = request.headers().get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let cookies: Vec<_> = cookies.flat_map(|cookies| cookies.split("; ")).collect();
     if !cookies.is_empty() {
         event["cookies"] = json!(cookies);
     }
+
     if !request.body().is_empty() {
         match std::str::from_utf8(request.body()) {
             Ok(text) if is_text(request.headers()) => event["body"] = json!(text),
@@ -73,11 +76,12 @@ struct Answer {
     is_base64_encoded: bool,
 }
 
-/// The response that an answer describes, if the answer is valid.
+/// The HTTP response that the JSON of a function's response describes, or `None` if the JSON is not valid.
 pub(crate) fn response(json: &[u8]) -> Option<Response<Vec<u8>>> {
     let answer: Answer = serde_json::from_slice(json).ok()?;
     let body = answer.body.unwrap_or_default();
     let body = if answer.is_base64_encoded { BASE64.decode(body).ok()? } else { body.into_bytes() };
+
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(answer.status_code).ok()?;
     for (name, value) in answer.headers {
@@ -112,13 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_text_is_base64_in_the_event() {
+    fn a_body_that_is_not_text_becomes_base64_in_the_event() {
         for (kind, body) in [(None, &b"plain"[..]), (Some("text/plain"), b"\xff"), (Some("image/png"), b"x")]
         {
             let event = event(&request(kind, body));
             assert_eq!(event["isBase64Encoded"], true, "{kind:?}");
             assert_eq!(event["body"], BASE64.encode(body));
         }
+
         let empty = event(&request(None, b""));
         assert_eq!((empty.get("body"), &empty["isBase64Encoded"]), (None, &json!(false)));
     }

@@ -58,9 +58,11 @@ mod tests {
             let head = "POST /2015-03-31/functions/any/invocations HTTP/1.1";
             String::from_utf8(http(function.address(), head, event.as_bytes()).await).unwrap()
         };
+
         let answer = invoke("{\"a\":1}").await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n{\"a\":1}"), "{answer}");
         assert!(!answer.contains("x-amz-function-error"), "{answer}");
+
         let error = invoke("{\"fail\":1}").await;
         assert!(error.starts_with("HTTP/1.1 200 ") && error.contains("Test.Failed"), "{error}");
         assert!(error.contains("x-amz-function-error: Unhandled"), "{error}");

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::queue::{Event, FunctionError, Queue};
 use crate::server::{Server, serve, status};
 
-/// The time that the function is given for an event. It is not enforced: the events of tests end by themselves.
-const TIME: Duration = Duration::from_mins(1);
+/// The time limit of an event, as the function is informed of it. It is not enforced.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The next request id, unique in this program.
 static REQUESTS: AtomicU64 = AtomicU64::new(1);
@@ -99,7 +99,8 @@ async fn answer(calls: &mpsc::Sender<Call>, request: Request<Vec<u8>>) -> Respon
 }
 
 fn next(id: String, event: Vec<u8>) -> Response<Vec<u8>> {
-    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + TIME;
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + TIMEOUT;
+
     let mut response = Response::new(event);
     let headers = response.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/json"));

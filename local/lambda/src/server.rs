@@ -43,12 +43,13 @@ where
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let handler = Arc::new(handler);
+
     let task = tokio::spawn(async move {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = listener.accept() => {
-                    // A failed accept, for want of file descriptors, is not final: other connections end.
+                    // An accept fails, for example, while no file descriptor is free. Later ones may succeed.
                     let Ok((socket, _)) = accepted else { continue };
                     let handler = Arc::clone(&handler);
                     connections.spawn(async move {
@@ -89,6 +90,7 @@ async fn answer<H: AsyncHandler>(
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
+
     let response = match body.collect().await {
         Ok(body) => handler.handle(Request::from_parts(parts, body.to_bytes().to_vec())).await,
         Err(_) => status(StatusCode::BAD_REQUEST),

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-/// The longest wait for anything that works, even on a busy machine.
+/// The time limit of every wait. It is long enough for a busy machine.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A response whose body may still be arriving. Dropping it closes the connection.

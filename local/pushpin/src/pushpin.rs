@@ -1,4 +1,4 @@
-//! Starting Pushpin with a configuration of its own, and waiting until it holds and publishes.
+//! Starts Pushpin with a configuration of its own, and waits until it holds responses and delivers publications.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -171,7 +171,7 @@ impl Pushpin {
             if !post(self.ports.control, "/publish/", None, item.as_bytes()).await?.status.is_success() {
                 return Ok(false);
             }
-            // A held response is subscribed some time after its headers have been sent: publish again until it is.
+            // Pushpin subscribes a held response some time after it has sent the headers: publish until it has.
             if let Ok(delivered) = timeout(Duration::from_millis(20), answer.until("delivered")).await {
                 return delivered.map(|_| true);
             }

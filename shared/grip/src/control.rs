@@ -1,4 +1,4 @@
-//! Control messages: what a function tells the proxy about a connection, besides what it sends to the client.
+//! Control messages: a function's instructions to the proxy about a connection. The client does not receive them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -26,7 +26,7 @@ pub enum Mode {
     /// After the timeout has passed without any other message being sent.
     #[default]
     Idle,
-    /// Every time the timeout passes, whatever else is sent.
+    /// Each time the timeout passes, even if other messages are sent.
     Interval,
 }
 
@@ -39,14 +39,14 @@ impl Mode {
     }
 }
 
-/// A control message. These eight are all that Pushpin understands.
+/// A control message. Pushpin understands these eight and no others.
 ///
 /// A control message goes to the proxy as a text event that starts with `c:`. A message for the client starts
 /// with `m:`, and the proxy removes that prefix. The two prefixes keep the proxy from obeying a client's own text
 /// that a function sends back (see [`WebSocket`](crate::WebSocket)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control<'a> {
-    /// Subscribes the client to a channel: the proxy sends it whatever is published there.
+    /// Subscribes the client to a channel: the proxy sends it every item that is published there.
     Subscribe {
         /// The channel's name, including the prefix.
         channel: &'a str,
@@ -77,7 +77,7 @@ pub enum Control<'a> {
     KeepAlive {
         /// The message to send, or `None` to end the keep-alive.
         message: Option<Automatic<'a>>,
-        /// How often, in seconds.
+        /// The interval in seconds.
         timeout: u32,
         /// When the message is due.
         mode: Mode,
@@ -87,7 +87,7 @@ pub enum Control<'a> {
     SendDelayed {
         /// The message to send.
         message: Automatic<'a>,
-        /// How many seconds from now.
+        /// The delay in seconds.
         timeout: u32,
     },
     /// Sends the delayed message now.

@@ -1,7 +1,7 @@
 //! Holding an HTTP response open: long-polls and streams.
 //!
-//! A [`Hold`] is an instruction for the proxy. It travels with the response, in headers or in a JSON document. What
-//! the proxy then sends is published: see [`Item`](crate::Item).
+//! A [`Hold`] is an instruction for the proxy. It travels with the response, in headers or in a JSON document. While the
+//! proxy holds the response open, it sends what is published as an [`Item`](crate::Item).
 
 use std::fmt::Write as _;
 
@@ -111,9 +111,9 @@ pub enum InvalidHold {
     Header(#[from] HeaderNotUtf8),
 }
 
-/// An instruction to hold a response open until something is published.
+/// An instruction to hold a response open until an item is published.
 ///
-/// A long-poll: `nothing` is what the client gets if nothing is published in time.
+/// A long-poll: the client receives the response `nothing` if no item is published in time.
 ///
 /// ```
 /// use grip::Hold;
@@ -125,7 +125,7 @@ pub enum InvalidHold {
 /// # Ok::<_, grip::InvalidHold>(())
 /// ```
 ///
-/// A stream: the client gets `first` at once, and every published part after it.
+/// A stream: the client receives `first` at once, and then each published item.
 ///
 /// ```
 /// use grip::{Hold, KeepAlive};

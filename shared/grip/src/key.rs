@@ -1,4 +1,4 @@
-//! Keys that verify the proxy's signatures, read from the forms in which they are handed around: a secret, PEM, JWK.
+//! Keys that verify the proxy's signatures. A key is read from a shared secret, a PEM or a JWK.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ enum Kind {
 /// Why a text is not a key. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// The text is empty. Anybody could sign with an empty secret.
+    /// The text is empty. With an empty secret, anybody could sign requests.
     #[error("the key is empty")]
     Empty,
     /// The text after `base64:` is neither base64 nor base64url.
@@ -44,7 +44,7 @@ pub enum InvalidKey {
     #[error("a PEM of {0:?} is not a public key; use the one labelled \"PUBLIC KEY\"")]
     PemLabel(String),
     /// The public key is neither RSA nor EC on the curve P-256.
-    #[error("the public key is neither RSA nor EC on P-256; GRIP proxies sign with no other")]
+    #[error("the public key must be RSA, or EC on P-256: GRIP proxies sign with these only")]
     Algorithm,
     /// The JWK lacks a member, or a member has an unusable value. The field says which.
     #[error("the JWK cannot be used: {0}")]
@@ -137,12 +137,12 @@ impl Key {
                 // An uncompressed point (SEC 1, section 2.3.3).
                 Self(Kind::Es256([&[4], &x[..], &y[..]].concat()))
             }
-            _ => return Err(InvalidKey::Jwk("kty and crv name no key that signs GRIP requests")),
+            _ => return Err(InvalidKey::Jwk("kty must be oct or RSA, or EC with crv P-256")),
         };
 
         match jwk.alg {
             Some(alg) if alg != key.algorithm() => {
-                Err(InvalidKey::Jwk("alg is not the algorithm of this kind of key"))
+                Err(InvalidKey::Jwk("alg must be the algorithm of the key: HS256, RS256 or ES256"))
             }
             _ => Ok(key),
         }

@@ -5,7 +5,7 @@
 //! # The parts of the crate
 //!
 //! - [`WebSocket`] reads one request of a connection and builds the response. [`Event`] and [`Events`] are the encoding
-//!   below it, and [`Control`] is what a function can tell the proxy about a connection.
+//!   below it, and [`Control`] is an instruction to the proxy about a connection.
 //! - [`Hold`] turns a response into a long-poll or a stream.
 //! - [`Verifier`] checks that the proxy made a request, with a [`Key`].
 //! - [`Item`] is a publication to a channel. `Publisher` (feature `publish`) sends it to the proxy that a [`GripUrl`]
@@ -41,7 +41,7 @@
 //! | a control message | [`CONTROL_BYTES`] |
 //! | a publication | 1,000,000 bytes with Pushpin, 64 kB with Fanout |
 //!
-//! The crate needs memory in proportion to the size of the request, whatever the request contains.
+//! The memory that the crate needs is proportional to the size of the request, whatever the request contains.
 
 mod close;
 mod control;

@@ -30,7 +30,7 @@ pub enum InvalidSignature {
     /// The token is not valid yet (`nbf`).
     #[error("Grip-Sig is not valid yet")]
     NotYet,
-    /// The token names another issuer, or none.
+    /// The token names another issuer, or no issuer.
     #[error("Grip-Sig comes from another issuer than the configured one")]
     Issuer,
 }

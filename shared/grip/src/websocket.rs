@@ -74,11 +74,11 @@ pub struct WebSocket<'a> {
     opening: bool,
     accepted: bool,
     end: Option<End<'a>>,
-    /// Whether `recv` has already returned `None` for the end.
+    /// Whether `recv` has already reported the end of the connection by returning `None`.
     end_reported: bool,
     answer_headers: HeaderMap,
     out: Vec<u8>,
-    /// The first capacity of `out`: most answers are about as long as what they answer.
+    /// The first capacity of `out`: most responses are about as long as their requests.
     expected: usize,
 }
 
@@ -263,7 +263,7 @@ impl<'a> WebSocket<'a> {
         Ok(())
     }
 
-    /// Subscribes the client to a channel: from now on the proxy sends it whatever is published there.
+    /// Subscribes the client to a channel: from now on the proxy sends it every item that is published there.
     pub fn subscribe(&mut self, channel: &str) -> Result<(), ControlTooLarge> {
         let channel = format!("{}{channel}", self.prefix);
         self.control(&Control::Subscribe { channel: &channel, filters: &[] })
@@ -289,7 +289,7 @@ impl<'a> WebSocket<'a> {
         Ok(())
     }
 
-    /// How many bytes may still be added to the response before it exceeds [`ANSWER_BYTES`].
+    /// The number of bytes that may still be added to the response before it exceeds [`ANSWER_BYTES`].
     pub fn room(&self) -> usize {
         ANSWER_BYTES.saturating_sub(self.out.len())
     }
@@ -347,7 +347,7 @@ impl<'a> WebSocket<'a> {
     }
 }
 
-/// Whether the content type is that of events. Parameters and capital letters are accepted from the other side.
+/// Whether the content type is that of events. Unlike the proxy, this accepts parameters and capital letters.
 fn is_events(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE_HEADER).and_then(|kind| kind.to_str().ok());
     kind.and_then(|kind| kind.split(';').next())

@@ -1,3 +1,7 @@
+use std::path::Path;
+
+use clap::Parser as _;
+
 use super::*;
 
 fn load(arguments: &[&str]) -> Result<Config, InvalidConfig> {

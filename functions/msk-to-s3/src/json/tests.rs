@@ -60,6 +60,7 @@ fn nesting_beyond_127_levels_is_refused_before_the_stack_overflows() {
 fn values_are_returned_as_they_were_written() {
     let mut reader = Reader::new(r#" {"n" : 1.500e+3 , "o":{"b" : [ ]},"s":"x" }"#);
     reader.object().unwrap();
+
     let mut seen = Vec::new();
     while let Some(key) = reader.key().unwrap() {
         seen.push((key.unescape().unwrap().into_owned(), reader.value().unwrap()));
@@ -76,6 +77,7 @@ fn an_expected_key_is_passed_only_if_it_is_next() {
     assert_eq!(reader.value(), Ok("1"));
     assert!(!reader.skip_key("\"c\":") && reader.skip_key("\"b\":"));
     assert_eq!(reader.value(), Ok("2"));
+
     // `skip_key` does not pass white space; `key` does.
     assert!(!reader.skip_key("\"c\":"));
     for value in ["3", "4"] {
@@ -85,6 +87,7 @@ fn an_expected_key_is_passed_only_if_it_is_next() {
     }
     assert!(!reader.skip_key("\"c\":"));
     assert_eq!(reader.key(), Ok(None));
+
     let mut empty = Reader::new("{}");
     empty.object().unwrap();
     assert!(!empty.skip_key("\"a\":"));
@@ -141,6 +144,7 @@ proptest! {
     ]) {
         let mut reader = Reader::new(&text);
         let ours = reader.unsigned().and_then(|number| reader.end().map(|()| number)).ok();
+
         let value = serde_json::from_str::<&RawValue>(&text).ok();
         prop_assert_eq!(ours, value.map(|value| value.get().parse().ok()));
     }
@@ -150,6 +154,7 @@ proptest! {
         let json = format!("\"{inner}\"");
         let mut reader = Reader::new(&json);
         let ours = reader.string().and_then(|text| reader.end().map(|()| text)).ok();
+
         let ours = ours.and_then(|text| text.unescape().map(Cow::into_owned));
         prop_assert_eq!(ours, serde_json::from_str::<String>(&json).ok());
     }

@@ -42,6 +42,7 @@ fn a_record_that_was_bad_and_is_good_now_is_not_taken_for_written() {
     let s3 = Memory::default();
     assert_eq!(bad(&s3, &lines(), &event(&batch)), ["t-0:5"]);
     assert_eq!(s3.offsets(), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
+
     // The bounds are the same, but the object has one record more. Its key differs, so S3 does not answer 412.
     let wider = config(&[("CSV_METADATA_COLUMNS", "true")]);
     assert!(bad(&s3, &wider, &event(&batch)).is_empty());
@@ -55,6 +56,7 @@ fn a_bad_record_sent_again_alone_gets_its_own_object() {
     batch[5] = record(5, "v5,more");
     let s3 = Memory::default();
     assert_eq!(bad(&s3, &lines(), &event(&batch)), ["t-0:5"]);
+
     assert_eq!(
         bad(&s3, &lines(), &event(&batch[5..6])),
         ["t-0:5"],
@@ -72,7 +74,8 @@ fn bad_records_sent_again_together_do_not_claim_what_lies_between_them() {
     let mut batch = good(0..10);
     (batch[2], batch[7]) = (record(2, "v2,more"), record(7, "v7,more"));
     assert_eq!(bad(&s3, &narrow, &event(&batch)), ["t-0:2", "t-0:7"]);
-    // First 2 and 7 in one batch, then all from 2 to 7: the two keys must differ.
+
+    // The batch of 2 and 7 and the batch of 2 to 7 have the same bounds, so the gaps must make their keys differ.
     assert!(bad(&s3, &wide, &event(&[batch[2].clone(), batch[7].clone()])).is_empty());
     assert!(bad(&s3, &wide, &event(&batch[2..8])).is_empty());
     assert_eq!(s3.keys().len(), 3);
@@ -81,7 +84,7 @@ fn bad_records_sent_again_together_do_not_claim_what_lies_between_them() {
 
 #[test]
 fn gaps_in_the_offsets_are_part_of_the_key() {
-    // A compacted topic; then the same bounds with other survivors, as after another compaction.
+    // These are the offsets of a compacted topic, and the same bounds with the records that other compactions leave.
     let s3 = Memory::default();
     for offsets in [&[0, 3, 4, 9][..], &[0, 3, 5, 9], &[0, 9], &[0, 3, 4, 9], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]
     {
@@ -107,6 +110,7 @@ fn tombstones_have_no_row_and_leave_no_gap() {
 }
 
 #[test]
+
 fn a_failed_write_fails_the_batch_and_its_retry_completes_it() {
     for writes in 0..3 {
         let s3 = Memory::failing_after(writes);
@@ -115,9 +119,11 @@ fn a_failed_write_fails_the_batch_and_its_retry_completes_it() {
             "u-0": [{"offset": 7, "value": "dTc="}],
             "u-1": [{"offset": 8, "value": "dTg="}],
         }));
+
         let error = write(&s3, &lines(), &batch).unwrap_err();
         assert_eq!(postern_runtime::NamedError::name(&error), "MskToS3.Throttled");
         assert_eq!(s3.keys().len(), 2, "the first error must not cancel the other writes");
+
         assert!(bad(&s3, &lines(), &batch).is_empty());
         assert_eq!((s3.keys().len(), s3.rows().len()), (3, 6));
     }
@@ -143,11 +149,13 @@ fn offsets_that_do_not_rise_begin_another_object() {
 }
 
 #[test]
+
 fn a_partition_listed_twice_is_one_partition() {
     let s3 = Memory::default();
     let event = r#"{"eventSource":"aws:kafka","records":{"t-0":[{"offset":0,"value":"YQ=="}],"t-1":[],
                     "t-0":[{"offset":1,"value":"Yg=="}]}}"#;
     let event = serde_json::value::RawValue::from_string(event.to_owned()).unwrap();
+
     assert!(bad(&s3, &config(&[]), &event).is_empty());
     assert_eq!(s3.only().body, b"a\nb\n");
     assert!(s3.only().key.starts_with("t/0/customer-data-undated-"));

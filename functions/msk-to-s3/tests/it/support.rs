@@ -71,6 +71,7 @@ impl Store for Memory {
             }
             *left -= 1;
         }
+
         match self.objects.borrow_mut().entry(object.key.clone()) {
             std::collections::btree_map::Entry::Occupied(_) => Ok(Put::Existed),
             std::collections::btree_map::Entry::Vacant(free) => {

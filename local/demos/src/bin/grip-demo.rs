@@ -79,9 +79,10 @@ struct Stack {
 impl Stack {
     async fn start(project: &Project, folder: &Path) -> Result<Self, Failure> {
         let steps = Steps::new();
-        steps.step("starting the emulator: ministack");
+        steps.step("starting the emulator (ministack)");
         let emulator = Emulator::start(project, folder, EmulatorOptions::default()).await?;
-        steps.step(format_args!("it listens on {}; deploying template.yml with GRIP", emulator.endpoint()));
+        let endpoint = emulator.endpoint();
+        steps.step(format_args!("the emulator listens on {endpoint}; deploying template.yml with GRIP"));
 
         let ports = Ports::free()?;
         let deployment = Deployment::new("postern")
@@ -92,10 +93,10 @@ impl Stack {
             .parameter("GripPrefix", "demo-");
         let outputs = emulator.deploy(&deployment).await?;
         let url = outputs.get("GripEchoUrl").to_owned();
-        steps.step(format_args!("deployed; grip-echo's function URL is {url}"));
+        steps.step(format_args!("deployed; the function URL of grip-echo is {url}"));
 
         let pushpin = Pushpin::start(ports, &[route(&emulator, &url)?]).await?;
-        steps.step("Pushpin runs, and signs the requests that it sends to the function");
+        steps.step("Pushpin is running and signs the requests that it sends to the function");
         Ok(Self { pushpin, url, emulator })
     }
 }
@@ -144,8 +145,8 @@ async fn next(client: &mut Client) -> Result<Message, Failure> {
     timeout(TIMEOUT, client.next()).await?.ok_or("the connection ended")?.map_err(Into::into)
 }
 
-/// Whether a publication reaches the WebSocket, a long-poll and a stream. None of them shows when it is subscribed, so
-/// the publication is repeated until all have received it.
+/// Whether a publication reaches the WebSocket, a long-poll and a stream. A client cannot see when Pushpin has subscribed
+/// it, so the publication is repeated until all three clients have received it.
 async fn publish(clients: SocketAddr, client: &mut Client) -> Result<bool, Failure> {
     let authorization = format!("Bearer {PUBLISH_TOKEN}");
     let mut stream = get(clients, "/stream").await?;

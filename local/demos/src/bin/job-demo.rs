@@ -54,6 +54,7 @@ fn places(project: &Project, stack: &LocalStack) -> [(&'static str, String); 6] 
         let binary = project.program(name);
         format!("emulator, running our own {}", binary.display())
     };
+
     let broker = stack.emulator.broker();
     [
         ("state machine", format!("Step Functions in the {emulator}")),

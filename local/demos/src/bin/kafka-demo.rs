@@ -2,7 +2,7 @@
 //! time in other batches, and checks that each record is read back once. The function, its role and its bucket are those
 //! of `template.yml` in the emulator; the poller has the settings of the template's event source mapping.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const CONNECTION: &str = "arn:aws:kafka:us-east-1:123456789012:vpc-connection/11
 const TIMEOUT: Duration = Duration::from_mins(3);
 
 #[derive(Debug, Parser)]
-#[command(about = "A Kafka topic becomes CSV objects in S3, every record once: on this machine.")]
+#[command(about = "Writes the records of a Kafka topic to S3 as CSV, each once, on this machine.")]
 struct Options {
     /// The number of customers.
     #[arg(long, default_value_t = 10_000)]
@@ -49,68 +49,60 @@ async fn demo(options: &Options) -> Result<bool, Failure> {
     let folder = project.fresh_folder("demo-kafka")?;
     say("Postern: a Kafka topic of another account becomes CSV objects in S3, every record once\n");
     let steps = Steps::new();
+    let stack = Stack::start(project, folder, &steps).await?;
 
-    steps.step("starting the emulator: ministack, with IAM policies enforced");
-    let cloud = Emulator::start(&project, &folder, EmulatorOptions::default()).await?;
-    steps.step(format_args!("it listens on {}; deploying template.yml with Kafka", cloud.endpoint()));
-    let deployment = Deployment::new("postern")
-        .parameter("MskClusterArn", CLUSTER)
-        .parameter("MskSourceArn", CONNECTION)
-        .parameter("CsvRecordFormat", "json")
-        .parameter("CsvColumns", &COLUMNS.join(","));
-    let outputs = cloud.deploy(&deployment).await?;
-    let mappings = cloud.mappings(outputs.get("MskToS3FunctionName")).await?;
-    let mapping = mappings.first().ok_or("the stack has no event source mapping")?;
-
-    let broker = broker::program(&project.file(".postern/kafka-venv"))?;
-    let broker = Broker::start(&broker, &folder.join("broker")).await?;
-    tokio::time::timeout(TIMEOUT, async {
-        while create_topic(&broker.address, TOPIC, PARTITIONS).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await?;
-    steps.step(format_args!("broker noida-db at {}: topic {TOPIC}, {PARTITIONS} partitions", broker.address));
     let file: Vec<Customer> = customers(options.seed).take(options.records).collect();
-    fill(&broker.address, &file)?;
+    let count = file.len();
+    fill(&stack.broker.address, &file)?;
     steps.step(format_args!(
-        "{} customers produced, as JSON: quotes, commas, accents, line breaks",
-        file.len()
+        "produced {count} customers as JSON, with quotes, commas, accents and line breaks"
     ));
 
-    let stack = Stack { project, folder, cloud, outputs, broker };
+    let mapping = stack.mapping().await?;
     let group = &mapping.kafka.consumer_group_id;
     steps.step(format_args!(
-        "the poller does as the template's event source mapping says: {} records a batch, group {group}",
+        "starting the poller with the template's event source mapping: {} records in a batch, group {group}",
         mapping.batch_size
     ));
-    let once = stack.deliver(mapping, group, &file, &steps).await?;
-    let (key, text) = stack.an_object().await?;
-    say(format_args!("\ns3://{}/\n  {key}", stack.outputs.get("CsvBucketName")));
-    for line in text.lines().take(3) {
-        say(format_args!("    {line}"));
-    }
-    say("");
-    steps.step("all of it once more, in other batches: another group begins at the topic's start");
+    let once = stack.deliver(&mapping, group, &file, &steps).await?;
+    stack.show_an_object().await?;
+
+    // Another group starts at the beginning of the topic, so it delivers every record a second time.
+    steps.step("delivering all records a second time: another consumer group, in smaller batches");
     let smaller = EventSourceMapping { batch_size: 700, ..mapping.clone() };
     let twice = stack.deliver(&smaller, "once-more", &file, &steps).await?;
 
     let dead = stack.dead_letters().await?;
     if !(once && twice && dead == 0) {
         let logs = stack.folder.display();
-        say(format_args!("\nFAILED: not every record is read once ({dead} dead letters)\n  see {logs}"));
+        say(format_args!(
+            "\nFAILED: not every record is read once ({dead} dead letters)\n  the logs are in {logs}"
+        ));
         return Ok(false);
     }
     drop(stack);
     say(format_args!(
-        "\nOK: every one of the {} customers is read once, field by field, though each was delivered twice. \
-         Everything is stopped.",
-        file.len()
+        "\nOK: each of the {count} customers is read exactly once, with all its fields, although each was \
+         delivered twice. Everything is stopped."
     ));
     Ok(true)
 }
 
-/// Produces the customers, to the partitions in turn.
+/// Starts a broker and creates the topic, once the broker accepts connections.
+async fn start_broker(project: &Project, folder: &Path) -> Result<Broker, Failure> {
+    let program = broker::program(&project.file(".postern/kafka-venv"))?;
+    let broker = Broker::start(&program, &folder.join("broker")).await?;
+
+    tokio::time::timeout(TIMEOUT, async {
+        while create_topic(&broker.address, TOPIC, PARTITIONS).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await?;
+    Ok(broker)
+}
+
+/// Produces the customers. The partitions take turns.
 fn fill(broker: &str, file: &[Customer]) -> Result<(), Failure> {
     let values: Vec<String> = file.iter().map(Customer::json).collect();
     let partition = |number: usize| i32::try_from(number).unwrap_or_default() % PARTITIONS;
@@ -126,12 +118,40 @@ fn fill(broker: &str, file: &[Customer]) -> Result<(), Failure> {
 struct Stack {
     project: Project,
     folder: PathBuf,
-    cloud: Emulator,
+    emulator: Emulator,
     outputs: Outputs,
     broker: Broker,
 }
 
 impl Stack {
+    /// Starts the emulator, deploys the template, and starts the broker.
+    async fn start(project: Project, folder: PathBuf, steps: &Steps) -> Result<Self, Failure> {
+        steps.step("starting the emulator (ministack), with IAM policies enforced");
+        let emulator = Emulator::start(&project, &folder, EmulatorOptions::default()).await?;
+
+        let endpoint = emulator.endpoint();
+        steps.step(format_args!("the emulator listens on {endpoint}; deploying template.yml with Kafka"));
+        let deployment = Deployment::new("postern")
+            .parameter("MskClusterArn", CLUSTER)
+            .parameter("MskSourceArn", CONNECTION)
+            .parameter("CsvRecordFormat", "json")
+            .parameter("CsvColumns", &COLUMNS.join(","));
+        let outputs = emulator.deploy(&deployment).await?;
+
+        let broker = start_broker(&project, &folder).await?;
+        let address = &broker.address;
+        steps.step(format_args!(
+            "the broker (noida-db) listens on {address}; topic {TOPIC} has {PARTITIONS} partitions"
+        ));
+        Ok(Self { project, folder, emulator, outputs, broker })
+    }
+
+    /// The event source mapping of the deployed template.
+    async fn mapping(&self) -> Result<EventSourceMapping, Failure> {
+        let mappings = self.emulator.mappings(self.outputs.get("MskToS3FunctionName")).await?;
+        Ok(mappings.into_iter().next().ok_or("the stack has no event source mapping")?)
+    }
+
     /// Runs the poller until the group has committed every customer. Returns whether each is then read once.
     async fn deliver(
         &self,
@@ -143,14 +163,16 @@ impl Stack {
         let mut poller = self.poller(mapping, group)?;
         self.progress(group, file.len(), &mut poller, steps).await?;
         poller.stop();
-        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+
+        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config().await);
         let reading = Reading::of(&s3, self.outputs.get("CsvBucketName"), "").await?;
         steps.step(format_args!(
-            "{} objects, {} rows; read by partition and offset: {} records",
+            "{} objects with {} rows; by partition and offset these are {} records",
             reading.objects,
             reading.rows,
             reading.records.len()
         ));
+
         let mut read: Vec<Vec<String>> = reading.records.into_values().collect();
         let mut written: Vec<Vec<String>> = file.iter().map(|customer| customer.0.to_vec()).collect();
         read.sort_unstable();
@@ -161,7 +183,7 @@ impl Stack {
     fn poller(&self, mapping: &EventSourceMapping, group: &str) -> Result<Process, Failure> {
         let mut poller = Command::new(self.project.program("postern-kafka-poller"));
         poller
-            .envs(self.cloud.environment())
+            .envs(self.emulator.environment())
             .args(["--bootstrap-servers", &self.broker.address, "--topic", &mapping.topics.concat()])
             .args(["--event-source-arn", &mapping.event_source_arn])
             .args(["--consumer-group-id", group, "--function", self.outputs.get("MskToS3FunctionName")])
@@ -170,6 +192,7 @@ impl Stack {
             .args(["--maximum-retry-attempts", &mapping.maximum_retry_attempts.to_string()])
             .args(["--on-failure", &format!("s3://{}", self.outputs.get("MskDeadLetterBucketName"))])
             .args(["--uuid", self.outputs.get("MskToS3SourceId")]);
+
         if mapping.bisect_batch_on_function_error {
             poller.arg("--bisect-batch-on-function-error");
         }
@@ -179,7 +202,7 @@ impl Stack {
         Ok(Process::start("the poller", &mut poller, &self.folder.join(format!("poller-{group}.log")))?)
     }
 
-    /// Reports the committed records until all are.
+    /// Reports how many records are committed, until all are.
     async fn progress(
         &self,
         group: &str,
@@ -189,12 +212,14 @@ impl Stack {
     ) -> Result<(), Failure> {
         let origin = Origin::new(TOPIC, &self.broker.address);
         let records = i64::try_from(records)?;
+
         let wait = async {
             let mut shown = -1;
             loop {
                 let (origin, group) = (origin.clone(), group.to_owned());
                 let offsets = tokio::task::spawn_blocking(move || committed(&origin, &group, PARTITIONS));
                 let done: i64 = offsets.await??.values().sum();
+
                 if done > shown {
                     steps.step(format_args!("{done:>7} of {records} records written and committed"));
                     shown = done;
@@ -211,20 +236,26 @@ impl Stack {
         tokio::time::timeout(TIMEOUT, wait).await?
     }
 
-    /// The key and the text of one object.
-    async fn an_object(&self) -> Result<(String, String), Failure> {
-        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+    /// Prints the key and the first lines of one object.
+    async fn show_an_object(&self) -> Result<(), Failure> {
+        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config().await);
         let bucket = self.outputs.get("CsvBucketName");
         let list = s3.list_objects_v2().bucket(bucket).max_keys(1).send().await?;
         let key = list.contents().first().and_then(|object| object.key()).ok_or("the bucket is empty")?;
+
         let object = s3.get_object().bucket(bucket).key(key).send().await?;
         let text = String::from_utf8(object.body.collect().await?.to_vec())?;
-        Ok((key.to_owned(), text))
+        say(format_args!("\ns3://{bucket}/\n  {key}"));
+        for line in text.lines().take(3) {
+            say(format_args!("    {line}"));
+        }
+        say("");
+        Ok(())
     }
 
     /// The number of batches that the poller gave up.
     async fn dead_letters(&self) -> Result<usize, Failure> {
-        let s3 = aws_sdk_s3::Client::new(&self.cloud.sdk_config().await);
+        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config().await);
         let bucket = self.outputs.get("MskDeadLetterBucketName");
         Ok(s3.list_objects_v2().bucket(bucket).send().await?.contents().len())
     }

@@ -1,4 +1,5 @@
-//! Generates customers from a seed: the same on every machine, with every text that is awkward in CSV.
+//! Generates customers from a seed. A seed gives the same customers on every machine; their fields contain all kinds of
+//! text that CSV must quote or escape.
 
 use serde_json::Value;
 
@@ -67,6 +68,7 @@ pub fn customers(seed: u64) -> impl Iterator<Item = Customer> {
         let cents = numbers.below(1_000_000);
         let sign = if numbers.below(8) == 0 { "-" } else { "" };
         let (year, month, day) = (2005 + numbers.below(20), 1 + numbers.below(12), 1 + numbers.below(28));
+
         Customer([
             format!("C-{number:07}"),
             format!("{first} {last}"),
@@ -126,8 +128,10 @@ mod tests {
         for customer in customers(7).take(200) {
             let json: Value = serde_json::from_str(&customer.json()).unwrap();
             assert_eq!(json["note"], customer.0[6].as_str());
+
             let line = customer.line();
             let mut parser = csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_bytes());
+
             let row = parser.records().next().unwrap().unwrap();
             assert_eq!(&row[1], customer.0[1]);
             assert_eq!(row.len(), COLUMNS.len());

@@ -1,4 +1,5 @@
-//! The types of an event's members, read without copying where possible and without trusting the sender.
+//! The types of an event's members. They borrow from the event where possible, and accept any values that a sender may
+//! have written.
 
 use std::borrow::Cow;
 use std::fmt;

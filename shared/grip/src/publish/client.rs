@@ -21,10 +21,10 @@ use crate::signature::token;
 /// The largest publication that Pushpin accepts, in bytes. Fanout accepts 64 kB.
 pub const PUBLISH_BYTES: usize = 1_000_000;
 
-/// How long a token for the control endpoint is valid.
+/// The lifetime of a token for the control endpoint.
 const TOKEN_LIFE: Duration = Duration::from_mins(10);
 
-/// How much of a refusal's body is read, in bytes.
+/// The number of bytes that are read of the body of a refusal.
 const REFUSAL_BYTES: usize = 4_096;
 
 /// Why a publication failed.

@@ -1,4 +1,4 @@
-//! Items: what is published to a channel, in one form for each kind of listener.
+//! Items: publications to a channel, with one form for each kind of listener.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

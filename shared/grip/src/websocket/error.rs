@@ -1,4 +1,4 @@
-//! Why a request cannot be read as one of a connection, and what cannot be written into its response.
+//! The errors of reading a WebSocket-over-HTTP request and of building its response.
 
 use http::{Response, StatusCode};
 

@@ -1,4 +1,4 @@
-//! What travels on a connection, and how it ends.
+//! The messages of a connection, and the ways in which a connection ends.
 
 use crate::close::Close;
 

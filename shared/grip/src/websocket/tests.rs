@@ -66,7 +66,7 @@ fn a_clients_text_is_never_a_control_message() {
 }
 
 #[test]
-fn a_reader_learns_of_the_end_exactly_once() {
+fn the_end_of_a_connection_is_reported_exactly_once() {
     let request = request(b"TEXT 1\r\na\r\nPING\r\nCLOSE 2\r\n\x03\xe8\r\nTEXT 1\r\nb\r\n");
     let mut ws = WebSocket::read(&request).unwrap();
 
