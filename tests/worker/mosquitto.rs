@@ -27,7 +27,8 @@ impl Mosquitto {
         Self::with_config(name, "persistence false\n")
     }
 
-    /// A broker with persistence and without a limit on queued messages, which keeps its sessions and messages when it stops.
+    /// A broker with persistence and without a limit on queued messages, which keeps its sessions and messages when it
+    /// stops.
     pub(crate) fn persistent(name: &str) -> Self {
         let folder = Site::folder(&format!("mosquitto-{name}"));
         Self::with_config(

@@ -1,7 +1,7 @@
 //! Redeliveries: on the same connection, on the next connection, and after a packet that was cut off.
 //!
-//! If a PUBACK is late, AWS IoT Core delivers the message again after about 30 seconds, on the same connection, with the
-//! same packet id and without the DUP flag.
+//! If a PUBACK is late, AWS IoT Core delivers the message again after about 30 seconds, on the same connection, with
+//! the same packet id and without the DUP flag.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -53,8 +53,8 @@ async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the
     }
     connection.serve_until(|log| all_acknowledged(log, 1..51) && answered(log, 50)).await;
 
-    // The broker delivers messages again whose PUBACK it has just received, because its PUBLISH crossed the PUBACK. Each
-    // of these deliveries needs a PUBACK of its own. Otherwise the broker can never use the packet id again.
+    // The broker delivers messages again whose PUBACK it has just received, because its PUBLISH crossed the PUBACK.
+    // Each of these deliveries needs a PUBACK of its own. Otherwise the broker can never use the packet id again.
     connection.log.acknowledged.clear();
     send(&mut connection, 1..51).await;
     connection.serve_until(|log| all_acknowledged(log, 1..51)).await;
