@@ -42,7 +42,7 @@ impl Trace {
     /// Commits the effect unless the key has one, and returns the number that identifies the effect.
     fn apply_effect(&self, key: &str) -> rusqlite::Result<i64> {
         let mut effects = Connection::open(self.folder.join("effects.db"))?;
-        effects.busy_timeout(Duration::from_secs(60))?;
+        effects.busy_timeout(Duration::from_mins(1))?;
         let transaction = effects.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute("create table if not exists effect (key text primary key, runs integer)", [])?;
         transaction.execute("insert or ignore into effect values (?1, 1)", params![key])?;

@@ -33,7 +33,11 @@ impl Mosquitto {
         let folder = Site::folder(&format!("mosquitto-{name}"));
         Self::with_config(
             name,
-            &format!("persistence true\npersistence_location {}/\nmax_queued_messages 0\n", folder.display()),
+            // Started by root, mosquitto would become a user who may not write into the folder.
+            &format!(
+                "user root\npersistence true\npersistence_location {}/\nmax_queued_messages 0\n",
+                folder.display()
+            ),
         )
     }
 

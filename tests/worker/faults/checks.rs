@@ -24,7 +24,7 @@ impl Evidence {
         Err(format!("{} promises broken, of {} attempts:\n  {shown}", broken.len(), self.answers.len()))
     }
 
-    /// No handler of policy `once` starts twice for one JobId; the others start again only after a kill.
+    /// No handler of policy `once` starts twice for one `JobId`; the others start again only after a kill.
     fn check_starts(&self, attempt: &Attempt, job: &Job) -> Option<String> {
         let starts = self.starts_by_job.get(&attempt.job_id()).copied().unwrap_or_default();
         let most = if job.kind == "once" { 1 } else { 1 + self.kills };

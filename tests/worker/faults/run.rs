@@ -23,7 +23,7 @@ pub(crate) struct Evidence {
     pub(crate) jobs: Vec<Job>,
     /// Every attempt that was published, and the answers to it, ACCEPTED and heartbeats left out.
     pub(crate) answers: BTreeMap<Attempt, Vec<Value>>,
-    /// How often a handler started, by JobId.
+    /// How often a handler started, by `JobId`.
     pub(crate) starts_by_job: BTreeMap<String, usize>,
     /// How often a handler started, by idempotency key.
     pub(crate) starts_by_key: BTreeMap<String, usize>,
