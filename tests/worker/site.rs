@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::{Instant, sleep};
 
 /// How long a test waits for something that will happen, on a busy machine too.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Certificates for a broker at `localhost` and its clients, and a port for the broker.
 pub(crate) struct Site {
