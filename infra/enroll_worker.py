@@ -1,23 +1,23 @@
-"""Gives a worker of a deployed stack its certificate, renews it, and takes it away.
+"""Creates, renews and removes the certificate of a worker of a deployed stack.
 
     enroll_worker.py --stack postern --folder plant-7/ --csr request.csr [--thing NAME] [--tenant NAME]
     enroll_worker.py --stack postern --folder certs/ [--thing NAME] [--tenant NAME] [--endpoint HOST:PORT] [--ca FILE]
     enroll_worker.py --stack postern --revoke-old [--thing NAME]
     enroll_worker.py --stack postern --remove [--thing NAME]
 
-`--csr` signs the request that `postern-worker enroll` has made on the worker's machine, whose key never leaves it. The
-folder gets `cert.pem`, for `postern-worker enroll --install`, and `worker.toml`, which belongs beside the worker's
-`current`. Without `--csr`, for a first try, AWS makes the key too, and the folder gets `key.pem` (readable by you only)
-as well: `postern-worker --config FOLDER/worker.toml` runs. Paths in `worker.toml` start at the file, so that the folder
-can be copied to another machine. Both ways attach the stack's worker policy to the certificate, and the certificate to
-the thing.
+With `--csr`, AWS IoT Core signs the request that `postern-worker enroll` wrote on the worker's machine, so the private
+key never leaves that machine. The script writes `cert.pem`, for `postern-worker enroll --install`, and `worker.toml`,
+which belongs beside the worker's folder `current`. Without `--csr`, for a first try, AWS IoT Core creates the key too,
+and the script also writes `key.pem`, which only you can read. `postern-worker --config FOLDER/worker.toml` then runs.
+Paths in `worker.toml` are relative to the file, so the folder can be copied to another machine. In both cases the
+script attaches the stack's worker policy to the certificate, and the certificate to the thing.
 
-A renewal leaves the old certificate valid. `--revoke-old` revokes all but the newest one of the thing: call it when
-the worker has logged that it is connected with the new one. `--remove` revokes and deletes all certificates of the
-thing, and the thing itself unless the stack made it.
+A renewal leaves the old certificate valid. `--revoke-old` revokes every certificate of the thing except the newest.
+Call it when the worker has logged that it is connected with the new certificate. `--remove` revokes and deletes all
+certificates of the thing. It also deletes the thing, unless the thing belongs to the stack.
 
-The worker is the stack's own thing and tenant unless `--thing` (made if it does not exist) and `--tenant` name another.
-Credentials and region come from where the AWS CLI takes them.
+The defaults are the stack's own thing and tenant. `--thing` and `--tenant` name another worker; its thing is created if
+it does not exist. Credentials and Region come from the AWS CLI's configuration.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
     elif arguments.csr:
         worker.sign(arguments.csr)
     else:
-        worker.make()
+        worker.create()
 
 
 def parse() -> argparse.Namespace:
@@ -50,10 +50,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--stack", required=True, help="the CloudFormation stack's name")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument(
-        "--folder", type=pathlib.Path, help="where certificate and configuration go"
+        "--folder", type=pathlib.Path, help="the folder for certificate and configuration"
     )
     action.add_argument(
-        "--revoke-old", action="store_true", help="revoke all but the newest certificate"
+        "--revoke-old", action="store_true", help="revoke every certificate except the newest"
     )
     action.add_argument("--remove", action="store_true", help="delete the worker's certificates")
     parser.add_argument("--csr", type=pathlib.Path, help="the worker's certificate signing request")
@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
 
 
 class Worker:
-    """A thing of the stack, and its certificates."""
+    """A worker's thing and its certificates."""
 
     def __init__(self, arguments: argparse.Namespace, outputs: dict[str, str]) -> None:
         self.iot = boto3.client("iot")
@@ -82,7 +82,7 @@ class Worker:
         self.ca: pathlib.Path | None = arguments.ca
 
     def sign(self, request: pathlib.Path) -> None:
-        """Has a request signed."""
+        """Has AWS IoT Core sign a certificate signing request."""
         signed = self.iot.create_certificate_from_csr(
             certificateSigningRequest=request.read_text(), setAsActive=True
         )
@@ -94,27 +94,27 @@ class Worker:
         print(f"certificate of {self.thing}, tenant {self.tenant}: {self.folder / 'cert.pem'}")
         print("on the worker's machine: postern-worker enroll ... --install cert.pem")
         print(f"once the worker has logged its new connection: {self.command('--revoke-old')}")
-        self.print_cleaning(signed)
+        self.print_cleanup(signed)
 
-    def make(self) -> None:
-        """Has a key and a certificate made."""
+    def create(self) -> None:
+        """Has AWS IoT Core create a key and a certificate."""
         if (self.folder / "cert.pem").exists():
             sys.exit(
-                f"{self.folder / 'cert.pem'} exists: this worker has its identity; choose another folder, or delete it"
+                f"{self.folder / 'cert.pem'} exists: the folder holds a worker's identity; choose another folder, or delete this one"
             )
         created = self.iot.create_keys_and_certificate(setAsActive=True)
         self.attach(created)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_secret(self.folder / "key.pem", created["keyPair"]["PrivateKey"])
         self.write_configuration("cert.pem", "key.pem")
-        # Last, because its presence says that the folder is complete.
+        # The certificate is written last, because its presence marks the folder as complete.
         (self.folder / "cert.pem").write_text(created["certificatePem"])
 
         print(f"worker {self.thing} of tenant {self.tenant}: {self.folder / 'worker.toml'}")
-        self.print_cleaning(created)
+        self.print_cleanup(created)
 
     def write_configuration(self, cert: str, key: str) -> None:
-        """Writes `worker.toml`, and the broker's CA if it is not a public one."""
+        """Writes `worker.toml`, and `ca.pem` if the broker's CA was given."""
         endpoint = (
             self.endpoint
             or self.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
@@ -129,7 +129,7 @@ class Worker:
         (self.folder / "worker.toml").write_text("".join(lines))
 
     def attach(self, certificate: dict) -> None:
-        """Gives a certificate the stack's worker policy and ties it to the thing."""
+        """Attaches the stack's worker policy to a certificate, and the certificate to the thing."""
         if self.thing != self.own_thing:
             attributes = {"attributes": {"tenant": self.tenant}}
             self.iot.create_thing(thingName=self.thing, attributePayload=attributes)
@@ -139,7 +139,7 @@ class Worker:
         )
 
     def certificates(self) -> list[dict]:
-        """The thing's certificates, oldest first."""
+        """Returns the thing's certificates, oldest first."""
         pages = self.iot.get_paginator("list_thing_principals").paginate(thingName=self.thing)
         arns = [arn for page in pages for arn in page["principals"] if ":cert/" in arn]
         found = [
@@ -151,7 +151,7 @@ class Worker:
         return sorted(found, key=lambda certificate: certificate["creationDate"])
 
     def revoke_old(self) -> None:
-        """Revokes all certificates but the newest."""
+        """Revokes and deletes every certificate except the newest."""
         *old, newest = self.certificates() or [None]
         if newest is None:
             sys.exit(f"{self.thing} has no certificate")
@@ -161,7 +161,7 @@ class Worker:
         print(f"{self.thing} keeps {newest['certificateId']}")
 
     def remove(self) -> None:
-        """Deletes all certificates, and the thing unless the stack will."""
+        """Deletes all certificates, and the thing unless it belongs to the stack."""
         for certificate in self.certificates():
             self.delete(certificate)
         if self.thing != self.own_thing:
@@ -169,14 +169,14 @@ class Worker:
             print(f"deleted the thing {self.thing}")
 
     def delete(self, certificate: dict) -> None:
-        """Revokes a certificate, which ends its connections, then deletes it."""
+        """Revokes a certificate, which ends its connections, and deletes it."""
         certificate_id, arn = certificate["certificateId"], certificate["certificateArn"]
         self.iot.update_certificate(certificateId=certificate_id, newStatus="REVOKED")
         for policy in self.iot.list_attached_policies(target=arn)["policies"]:
             self.iot.detach_policy(policyName=policy["policyName"], target=arn)
         self.iot.detach_thing_principal(thingName=self.thing, principal=arn)
 
-        # Detaching takes effect a little later; until then the certificate cannot be deleted.
+        # AWS IoT Core detaches asynchronously and refuses to delete the certificate until then.
         for attempt in range(10):
             try:
                 self.iot.delete_certificate(certificateId=certificate_id)
@@ -188,13 +188,14 @@ class Worker:
         print(f"revoked and deleted the certificate {certificate_id}")
 
     def command(self, action: str) -> str:
+        """Returns the command line that runs this script for the same worker."""
         thing = f" --thing {self.thing}" if self.thing != self.own_thing else ""
         return f"infra/enroll_worker.py --stack {self.stack}{thing} {action}"
 
-    def print_cleaning(self, certificate: dict) -> None:
-        """Prints what is left in the account, and how to delete it."""
+    def print_cleanup(self, certificate: dict) -> None:
+        """Prints the certificate's id and the command that deletes the certificate."""
         print(f"certificate id: {certificate['certificateId']}")
-        print(f"to take it away again (before the stack is deleted): {self.command('--remove')}")
+        print(f"to delete it again (before you delete the stack): {self.command('--remove')}")
 
 
 def write_secret(path: pathlib.Path, text: str) -> None:

@@ -1,9 +1,10 @@
-//! The three demonstrations end with `OK`.
+//! Runs each of the three demos to its end.
 
 use std::process::Command;
 
 use postern_local::Project;
 
+/// Runs a demo, which must succeed and print `OK`.
 fn succeeds(program: &str, arguments: &[&str]) {
     let program = Project::here().unwrap().program(program);
     let output = Command::new(program).args(arguments).output().unwrap();
@@ -12,16 +13,16 @@ fn succeeds(program: &str, arguments: &[&str]) {
 }
 
 #[test]
-fn jobs() {
+fn the_jobs_demo_succeeds() {
     succeeds("postern-demo", &[]);
 }
 
 #[test]
-fn kafka() {
+fn the_kafka_demo_succeeds() {
     succeeds("postern-kafka-demo", &["--records", "3000"]);
 }
 
 #[test]
-fn grip() {
+fn the_grip_demo_succeeds() {
     succeeds("postern-grip-demo", &[]);
 }

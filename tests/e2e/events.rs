@@ -1,4 +1,4 @@
-//! Every sample event is what its function takes, and fails where its name says so.
+//! Every sample event in `events/` is valid for its function, unless its name begins with `invalid`.
 
 use std::fs;
 
@@ -6,41 +6,44 @@ use postern_local::Project;
 use postern_types::{Answer, DispatchRequest};
 use serde_json::value::RawValue;
 
-/// Reads every event of `function`, which must be at least `least`.
-fn every_event(function: &str, least: usize, accepted: impl Fn(&RawValue) -> Result<(), String>) {
+/// Checks every sample event of `function`. There must be at least `least`.
+fn check_events(function: &str, least: usize, parse: impl Fn(&RawValue) -> Result<(), String>) {
     let folder = Project::here().unwrap().file("events").join(function);
-    let mut read = 0;
+    let mut count = 0;
+
     for file in fs::read_dir(&folder).unwrap() {
         let path = file.unwrap().path();
         let event: Box<RawValue> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        match accepted(&event) {
+
+        match parse(&event) {
             Ok(()) => assert!(!name.starts_with("invalid"), "{name} should be refused"),
             Err(reason) => assert!(name.starts_with("invalid"), "{name}: {reason}"),
         }
-        read += 1;
+        count += 1;
     }
-    assert!(read >= least, "{read} events in {}", folder.display());
+
+    assert!(count >= least, "{count} events in {}", folder.display());
 }
 
 #[test]
-fn the_dispatchers() {
-    every_event("dispatcher", 4, |event| {
+fn sample_events_of_the_dispatcher_are_valid_unless_their_name_says_invalid() {
+    check_events("dispatcher", 4, |event| {
         DispatchRequest::parse(event).map(|_| ()).map_err(|error| error.to_string())
     });
 }
 
 #[test]
-fn task_token_dones() {
-    every_event("task-token-done", 8, |event| {
+fn sample_events_of_task_token_done_are_valid_unless_their_name_says_invalid() {
+    check_events("task-token-done", 8, |event| {
         Answer::parse(event).map(|_| ()).map_err(|error| error.to_string())
     });
 }
 
 #[test]
-fn step_counters() {
-    every_event("step-counter", 5, |event| {
-        // The function's own tests say what a step may be; the binary says it in full.
+fn sample_events_of_the_step_counter_are_valid_unless_their_name_says_invalid() {
+    check_events("step-counter", 5, |event| {
+        // The function's parser is private to its binary. Its own tests cover every invalid step.
         let step = serde_json::from_str::<serde_json::Value>(event.get()).unwrap()["Input"]["step"].as_i64();
         step.and_then(|step| step.checked_add(1)).map(|_| ()).ok_or_else(|| "no step to count".into())
     });

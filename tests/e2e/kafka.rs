@@ -1,4 +1,4 @@
-//! `msk-to-s3` as the template deploys it.
+//! `msk-to-s3` as the template deploys it. The tests in `tests/kafka` run it with a broker.
 
 use postern_local::Deployment;
 use serde_json::Value;
@@ -9,11 +9,13 @@ const CLUSTER: &str =
     "arn:aws:kafka:us-east-1:111111111111:cluster/producer/00000000-0000-4000-8000-000000000000-1";
 const CONNECTION: &str = "arn:aws:kafka:us-east-1:123456789012:vpc-connection/111111111111/producer/00000000-0000-4000-8000-000000000000-2";
 
+/// A deployment with Kafka, whose topic belongs to another account.
 fn with_kafka() -> Deployment {
     Deployment::new("test").parameter("MskClusterArn", CLUSTER).parameter("MskSourceArn", CONNECTION)
 }
 
-async fn batch(stack: &Stack) -> Value {
+/// Invokes the function with a batch of two partitions and returns its answer.
+async fn invoke_with_batch(stack: &Stack) -> Value {
     let event = stack.project.file("events/msk-to-s3/two-partitions.json");
     let answer = stack.emulator.invoke(stack.outputs.get("MskToS3FunctionName"), &event).await.unwrap();
     serde_json::from_str(&answer).unwrap()
@@ -22,13 +24,16 @@ async fn batch(stack: &Stack) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_becomes_objects_in_the_bucket_of_the_sample() {
     let stack = Stack::with("kafka", with_kafka()).await;
-    let answer = batch(&stack).await;
+
+    let answer = invoke_with_batch(&stack).await;
     assert_eq!(answer["batchItemFailures"], Value::Array(Vec::new()), "{answer}");
+
     let bucket = stack.outputs.get("CsvBucketName");
     assert_eq!(bucket, "cross-account-lambda-consumer-data-us-east-1-123456789012");
+
     let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config().await);
     let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
-    assert_eq!(objects.contents().len(), 2, "one for each partition");
+    assert_eq!(objects.contents().len(), 2, "one object for each partition");
 
     let mappings = stack.emulator.mappings(stack.outputs.get("MskToS3FunctionName")).await.unwrap();
     let [mapping] = mappings.as_slice() else { panic!("{mappings:?}") };
@@ -36,28 +41,34 @@ async fn a_batch_becomes_objects_in_the_bucket_of_the_sample() {
         (mapping.topics.concat(), &*mapping.kafka.consumer_group_id),
         ("customer".into(), "msk-lambda-iam")
     );
+
     assert_eq!(mapping.function_response_types, ["ReportBatchItemFailures"]);
     let dead_letters = stack.outputs.get("MskDeadLetterBucketName");
     assert_eq!(mapping.destination_config.on_failure.destination, format!("arn:aws:s3:::{dead_letters}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_permission_to_put_the_batch_fails_by_name() {
+async fn without_the_permission_to_put_objects_the_batch_fails_with_access_denied() {
     let put =
         |action: &str| format!("Action: s3:{action}\n                Resource: !Sub ${{CsvBucket.Arn}}/*");
     let deployment = with_kafka().edit("template.yml", &put("PutObject"), &put("GetObject"));
     let stack = Stack::with("kafka-no-put", deployment).await;
-    let answer = batch(&stack).await;
+
+    let answer = invoke_with_batch(&stack).await;
     assert_eq!(answer["errorType"], "MskToS3.AccessDenied", "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_source_there_is_a_function_and_without_a_cluster_nothing() {
+async fn without_a_source_the_function_has_no_mapping_and_without_a_cluster_no_function_exists() {
     let deployment = Deployment::new("test").parameter("MskClusterArn", CLUSTER);
     let stack = Stack::with("kafka-no-source", deployment).await;
-    assert!(stack.outputs.get("MskToS3RoleArn").starts_with("arn:aws:iam:"), "for the cluster's policy");
+    assert!(
+        stack.outputs.get("MskToS3RoleArn").starts_with("arn:aws:iam:"),
+        "the cluster's policy needs the role"
+    );
     let function = stack.outputs.get("MskToS3FunctionName");
     assert!(stack.emulator.mappings(function).await.unwrap().is_empty());
+
     let jobs =
         stack.emulator.deploy(&Deployment::new("jobs").parameter("TenantFilter", "other")).await.unwrap();
     assert_eq!(jobs.get("MskToS3FunctionName"), "");

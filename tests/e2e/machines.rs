@@ -1,4 +1,4 @@
-//! The state machines: the Dojo's two runs, every sample of every use case, every `Retry` and `Catch`.
+//! The state machines: every sample of every use case, every `Retry` and `Catch`, and the two runs of the Dojo's tutorial.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use postern_local::{Deployment, Finished, Outputs};
 use serde_json::{Value, json};
 
 use crate::stack::{Stack, TIMEOUT, logged};
-use crate::variants::{Runs, deaf, reachable};
+use crate::variants::{Runs, reachable, without_worker};
 
 const TEMPLATE: &str = "template.yml";
 
@@ -19,117 +19,136 @@ fn machines(stack: &Stack) -> Vec<String> {
     names.filter_map(|name| name.strip_suffix(".asl.json").map(str::to_owned)).collect()
 }
 
-/// How an execution ends: its output, or its error and a part of its cause.
-enum Ends {
-    With(Value),
-    In(&'static str, &'static str),
+/// How an execution ends.
+enum Ending {
+    /// It succeeds with this output.
+    Succeeds(Value),
+    /// It fails with this error, and its cause contains this text.
+    Fails(&'static str, &'static str),
 }
-use Ends::{In, With};
+use Ending::{Fails, Succeeds};
 
-fn check(what: &str, finished: &Finished, ends: &Ends) {
-    match ends {
-        With(output) => {
-            assert_eq!(finished.status, "SUCCEEDED", "{what}: {finished:?}");
+/// Compares the end of an execution with the expected one. `name` identifies the execution in the message of a failure.
+fn assert_ends(name: &str, finished: &Finished, ending: &Ending) {
+    match ending {
+        Succeeds(output) => {
+            assert_eq!(finished.status, "SUCCEEDED", "{name}: {finished:?}");
             let found: Value = serde_json::from_str(finished.output.as_deref().unwrap()).unwrap();
-            assert_eq!(found, *output, "{what}");
+            assert_eq!(found, *output, "{name}");
         }
-        In(error, cause) => {
-            assert_eq!(finished.status, "FAILED", "{what}: {finished:?}");
-            assert_eq!(finished.error.as_deref(), Some(*error), "{what}: {finished:?}");
-            assert!(finished.cause.as_deref().unwrap_or_default().contains(cause), "{what}: {finished:?}");
+        Fails(error, cause) => {
+            assert_eq!(finished.status, "FAILED", "{name}: {finished:?}");
+            assert_eq!(finished.error.as_deref(), Some(*error), "{name}: {finished:?}");
+            assert!(finished.cause.as_deref().unwrap_or_default().contains(cause), "{name}: {finished:?}");
         }
     }
 }
 
-/// How the execution of each file in `events/statemachines` ends.
-fn samples() -> Vec<(&'static str, &'static str, Ends)> {
+/// Each file in `events/statemachines`, by machine and name, and how its execution ends.
+fn samples() -> Vec<(&'static str, &'static str, Ending)> {
     let dojo = |step: u8, invoke: Value| {
         let one = json!({"description": "Dojo Step Functions", "step": step, "IsInvokeLambda": invoke});
-        With(json!([one, one]))
+        Succeeds(json!([one, one]))
     };
     let done = |result: u8| json!({"status": "SUCCEEDED", "result": result});
     let add_failed =
         json!({"status": "FAILED", "error": "Add.NotANumber", "cause": "b must be a number, such as 15"});
     let job = |a: Value, b: Value| json!({"tenant": "tenant1", "input": {"a": a, "b": b}});
-    let no_count = In("StepCounter.InvalidInput", "Input.step is a string; it must be a whole number");
+    let no_count = Fails("StepCounter.InvalidInput", "Input.step is a string; it must be a whole number");
+
     vec![
         ("dojo", "true", dojo(2, json!("true"))),
         ("dojo", "false", dojo(1, json!("false"))),
         ("dojo", "boolean-true", dojo(2, json!(true))),
         ("dojo", "boolean-false", dojo(1, json!(false))),
-        ("dojo", "not-a-number", In("StepCounter.InvalidInput", "Error in dojo :( ")),
+        ("dojo", "not-a-number", Fails("StepCounter.InvalidInput", "Error in dojo :( ")),
         (
             "orchestrate",
             "third-adds-both",
-            With(json!({"description": "nightly sum", "lastRun": 41, "job": {"a": 15, "b": 42},
+            Succeeds(json!({"description": "nightly sum", "lastRun": 41, "job": {"a": 15, "b": 42},
                 "run": {"step": 42}, "sum": {"result": 57}, "total": {"result": 99}})),
         ),
         ("orchestrate", "no-number", no_count),
         (
             "branch",
             "small",
-            With(json!({"invoice": "4711", "net": 80, "tax": 15.2, "decision": "paid at once"})),
+            Succeeds(json!({"invoice": "4711", "net": 80, "tax": 15.2, "decision": "paid at once"})),
         ),
         (
             "branch",
             "large",
-            With(json!({"invoice": "4712", "net": 1000, "tax": 190, "booked": {"result": 1190},
+            Succeeds(json!({"invoice": "4712", "net": 1000, "tax": 190, "booked": {"result": 1190},
                 "decision": "booked on premises"})),
         ),
-        ("branch", "negative", In("Branch.InvalidInvoice", "net must be a number")),
-        ("branch", "bad-tax", In("Branch.InvalidInvoice", "net must be a number")),
-        ("branch", "empty", In("Branch.InvalidInvoice", "net must be a number")),
+        ("branch", "negative", Fails("Branch.InvalidInvoice", "net must be a number")),
+        ("branch", "bad-tax", Fails("Branch.InvalidInvoice", "net must be a number")),
+        ("branch", "empty", Fails("Branch.InvalidInvoice", "net must be a number")),
         (
             "handle-errors",
             "booked",
-            With(json!({"balance": 100, "amount": 20, "fee": 1, "booked": {"result": 120},
+            Succeeds(json!({"balance": 100, "amount": 20, "fee": 1, "booked": {"result": 120},
                 "charged": {"result": 121}})),
         ),
-        ("handle-errors", "refused", In("HandleErrors.Refused", "b must be a number")),
+        ("handle-errors", "refused", Fails("HandleErrors.Refused", "b must be a number")),
         (
             "handle-errors",
             "undone",
-            In("HandleErrors.Undone", "(Add.NotANumber) and the balance is 100 again"),
+            Fails("HandleErrors.Undone", "(Add.NotANumber) and the balance is 100 again"),
         ),
         (
             "approve",
             "approved",
-            With(json!({"question": "Restart line 7? It stands for 20 minutes.", "job": {"a": 15, "b": 42},
-                "approval": {"decision": "APPROVED"}, "lambdaOutput": {"result": 57}})),
+            Succeeds(
+                json!({"question": "Restart line 7? It stands for 20 minutes.", "job": {"a": 15, "b": 42},
+                "approval": {"decision": "APPROVED"}, "lambdaOutput": {"result": 57}}),
+            ),
         ),
-        ("approve", "rejected", In("Approval.Rejected", "a person rejected it")),
-        ("parallel", "both", With(json!({"one": done(57), "two": done(3)}))),
-        ("parallel", "one-fails", With(json!({"one": done(57), "two": add_failed}))),
-        ("parallel", "none", In("Parallel.NoneAnswered", "Add.NotANumber; Add.NotANumber")),
+        ("approve", "rejected", Fails("Approval.Rejected", "a person rejected it")),
+        ("parallel", "both", Succeeds(json!({"one": done(57), "two": done(3)}))),
+        ("parallel", "one-fails", Succeeds(json!({"one": done(57), "two": add_failed}))),
+        ("parallel", "none", Fails("Parallel.NoneAnswered", "Add.NotANumber; Add.NotANumber")),
         (
             "fan-out",
             "all",
-            With(json!({"jobs": [job(json!(1), json!(1)), job(json!(2), json!(2)), job(json!(3), json!(3))],
-                "results": [done(2), done(4), done(6)]})),
+            Succeeds(
+                json!({"jobs": [job(json!(1), json!(1)), job(json!(2), json!(2)), job(json!(3), json!(3))],
+                "results": [done(2), done(4), done(6)]}),
+            ),
         ),
         (
             "fan-out",
             "one-fails",
-            With(json!({"toleratedFailures": 1,
+            Succeeds(json!({"toleratedFailures": 1,
                 "jobs": [job(json!(1), json!(1)), job(json!(2), json!("two")), job(json!(3), json!(3))],
                 "results": [done(2), add_failed, done(6)]})),
         ),
-        ("fan-out", "too-many-fail", In("FanOut.TooManyFailed", "1 of 2 jobs failed; the first: b must be")),
-        ("fan-out", "missing-list", In("States.ItemReaderFailed", "")),
-        ("on-prem-job", "sum", With(json!({"a": 15, "b": 42, "lambdaOutput": {"result": 57}}))),
-        ("on-prem-job", "not-a-number", In("Add.NotANumber", "a must be a number")),
+        (
+            "fan-out",
+            "too-many-fail",
+            Fails("FanOut.TooManyFailed", "1 of 2 jobs failed; the first: b must be"),
+        ),
+        ("fan-out", "missing-list", Fails("States.ItemReaderFailed", "")),
+        ("on-prem-job", "sum", Succeeds(json!({"a": 15, "b": 42, "lambdaOutput": {"result": 57}}))),
+        ("on-prem-job", "not-a-number", Fails("Add.NotANumber", "a must be a number")),
     ]
 }
 
-/// What a machine does when a function is throttled, or a worker is not there: the machine, the state to begin
-/// with (empty: its own), the input, the error of each.
-const LOST: &[(&str, &str, &str, &str, &str)] = &[
+/// The errors of the machines when their functions are throttled and when no worker answers: the machine, the state to
+/// start at (empty for the machine's own), the input, the error with throttled functions, and the error without a worker.
+/// An empty error means that the case does not occur.
+const OUTAGES: &[(&str, &str, &str, &str, &str)] = &[
     ("dojo", "", r#"{"step":1}"#, THROTTLED, ""),
     ("orchestrate", "", r#"{"description":"d","lastRun":1,"job":{"a":1,"b":2}}"#, THROTTLED, ""),
-    ("orchestrate", "Run the Job", r#"{"job":{"a":1,"b":2}}"#, THROTTLED, SILENT),
-    ("orchestrate", "Add the Run's Number", r#"{"sum":{"result":1},"run":{"step":2}}"#, THROTTLED, SILENT),
-    ("branch", "", r#"{"net":100,"tax":1}"#, THROTTLED, SILENT),
-    ("handle-errors", "", r#"{"balance":1,"amount":1,"fee":1}"#, THROTTLED, SILENT),
+    ("orchestrate", "Run the Job", r#"{"job":{"a":1,"b":2}}"#, THROTTLED, HEARTBEAT_TIMEOUT),
+    (
+        "orchestrate",
+        "Add the Run's Number",
+        r#"{"sum":{"result":1},"run":{"step":2}}"#,
+        THROTTLED,
+        HEARTBEAT_TIMEOUT,
+    ),
+    ("branch", "", r#"{"net":100,"tax":1}"#, THROTTLED, HEARTBEAT_TIMEOUT),
+    ("handle-errors", "", r#"{"balance":1,"amount":1,"fee":1}"#, THROTTLED, HEARTBEAT_TIMEOUT),
     (
         "handle-errors",
         "Charge the Fee",
@@ -138,7 +157,7 @@ const LOST: &[(&str, &str, &str, &str, &str)] = &[
         "HandleErrors.UndoFailed",
     ),
     ("approve", "", r#"{"question":"?","job":{}}"#, THROTTLED, ""),
-    ("approve", "Run the Job", r#"{"job":{"a":1,"b":2}}"#, THROTTLED, SILENT),
+    ("approve", "Run the Job", r#"{"job":{"a":1,"b":2}}"#, THROTTLED, HEARTBEAT_TIMEOUT),
     (
         "parallel",
         "",
@@ -147,53 +166,73 @@ const LOST: &[(&str, &str, &str, &str, &str)] = &[
         "Parallel.NoneAnswered",
     ),
     ("fan-out", "", r#"{"jobs":[{"tenant":"t","input":1}]}"#, "FanOut.TooManyFailed", "FanOut.TooManyFailed"),
-    ("fan-out", "", r#"{"bucket":"BUCKET","key":"jobs.json"}"#, EXCEEDED, EXCEEDED),
-    ("on-prem-job", "", r#"{"a":1,"b":2}"#, THROTTLED, SILENT),
+    ("fan-out", "", r#"{"bucket":"BUCKET","key":"jobs.json"}"#, TOLERANCE_EXCEEDED, TOLERANCE_EXCEEDED),
+    ("on-prem-job", "", r#"{"a":1,"b":2}"#, THROTTLED, HEARTBEAT_TIMEOUT),
 ];
 const THROTTLED: &str = "Lambda.TooManyRequestsException";
-const SILENT: &str = "States.HeartbeatTimeout";
-const EXCEEDED: &str = "States.ExceedToleratedFailureThreshold";
+const HEARTBEAT_TIMEOUT: &str = "States.HeartbeatTimeout";
+const TOLERANCE_EXCEEDED: &str = "States.ExceedToleratedFailureThreshold";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_sample_ends_as_it_should_and_every_retry_and_catch_is_reached() {
+async fn every_sample_ends_as_expected_and_every_retry_and_catch_is_reached() {
     let mut stack = Stack::without_waits("machines", Deployment::new("test")).await;
     stack.worker().await;
+
     let mut runs = Runs::new(&stack.emulator.sdk_config().await);
     run_samples(&stack, &mut runs).await;
     run_lists_from_s3(&stack, &mut runs).await;
-    run_the_rest(&stack, &mut runs).await;
-    let throttled = throttled(&stack).await;
-    for (machine, start, input, if_throttled, if_silent) in LOST {
-        for (outputs, error, silent) in [(&throttled, if_throttled, false), (&stack.outputs, if_silent, true)]
-        {
-            if error.is_empty() {
-                continue;
-            }
-            let input = input.replace("BUCKET", outputs.get("JobListBucketName"));
-            if input.contains("bucket") {
-                let list = r#"[{"tenant":"t","input":1}]"#;
-                stack.emulator.put(outputs.get("JobListBucketName"), "jobs.json", list).await.unwrap();
-            }
-            let change = |definition: &mut Value| {
-                if !start.is_empty() {
-                    definition["StartAt"] = json!(start);
-                }
-                if silent {
-                    deaf(definition);
-                }
-            };
-            let finished = runs.run_changed(machine, outputs.machine(machine), &input, change).await;
-            check(&format!("{machine} {start}, silent: {silent}"), &finished, &In(error, ""));
-        }
-    }
+    run_expired_and_too_large(&stack, &mut runs).await;
+    run_outages(&stack, &mut runs).await;
+
     let mut missed = Vec::new();
+
     for machine in machines(&stack) {
         let all = reachable(&runs.definition(stack.outputs.machine(&machine)).await);
         missed.extend(all.iter().map(|rule| format!("{machine}: {rule}")));
     }
-    assert!(missed.len() > 30, "the rules are found: {missed:?}");
+    assert!(missed.len() > 30, "too few rules were found: {missed:?}");
+
     missed.retain(|rule| !runs.reached.contains(rule));
-    assert!(missed.is_empty(), "reached by nothing: {missed:#?}");
+    assert!(missed.is_empty(), "no execution reached these rules: {missed:#?}");
+}
+
+/// Runs every row of [`OUTAGES`]: in a stack whose functions are throttled, and without a worker.
+async fn run_outages(stack: &Stack, runs: &mut Runs) {
+    let throttled = throttled(stack).await;
+    for outputs in [&throttled, &stack.outputs] {
+        let list = r#"[{"tenant":"t","input":1}]"#;
+        stack.emulator.put(outputs.get("JobListBucketName"), "jobs.json", list).await.unwrap();
+    }
+
+    for (machine, start, input, if_throttled, if_unanswered) in OUTAGES {
+        run_outage(runs, &throttled, machine, start, input, if_throttled, |_| {}).await;
+        run_outage(runs, &stack.outputs, machine, start, input, if_unanswered, without_worker).await;
+    }
+}
+
+/// Runs a machine from the state `start`, in the stack with these outputs. It must fail with `error`.
+async fn run_outage(
+    runs: &mut Runs,
+    outputs: &Outputs,
+    machine: &str,
+    start: &str,
+    input: &str,
+    error: &'static str,
+    change: impl Fn(&mut Value),
+) {
+    if error.is_empty() {
+        return;
+    }
+
+    let input = input.replace("BUCKET", outputs.get("JobListBucketName"));
+    let change = |definition: &mut Value| {
+        if !start.is_empty() {
+            definition["StartAt"] = json!(start);
+        }
+        change(definition);
+    };
+    let finished = runs.run_changed(machine, outputs.machine(machine), &input, change).await;
+    assert_ends(&format!("{machine} {start}, with {error}"), &finished, &Fails(error, ""));
 }
 
 /// A second stack whose functions are throttled: their reserved concurrency is 0.
@@ -204,15 +243,17 @@ async fn throttled(stack: &Stack) -> Outputs {
         "Description: Counts a step, as in the tutorial of the Dojo",
         "Description: Makes links that approve or reject a task, and serves their page",
     ] {
-        let none = format!("{description}\n      ReservedConcurrentExecutions: 0");
-        deployment = deployment.edit(TEMPLATE, description, &none);
+        let throttled = format!("{description}\n      ReservedConcurrentExecutions: 0");
+        deployment = deployment.edit(TEMPLATE, description, &throttled);
     }
+
     stack.emulator.deploy(&deployment).await.unwrap()
 }
 
+/// Runs every row of [`samples`], and checks that every file has a row.
 async fn run_samples(stack: &Stack, runs: &mut Runs) {
     let mut run = BTreeSet::new();
-    for (machine, name, ends) in samples() {
+    for (machine, name, ending) in samples() {
         let path = format!("events/statemachines/{machine}/{name}.json");
         let input = fs::read_to_string(stack.project.file(&path)).unwrap();
         let arn = stack.outputs.machine(machine);
@@ -221,24 +262,27 @@ async fn run_samples(stack: &Stack, runs: &mut Runs) {
             let links = links(runs, &execution).await;
             decide(links[if name == "approved" { "Approve" } else { "Reject" }].as_str().unwrap());
         }
+
         let finished = runs.end(machine, arn, &execution).await;
-        check(&path, &finished, &ends);
+        assert_ends(&path, &finished, &ending);
         run.insert(path);
     }
+
     for machine in machines(stack) {
         let folder = format!("events/statemachines/{machine}");
         for file in fs::read_dir(stack.project.file(&folder)).unwrap().map(Result::unwrap) {
-            // `sample.json` is a link to the sample that `make run` takes unless another is named.
+            // `sample.json` is a symbolic link to the default sample of `make run`.
             if file.file_type().unwrap().is_symlink() {
                 continue;
             }
+
             let path = format!("{folder}/{}", file.file_name().to_str().unwrap());
-            assert!(run.contains(&path), "{path} is in no row of the table");
+            assert!(run.contains(&path), "{path} is missing in the table of samples");
         }
     }
 }
 
-/// The links of an approval that waits.
+/// The links of a waiting approval, by their decision.
 async fn links(runs: &Runs, execution: &str) -> Value {
     let submitted = HistoryEventType::TaskSubmitted;
     let events = runs.executions.happened(execution, &submitted, 1, TIMEOUT).await.unwrap();
@@ -246,7 +290,8 @@ async fn links(runs: &Runs, execution: &str) -> Value {
     serde_json::from_str::<Value>(output).unwrap()["Payload"].clone()
 }
 
-/// Decides as a browser does: it reads the page, then posts the form. A mail scanner only reads the page.
+/// Decides as a browser does: reads the page, then posts the form. Reading the page alone, as mail scanners do, decides
+/// nothing. A second decision and a link with a changed decision are refused.
 fn decide(link: &str) {
     let agent =
         ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
@@ -255,83 +300,99 @@ fn decide(link: &str) {
         assert_eq!(page.status(), 200);
         assert!(page.body_mut().read_to_string().unwrap().contains("Nothing is decided until"));
     }
+
     assert_eq!(agent.post(link).send_empty().unwrap().status(), 200);
     let mut again = agent.post(link).send_empty().unwrap();
     assert_eq!(again.status(), 409);
     assert!(again.body_mut().read_to_string().unwrap().contains("Already decided"));
-    let turned = link.replace("d=approve", "d=turned").replace("d=reject", "d=approve");
-    assert_eq!(agent.post(&turned).send_empty().unwrap().status(), 403);
+
+    let forged = link.replace("d=approve", "d=forged").replace("d=reject", "d=approve");
+    assert_eq!(agent.post(&forged).send_empty().unwrap().status(), 403);
 }
 
+/// Runs fan-out over lists in S3, with as many failures as it tolerates and with one more.
 async fn run_lists_from_s3(stack: &Stack, runs: &mut Runs) {
     let bucket = stack.outputs.get("JobListBucketName");
     let input = json!({"bucket": bucket, "key": "jobs.json"});
-    // One of eleven is below a tenth that fails, two are not.
-    for (failing, ends) in [(1, With(input.clone())), (2, In(EXCEEDED, ""))] {
+    // A tenth of the jobs may fail: one of eleven is tolerated, two are not.
+    for (failing, ending) in [(1, Succeeds(input.clone())), (2, Fails(TOLERANCE_EXCEEDED, ""))] {
         let jobs: Vec<Value> = (0..11)
             .map(|b| json!({"tenant": "tenant1", "input": {"a": if b < failing { json!("x") } else { json!(1) }, "b": b}}))
             .collect();
+
         stack.emulator.put(bucket, "jobs.json", &json!(jobs).to_string()).await.unwrap();
         let finished = runs.run("fan-out", stack.outputs.machine("fan-out"), &input.to_string()).await;
-        check("fan-out from S3", &finished, &ends);
+        assert_ends("fan-out from S3", &finished, &ending);
     }
 }
 
-async fn run_the_rest(stack: &Stack, runs: &mut Runs) {
-    let nobody = In("Approval.Expired", "nobody answered in time");
+/// Runs an approval without a decision, and a job whose input is too large.
+async fn run_expired_and_too_large(stack: &Stack, runs: &mut Runs) {
+    let expired = Fails("Approval.Expired", "the job was neither approved nor rejected in time");
     let soon = |definition: &mut Value| definition["States"]["Ask"]["TimeoutSeconds"] = json!(1);
     let input = r#"{"question":"?","job":{}}"#;
     let finished = runs.run_changed("approve", stack.outputs.machine("approve"), input, soon).await;
-    check("approve, too late", &finished, &nobody);
+    assert_ends("approve, too late", &finished, &expired);
+
     let large = json!({"a": "x".repeat(150_000)}).to_string();
     let finished = runs.run("on-prem-job", stack.outputs.state_machine(), &large).await;
-    check("on-prem-job, too large", &finished, &In("Dispatcher.PayloadTooLarge", ""));
+    assert_ends("on-prem-job, too large", &finished, &Fails("Dispatcher.PayloadTooLarge", ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_tenants_workers_answer_in_parallel() {
+async fn workers_of_two_tenants_run_the_branches_of_one_execution() {
     let mut stack = Stack::start("two-tenants").await;
     stack.worker().await;
     let files = stack.emulator.enroll(&stack.outputs, Some(("plant-7", "plant-7"))).await.unwrap();
     let plant = files.start(&stack.project.program("postern-worker"), &[]).unwrap();
     logged(&plant, r#""message":"subscribed""#).await;
+
     let input = json!({"one": {"tenant": "tenant1", "input": {"a": 1, "b": 2}},
         "two": {"tenant": "plant-7", "input": {"a": 3, "b": 4}}});
     let machine = stack.outputs.machine("parallel");
+
     let execution = stack.executions.start(machine, &input.to_string()).await.unwrap();
     let done = |result: u8| json!({"status": "SUCCEEDED", "result": result});
-    check("parallel", &stack.end(&execution).await, &With(json!({"one": done(3), "two": done(7)})));
-    assert_eq!(plant.logs().matches("job received").count(), 1, "each worker ran its own tenant's job");
+    assert_ends("parallel", &stack.end(&execution).await, &Succeeds(json!({"one": done(3), "two": done(7)})));
+    assert_eq!(
+        plant.logs().matches("job received").count(),
+        1,
+        "the worker of plant-7 ran only its tenant's job"
+    );
 }
 
-const COUNT: &str =
+/// The statement that allows the Dojo's machine to invoke its function.
+const INVOKE_STEP_COUNTER: &str =
     "Action: lambda:InvokeFunction\n                Resource: !GetAtt StepCounterFunction.Arn\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dojos_first_run_without_the_permission_fails_at_once_and_the_second_succeeds() {
-    let missing = COUNT.replace("lambda:InvokeFunction", "lambda:GetFunction");
-    let stack = Stack::with("dojo", Deployment::new("test").edit(TEMPLATE, COUNT, &missing)).await;
+async fn the_dojos_run_fails_without_the_permission_and_succeeds_once_it_is_granted() {
+    let missing = INVOKE_STEP_COUNTER.replace("lambda:InvokeFunction", "lambda:GetFunction");
+    let stack =
+        Stack::with("dojo", Deployment::new("test").edit(TEMPLATE, INVOKE_STEP_COUNTER, &missing)).await;
     let input = fs::read_to_string(stack.project.file("events/statemachines/dojo/true.json")).unwrap();
     let machine = stack.outputs.machine("dojo").to_owned();
+
     let first = stack.executions.start(&machine, &input).await.unwrap();
-    let ends = In("Lambda.AWSLambdaException", "Error in dojo :( User: ");
-    check("the first run", &stack.end(&first).await, &ends);
+    let ending = Fails("Lambda.AWSLambdaException", "Error in dojo :( User: ");
+    assert_ends("the first run", &stack.end(&first).await, &ending);
+
     let history = stack.executions.history(&first).await.unwrap();
     let count = |what: &HistoryEventType| history.iter().filter(|event| event.r#type() == what).count();
-    assert_eq!(count(&HistoryEventType::TaskScheduled), 1, "no retry");
+    assert_eq!(count(&HistoryEventType::TaskScheduled), 1, "the task is not retried");
     assert_eq!(count(&HistoryEventType::FailStateEntered), 1);
 
-    // The tutorial now adds the policy to the role; a deployment does the same.
+    // The tutorial now adds the policy to the role. This deployment does the same.
     let outputs = stack.emulator.deploy(&Deployment::new("test")).await.unwrap();
-    assert_eq!(outputs.machine("dojo"), machine, "it is the same machine");
+    assert_eq!(outputs.machine("dojo"), machine, "the deployment must keep the machine");
     let second = stack.executions.start(&machine, &input).await.unwrap();
     let step = json!({"description": "Dojo Step Functions", "step": 2, "IsInvokeLambda": "true"});
-    check("the second run", &stack.end(&second).await, &With(json!([step, step])));
+    assert_ends("the second run", &stack.end(&second).await, &Succeeds(json!([step, step])));
 }
 
-/// `make run TARGET=aws` finds the machine in the stack's resources, as it does in AWS.
+/// The command is that of `make run TARGET=aws`, which finds the machine in the stack's resources, as on AWS.
 #[tokio::test(flavor = "multi_thread")]
-async fn run_prints_the_states_and_its_exit_status_says_how_it_ended() {
+async fn make_run_prints_the_states_and_fails_when_the_execution_fails() {
     let stack = Stack::without_waits("run", Deployment::new("test")).await;
     let run = |machine: &str, input: &str| {
         let mut command = std::process::Command::new(stack.project.program("postern-local"));
@@ -341,6 +402,7 @@ async fn run_prints_the_states_and_its_exit_status_says_how_it_ended() {
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
+
     let (code, stdout) = run("dojo", "events/statemachines/dojo/true.json");
     assert_eq!(code, Some(0), "{stdout}");
     for line in
@@ -348,9 +410,11 @@ async fn run_prints_the_states_and_its_exit_status_says_how_it_ended() {
     {
         assert!(stdout.contains(line), "{stdout}");
     }
+
     let (code, stdout) = run("branch", "events/statemachines/branch/negative.json");
     assert_eq!(code, Some(1), "{stdout}");
     assert!(stdout.contains("FAILED: Branch.InvalidInvoice\n  net must be"), "{stdout}");
+
     let (code, stdout) = run("no-such-machine", "events/statemachines/branch/negative.json");
     assert_eq!(code, Some(1));
     assert!(
@@ -359,9 +423,14 @@ async fn run_prints_the_states_and_its_exit_status_says_how_it_ended() {
     );
 
     let (code, stdout) = run("dojo", "");
-    assert!(code == Some(0) && stdout.contains(r#""step": 1"#), "the machine's own sample: {stdout}");
+    assert!(
+        code == Some(0) && stdout.contains(r#""step": 1"#),
+        "the machine's own sample must run: {stdout}"
+    );
+
     let (code, stdout) = run("dojo", "events/none.json");
     assert_eq!((code, stdout.as_str()), (Some(1), "\nFAILED: INPUT: there is no file events/none.json\n"));
+
     let (code, stdout) = run("dojo", "{'step':1}");
     assert!(code == Some(1) && stdout.contains("INPUT is neither a file nor valid JSON"), "{stdout}");
 }

@@ -1,4 +1,4 @@
-//! End-to-end tests: the real functions and the real worker, in the emulator (IAM and IoT policies enforced) and on mosquitto, the second broker.
+//! End-to-end tests: the real functions and the real worker in the emulator, which enforces IAM and IoT policies.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,4 @@
-//! The template grants what is needed and no more: whatever is taken away makes something fail.
+//! The template grants only permissions that are needed: each test removes one and sees the failure that follows.
 
 use postern_local::{Deployment, Process};
 
@@ -7,7 +7,7 @@ use crate::stack::{MACHINE, Stack, TIMEOUT, logged};
 const TEMPLATE: &str = "template.yml";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_permission_to_publish_no_job_goes_out() {
+async fn without_the_permission_to_publish_no_job_is_dispatched() {
     let deployment = Deployment::new("test")
         .edit(
             TEMPLATE,
@@ -16,6 +16,7 @@ async fn without_the_permission_to_publish_no_job_goes_out() {
         )
         .edit(MACHINE, r#""MaxAttempts": 4"#, r#""MaxAttempts": 1"#);
     let stack = Stack::with("no-publish", deployment).await;
+
     let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
     let finished = stack.end(&execution).await;
     assert_eq!(finished.error.as_deref(), Some("Dispatcher.PublishRefused"), "{finished:?}");
@@ -23,22 +24,24 @@ async fn without_the_permission_to_publish_no_job_goes_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_permission_to_answer_the_answer_is_a_dead_letter() {
+async fn without_the_permission_to_answer_tasks_the_answer_becomes_a_dead_letter() {
     let deployment = Deployment::new("test").edit(
         TEMPLATE,
         "[states:SendTaskSuccess, states:SendTaskFailure, states:SendTaskHeartbeat]",
         "[states:SendTaskHeartbeat]",
     );
     let mut stack = Stack::with("no-answer", deployment).await;
+
     stack.worker().await;
     stack.execute(r#"{"a":1,"b":2}"#).await;
+
     let dead_letter = stack.dead_letter().await;
     assert_eq!(dead_letter["responsePayload"]["errorType"], "TaskTokenDone.AccessDenied", "{dead_letter}");
-    assert_eq!(dead_letter["requestPayload"]["result"], 3, "nothing is lost");
+    assert_eq!(dead_letter["requestPayload"]["result"], 3, "the dead letter contains the answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_functions_permission_the_rules_error_action_keeps_the_answer() {
+async fn without_the_permission_to_invoke_the_function_the_rules_error_action_keeps_the_answer() {
     let deployment = Deployment::new("test").edit(
         TEMPLATE,
         "Principal: iot.amazonaws.com\n      SourceArn: !GetAtt AnswerRule.Arn",
@@ -46,14 +49,15 @@ async fn without_the_functions_permission_the_rules_error_action_keeps_the_answe
     );
     let stack = Stack::with("no-invoke", deployment).await;
     stack.publish(r#"{"TaskToken":"t","result":1}"#).await;
+
     let dead_letter = stack.dead_letter().await;
     assert_eq!(dead_letter["topic"], "tenant1/to/lambda", "{dead_letter}");
     assert!(dead_letter["failures"][0]["failedResource"].is_string(), "{dead_letter}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_state_machines_permission_the_first_task_fails_at_once() {
-    // Of the role that dispatches only; others have the permission in a policy of another name.
+async fn without_the_permission_to_invoke_the_dispatcher_the_first_task_fails_at_once() {
+    // Edits only the role of the machines that dispatch jobs. Other roles name this policy differently.
     let policy = "PolicyName: dispatch\n          PolicyDocument:\n            Version: \"2012-10-17\"\n            \
                   Statement:\n              - Effect: Allow\n                Action: lambda:";
     let deployment = Deployment::new("test").edit(
@@ -62,57 +66,61 @@ async fn without_the_state_machines_permission_the_first_task_fails_at_once() {
         &format!("{policy}GetFunction"),
     );
     let stack = Stack::with("no-machine-role", deployment).await;
+
     let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
     let finished = stack.end(&execution).await;
     assert_eq!(finished.error.as_deref(), Some("Lambda.AWSLambdaException"), "{finished:?}");
 }
 
-/// Waits until a program has ended by itself.
-async fn ended(process: &mut Process) -> std::process::ExitStatus {
+/// Waits until a process has ended by itself, and returns its exit status.
+async fn exit_status(process: &mut Process) -> std::process::ExitStatus {
     let end = tokio::time::Instant::now() + TIMEOUT;
     loop {
         if let Some(status) = process.ended() {
             return status;
         }
-        assert!(tokio::time::Instant::now() < end, "it still runs:\n{}", process.logs());
+        assert!(tokio::time::Instant::now() < end, "the process still runs:\n{}", process.logs());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_held_to_its_tenants_topics() {
+async fn a_worker_can_use_only_the_topics_of_its_tenant_and_its_own_client_id() {
     let stack = Stack::start("foreign-topic").await;
     let program = stack.project.program("postern-worker");
+
     let mut worker = stack.files.start(&program, &["--tenant", "tenant2"]).unwrap();
-    let status = ended(&mut worker).await;
+    let status = exit_status(&mut worker).await;
     assert_eq!(status.code(), Some(1));
     assert!(worker.logs().contains("iot:Subscribe on topicfilter/tenant2/to/worker"), "{}", worker.logs());
 
     let mut check = stack.files.start(&program, &["--tenant", "tenant2", "--check"]).unwrap();
-    assert_eq!(ended(&mut check).await.code(), Some(1));
+    assert_eq!(exit_status(&mut check).await.code(), Some(1));
     let report = check.logs();
     assert!(report.contains("certificate: ok") && report.contains("connection: ok"), "{report}");
     assert!(report.contains("subscription: FAILED"), "{report}");
 
     let mut check = stack.files.start(&program, &["--client-id", "somebody-else", "--check"]).unwrap();
-    assert_eq!(ended(&mut check).await.code(), Some(1));
+    assert_eq!(exit_status(&mut check).await.code(), Some(1));
     assert!(check.logs().contains("connection: FAILED"), "{}", check.logs());
 
     let mut check = stack.files.start(&program, &["--check"]).unwrap();
-    assert_eq!(ended(&mut check).await.code(), Some(0), "{}", check.logs());
+    assert_eq!(exit_status(&mut check).await.code(), Some(0), "{}", check.logs());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_stacks_and_two_tenants_fit_into_one_account() {
+async fn two_stacks_in_one_account_run_the_jobs_of_two_tenants() {
     let first = Deployment::new("first").parameter("TenantFilter", "tenant1");
     let mut stack = Stack::with("two-stacks", first).await;
     let second =
         Deployment::new("second").parameter("DefaultTenant", "plant-7").parameter("TenantFilter", "plant-7");
     let second = stack.emulator.deploy(&second).await.unwrap();
     let files = stack.emulator.enroll(&second, None).await.unwrap();
+
     stack.worker().await;
     let worker = files.start(&stack.project.program("postern-worker"), &[]).unwrap();
     logged(&worker, r#""message":"subscribed""#).await;
+
     for (machine, a) in [(stack.outputs.state_machine(), 1), (second.state_machine(), 2)] {
         let input = format!(r#"{{"a":{a},"b":0}}"#);
         let execution = stack.executions.start(machine, &input).await.unwrap();

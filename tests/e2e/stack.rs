@@ -1,4 +1,4 @@
-//! A stack in the emulator with its workers, for the tests of this folder.
+//! A stack in the emulator, with its workers: what the tests of this folder have in common.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An emulator with one stack, and the identity of a worker.
 pub(crate) struct Stack {
-    // Dropped first: a worker disconnects while its broker still runs.
+    // Fields are dropped in this order. The workers come first, so that they disconnect while the broker still runs.
     workers: Vec<Process>,
     pub(crate) emulator: Emulator,
     pub(crate) outputs: Outputs,
@@ -32,12 +32,12 @@ impl Stack {
         Self::with(name, Deployment::new("test")).await
     }
 
-    /// A stack with parameters or edits.
+    /// The stack of a deployment with parameters or edits.
     pub(crate) async fn with(name: &str, deployment: Deployment) -> Self {
         Self::in_environment(name, deployment, &[]).await
     }
 
-    /// A stack in which neither retries nor Wait states wait.
+    /// The stack of a deployment in which neither retries nor Wait states wait.
     pub(crate) async fn without_waits(name: &str, deployment: Deployment) -> Self {
         Self::in_environment(name, deployment, &[("SFN_WAIT_SCALE", "0")]).await
     }
@@ -62,21 +62,22 @@ impl Stack {
         Self { workers: Vec::new(), emulator, outputs, files, executions, project, folder }
     }
 
-    /// Starts `postern-worker` and waits until it takes jobs.
+    /// Starts `postern-worker` and waits until it has subscribed.
     pub(crate) async fn worker(&mut self) -> &mut Process {
         let program = self.project.program("postern-worker");
         self.worker_of(program, &[]).await
     }
 
-    /// Starts the worker with the handlers that a test controls.
+    /// Starts the worker with the handlers that a test controls, and waits until it has subscribed.
     pub(crate) async fn test_worker(&mut self) -> &mut Process {
         self.worker_of(env!("CARGO_BIN_EXE_test-worker").into(), &[]).await
     }
 
-    /// Starts `program` as the worker and waits until it takes jobs.
+    /// Starts `program` as the worker and waits until it has subscribed.
     pub(crate) async fn worker_of(&mut self, program: PathBuf, arguments: &[&str]) -> &mut Process {
         let worker = self.files.start(&program, arguments).unwrap();
         logged(&worker, r#""message":"subscribed""#).await;
+
         self.workers.push(worker);
         self.workers.last_mut().unwrap()
     }
@@ -96,12 +97,14 @@ impl Stack {
         self.executions.end(execution, TIMEOUT).await.unwrap()
     }
 
-    /// Waits until an execution has sent out `count` task tokens, and returns them.
+    /// Waits until an execution has scheduled `count` tasks, and returns their task tokens.
     pub(crate) async fn tokens(&self, execution: &str, count: usize) -> Vec<String> {
         let scheduled = HistoryEventType::TaskScheduled;
         let events = self.executions.happened(execution, &scheduled, count, TIMEOUT).await.unwrap();
+
         let parameters =
             events.iter().map(|event| event.task_scheduled_event_details().unwrap().parameters());
+
         parameters
             .map(|json| {
                 serde_json::from_str::<Value>(json).unwrap()["Payload"]["TaskToken"].as_str().unwrap().into()
@@ -112,6 +115,7 @@ impl Stack {
     /// Publishes to the answer topic of `tenant1` with the emulator's root credentials.
     pub(crate) async fn publish(&self, payload: impl Into<Vec<u8>>) {
         let iot = aws_sdk_iotdataplane::Client::new(&self.emulator.sdk_config().await);
+
         let publish = iot.publish().topic("tenant1/to/lambda").qos(1).payload(Blob::new(payload.into()));
         publish.send().await.unwrap();
     }
@@ -119,10 +123,12 @@ impl Stack {
     /// Waits for the next dead letter and takes it off the queue.
     pub(crate) async fn dead_letter(&self) -> Value {
         let sqs = aws_sdk_sqs::Client::new(&self.emulator.sdk_config().await);
+
         let end = Instant::now() + TIMEOUT;
         while Instant::now() < end {
             let queue = self.outputs.get("DeadLetterQueueUrl");
             let received = sqs.receive_message().queue_url(queue).wait_time_seconds(2).send().await.unwrap();
+
             if let Some(message) = received.messages.unwrap_or_default().pop() {
                 sqs.delete_message()
                     .queue_url(queue)
@@ -130,6 +136,7 @@ impl Stack {
                     .send()
                     .await
                     .unwrap();
+
                 return serde_json::from_str(&message.body.unwrap()).unwrap();
             }
         }
@@ -140,11 +147,12 @@ impl Stack {
     pub(crate) async fn dead_letters(&self) -> usize {
         let sqs = aws_sdk_sqs::Client::new(&self.emulator.sdk_config().await);
         let queue = self.outputs.get("DeadLetterQueueUrl");
+
         let received = sqs.receive_message().queue_url(queue).visibility_timeout(0).send().await.unwrap();
         received.messages.map_or(0, |messages| messages.len())
     }
 
-    /// Waits until the functions' logs contain `text` at least `count` times.
+    /// Waits until the functions' logs contain `text` at least `count` times, and returns the logs.
     pub(crate) async fn logged(&self, text: &str, count: usize) -> String {
         let end = Instant::now() + TIMEOUT;
         loop {
@@ -171,8 +179,8 @@ pub(crate) async fn logged_times(process: &Process, text: &str, count: usize) {
     }
 }
 
-/// Edits the state machine: its jobs run in the handler that a test controls, and the heartbeat is nine seconds, which is
-/// short enough to wait for and long enough for a busy machine.
+/// Edits the state machine: its jobs run in the handler `hold`, which a test controls, and the heartbeat timeout is nine
+/// seconds. That is short enough to wait for, and long enough for a busy machine.
 pub(crate) fn held(deployment: Deployment) -> Deployment {
     deployment
         .edit(MACHINE, r#""Kind": "add""#, r#""Kind": "hold""#)

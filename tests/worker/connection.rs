@@ -1,5 +1,5 @@
-//! The link itself, without an engine: stale acknowledgements, brokers that stop reading or acknowledge nothing,
-//! the order and the pace of what is published, refusals.
+//! The link without the engine: stale acknowledgements, brokers that stop reading or acknowledging, the order and pace
+//! of published messages, and refusals.
 
 use std::time::Duration;
 
@@ -25,12 +25,13 @@ fn config(site: &Site) -> Config {
     Config::load(&CommandLine::try_parse_from(arguments).unwrap()).unwrap()
 }
 
-/// The same with a keep-alive that is short enough to wait for. The command line does not allow it: AWS IoT Core
-/// wants at least 30 seconds.
-fn impatient(site: &Site) -> Config {
+/// The configuration with a keep-alive of two seconds, which is short enough to wait for. The command line does not allow
+/// it, because AWS IoT Core requires at least 30 seconds.
+fn config_with_short_keep_alive(site: &Site) -> Config {
     Config { keep_alive_seconds: 2, ..config(site) }
 }
 
+/// Waits for the next message and returns its receipt.
 async fn receipt(incoming: &mut Receiver) -> <Mqtt as Link>::Receipt {
     match within(incoming.recv()).await {
         Some(Incoming::Message { receipt, .. }) => receipt,
@@ -38,7 +39,7 @@ async fn receipt(incoming: &mut Receiver) -> <Mqtt as Link>::Receipt {
     }
 }
 
-/// Publishes in the background.
+/// Publishes a message in a task of its own, which returns the result.
 fn publish(
     link: &Mqtt,
     message: serde_json::Value,
@@ -50,7 +51,7 @@ fn publish(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receipts_of_a_connection_that_has_fallen_are_void() {
+async fn receipts_of_a_lost_connection_are_ignored() {
     let site = Site::new("stale");
     let broker = ScriptedBroker::start(&site).await;
     let (link, mut incoming) = Mqtt::connect(&config(&site)).unwrap();
@@ -75,7 +76,7 @@ async fn receipts_of_a_connection_that_has_fallen_are_void() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_comes_again_before_its_acknowledgement_is_passed_on_once() {
+async fn a_message_that_is_redelivered_before_its_acknowledgement_is_passed_on_once() {
     let site = Site::new("once");
     let broker = ScriptedBroker::start(&site).await;
     let (link, mut incoming) = Mqtt::connect(&config(&site)).unwrap();
@@ -94,18 +95,18 @@ async fn a_message_that_comes_again_before_its_acknowledgement_is_passed_on_once
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_stops_reading_is_left_and_close_keeps_its_bound() {
-    let site = Site::new("deaf");
+async fn the_link_leaves_a_broker_that_stops_reading_and_close_returns_in_time() {
+    let site = Site::new("unread");
     let broker = ScriptedBroker::start(&site).await;
-    let (link, _incoming) = Mqtt::connect(&impatient(&site)).unwrap();
-    let deaf = broker.accept_subscribed().await;
+    let (link, _incoming) = Mqtt::connect(&config_with_short_keep_alive(&site)).unwrap();
+    let unread = broker.accept_subscribed().await;
     let message = json!("x".repeat(120_000));
     let messages: Vec<_> = (0..100).map(|_| publish(&link, message.clone(), Priority::Answer)).collect();
 
-    // The deaf connection stays open and is not read. The link opens another by itself.
+    // The first connection stays open and the broker does not read it. The link opens another by itself.
     let mut second = broker.accept(true).await;
     second.serve_until(|log| !log.published.is_empty()).await;
-    drop(deaf);
+    drop(unread);
 
     let start = Instant::now();
     within(link.close()).await;
@@ -114,10 +115,10 @@ async fn a_broker_that_stops_reading_is_left_and_close_keeps_its_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_acknowledges_nothing_gets_the_message_again_on_a_new_connection() {
+async fn a_message_without_an_acknowledgement_is_sent_again_on_a_new_connection() {
     let site = Site::new("silent");
     let broker = ScriptedBroker::start(&site).await;
-    let (link, _incoming) = Mqtt::connect(&impatient(&site)).unwrap();
+    let (link, _incoming) = Mqtt::connect(&config_with_short_keep_alive(&site)).unwrap();
     let mut first = broker.accept_subscribed().await;
     first.withhold_pubacks = true;
     let sent = publish(&link, json!({"n": 1}), Priority::Answer);
@@ -130,7 +131,7 @@ async fn a_broker_that_acknowledges_nothing_gets_the_message_again_on_a_new_conn
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_go_before_accepted_messages_and_these_before_heartbeats() {
+async fn answers_are_sent_before_accepted_messages_and_accepted_messages_before_heartbeats() {
     let site = Site::new("order");
     let broker = ScriptedBroker::start(&site).await;
     let (link, _incoming) = Mqtt::connect(&config(&site)).unwrap();
@@ -153,7 +154,7 @@ async fn answers_go_before_accepted_messages_and_these_before_heartbeats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_nobody_waits_for_any_more_is_not_sent() {
+async fn a_publish_that_is_cancelled_before_it_is_sent_is_dropped() {
     let site = Site::new("withdrawn");
     let broker = ScriptedBroker::start(&site).await;
     let (link, _incoming) = Mqtt::connect(&config(&site)).unwrap();
@@ -178,14 +179,17 @@ async fn publishes_are_paced_below_the_brokers_limit() {
 
     connection.serve_until(|log| log.published.len() == 300).await;
 
-    // A machine that stalls makes this longer, never shorter.
+    // A busy machine makes this longer, never shorter.
     let took = connection.log.published[299].0 - connection.log.published[0].0;
-    assert!(took > Duration::from_secs(2), "300 messages within {took:?}: AWS takes 100 a second");
+    assert!(
+        took > Duration::from_secs(2),
+        "300 messages took {took:?}, but AWS IoT Core accepts 100 a second"
+    );
     drop(messages);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_is_refused_by_its_reason_and_too_large_by_the_brokers_limit() {
+async fn a_refused_message_and_a_message_above_the_brokers_limit_fail_with_their_reason() {
     let site = Site::new("refused");
     let broker = ScriptedBroker::start(&site).await;
     let (link, _incoming) = Mqtt::connect(&config(&site)).unwrap();
@@ -219,7 +223,7 @@ async fn a_refused_subscription_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_connection_is_explained_and_tried_again() {
+async fn a_refused_connection_is_explained_and_retried() {
     let site = Site::new("unwelcome");
     let mut broker = ScriptedBroker::start(&site).await;
     broker.connack.code = ConnectReturnCode::NotAuthorized;

@@ -1,4 +1,4 @@
-//! Certificates that are renewed while the worker runs, and `postern-worker enroll`.
+//! Renewal of the certificate while the worker runs, and `postern-worker enroll`.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use rcgen::{CertificateSigningRequestParams, date_time_ymd};
 use crate::scripted_broker::{Connection, ScriptedBroker};
 use crate::site::{Site, logged, logged_times, logs};
 
-/// Replaces the worker's pair, key first.
+/// Replaces the worker's key, then its certificate, by the pair `name`.
 fn swap(site: &Site, name: &str) {
     fs::rename(site.path(&format!("{name}.key")), site.path("worker-1.key")).unwrap();
     fs::rename(site.path(&format!("{name}.pem")), site.path("worker-1.pem")).unwrap();
@@ -19,7 +19,8 @@ fn renewals() -> u16 {
     std::env::var("POSTERN_RENEWALS").ok().and_then(|number| number.parse().ok()).unwrap_or(3)
 }
 
-/// Sends jobs until the worker leaves the connection for its new certificate. Returns the tokens that were sent.
+/// Sends ten jobs and serves the connection until the worker closes it to use its new certificate. Returns the number of
+/// jobs.
 async fn work_until_closed(connection: &mut Connection, first: u16) -> u16 {
     let mut sent = 0;
     for packet_id in first..first + 10 {
@@ -56,7 +57,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_no_job_is_lost() {
     assert_eq!(
         certificates.len(),
         usize::from(renewals()) + 1,
-        "each connection has presented the certificate of its time"
+        "each connection must present the certificate that was current"
     );
     for number in 1..=sent {
         let token = format!("T{number}");
@@ -68,13 +69,14 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_no_job_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pair_that_does_not_belong_together_is_not_used() {
+async fn a_key_and_certificate_that_do_not_match_are_not_used() {
     let site = Site::new("mismatched");
     let broker = ScriptedBroker::start(&site).await;
     let worker = site.worker("worker.log", &[]);
     let mut first = broker.accept_subscribed().await;
     site.certificate("ca", "renewal", |_| {});
     fs::rename(site.path("renewal.key"), site.path("worker-1.key")).unwrap();
+
     logged(&worker, "the changed certificate is not used").await;
     first.still_works().await;
 
@@ -84,7 +86,7 @@ async fn a_pair_that_does_not_belong_together_is_not_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_ends_soon_is_warned_of() {
+async fn the_worker_warns_of_a_certificate_that_expires_soon() {
     let site = Site::new("ending");
     site.certificate("ca", "worker-1", |params| {
         let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
@@ -97,7 +99,7 @@ async fn a_certificate_that_ends_soon_is_warned_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_enrolled_worker_connects_and_a_renewal_reaches_it_while_it_runs() {
+async fn an_enrolled_worker_connects_and_uses_a_renewed_certificate_without_a_restart() {
     let site = Site::new("enrolled");
     let broker = ScriptedBroker::start(&site).await;
     enroll(&site);
@@ -107,6 +109,7 @@ async fn an_enrolled_worker_connects_and_a_renewal_reaches_it_while_it_runs() {
         site.port
     );
     fs::write(site.path("worker.toml"), config).unwrap();
+
     let _worker = site.worker_from_file("worker.log", "worker.toml");
     let mut first = broker.accept_subscribed().await;
     let certificate = first.client_certificate();
@@ -134,6 +137,7 @@ fn enroll(site: &Site) {
     run(&["--install", &site.path("signed.pem").display().to_string()]);
 }
 
+/// Signs a certificate signing request and writes the certificate to `signed.pem`.
 fn sign(site: &Site, request: &Path) {
     let request = fs::read_to_string(request).unwrap();
     let request = CertificateSigningRequestParams::from_pem(&request).unwrap();

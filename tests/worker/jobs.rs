@@ -1,4 +1,4 @@
-//! What the worker answers to jobs that come too late, and to messages that are no jobs.
+//! The worker's answers to jobs after their deadline and to messages that are not valid jobs.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ async fn a_job_whose_deadline_has_passed_does_not_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_about_a_message_that_is_no_job_fits_the_brokers_largest_packet() {
+async fn the_report_of_an_invalid_job_fits_the_brokers_largest_packet() {
     let site = Site::new("report");
     let mut broker = ScriptedBroker::start(&site).await;
     if let Some(properties) = &mut broker.connack.properties {
@@ -45,7 +45,7 @@ async fn a_report_about_a_message_that_is_no_job_fits_the_brokers_largest_packet
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_with_a_member_twice_fails_its_own_task() {
+async fn a_job_with_a_duplicate_field_fails_its_task() {
     let site = Site::new("doubled");
     let broker = ScriptedBroker::start(&site).await;
     let _worker = site.worker("worker.log", &[]);

@@ -1,9 +1,10 @@
-//! The worker against two brokers that are not the emulator's: mosquitto, and a scripted broker that does what
-//! AWS IoT Core does on its bad days. The tests play the cloud: they publish jobs and read answers.
+//! The worker with two brokers other than the emulator's: mosquitto, and a scripted broker that reproduces redeliveries,
+//! lost connections and refusals of AWS IoT Core. The tests take the cloud's part: they publish jobs and read answers.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connection;
+mod faults;
 mod identity;
 mod jobs;
 mod mosquitto;

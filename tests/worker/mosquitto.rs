@@ -1,4 +1,4 @@
-//! The worker on mosquitto, with mutual TLS: the second opinion beside the emulator's broker.
+//! The worker on mosquitto with mutual TLS: a second, independent broker beside the emulator's.
 
 use std::fs;
 use std::path::Path;
@@ -17,17 +17,31 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::site::{Site, TIMEOUT, logged, logged_times, logs};
 
 /// A site whose broker is mosquitto.
-struct Mosquitto {
-    site: Site,
+pub(crate) struct Mosquitto {
+    pub(crate) site: Site,
 }
 
 impl Mosquitto {
+    /// A broker that forgets everything when it ends.
     fn new(name: &str) -> Self {
+        Self::with_config(name, "persistence false\n")
+    }
+
+    /// A broker that keeps sessions and messages in a file while it is stopped, as many as there are.
+    pub(crate) fn persistent(name: &str) -> Self {
+        let folder = Site::folder(&format!("mosquitto-{name}"));
+        Self::with_config(
+            name,
+            &format!("persistence true\npersistence_location {}/\nmax_queued_messages 0\n", folder.display()),
+        )
+    }
+
+    fn with_config(name: &str, more: &str) -> Self {
         let site = Site::new(&format!("mosquitto-{name}"));
         let path = |file: &str| site.path(file).display().to_string();
         let config = format!(
             "listener {} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
-             use_identity_as_username true\npersistence false\nmax_packet_size 132096\nlog_dest stdout\n",
+             use_identity_as_username true\nmax_packet_size 132096\nlog_dest stdout\n{more}",
             site.port,
             path("ca.pem"),
             path("localhost.pem"),
@@ -38,7 +52,7 @@ impl Mosquitto {
     }
 
     /// Starts the broker and waits until it listens.
-    async fn broker(&self) -> Process {
+    pub(crate) async fn broker(&self) -> Process {
         let program = ["/usr/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
         let program = program.into_iter().find(|path| Path::new(path).exists()).unwrap_or("mosquitto");
         let mut command = Command::new(program);
@@ -57,7 +71,7 @@ impl Mosquitto {
         self.site.worker(log, &[])
     }
 
-    /// What `doctor` reports, and whether it found everything well.
+    /// Runs `doctor` and returns whether it succeeded, and its report.
     fn doctor(&self, certificate: &str, ca: &str) -> (bool, String) {
         let mut arguments = self.site.arguments(certificate, ca);
         arguments.insert(0, "doctor".into());
@@ -65,7 +79,7 @@ impl Mosquitto {
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     }
 
-    /// The cloud's side of the broker.
+    /// Connects as the cloud and subscribes to the answers.
     async fn cloud(&self) -> CloudSide {
         let tls =
             rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -94,12 +108,14 @@ impl Mosquitto {
     }
 }
 
+/// The cloud's connection to the broker.
 struct CloudSide {
     client: AsyncClient,
     answers: mpsc::UnboundedReceiver<Value>,
 }
 
 impl CloudSide {
+    /// Publishes a job and waits for the broker's PUBACK.
     async fn send(&self, payload: impl ToString) {
         let options = PublishOptions::new(QoS::AtLeastOnce);
         let notice =
@@ -107,26 +123,29 @@ impl CloudSide {
         notice.wait_completion_async().await.unwrap();
     }
 
+    /// Waits for the worker's next answer.
     async fn answer(&mut self) -> Value {
-        timeout(TIMEOUT, self.answers.recv()).await.expect("no answer came").unwrap()
+        timeout(TIMEOUT, self.answers.recv()).await.expect("the worker sent no answer").unwrap()
     }
 }
 
-/// The AWS sample's own message.
+/// A job in the AWS sample's format.
 fn job(token: &str, a: u64, b: u64) -> Value {
     json!({"Input": {"a": a, "b": b}, "TaskToken": token})
 }
 
+/// The answer to a job that succeeded.
 fn result(token: &str, result: u64) -> Value {
     json!({"TaskToken": token, "Status": "SUCCEEDED", "result": result})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_samples_job_gets_the_samples_result_and_nothing_else() {
+async fn a_job_of_the_aws_sample_is_answered_in_the_samples_format() {
     let site = Mosquitto::new("sample");
     let _broker = site.broker().await;
     let worker = site.worker("worker.log");
     logged(&worker, r#""message":"subscribed""#).await;
+
     let mut cloud = site.cloud().await;
     cloud.send(job("T1", 15, 42)).await;
     assert_eq!(cloud.answer().await, result("T1", 57));
@@ -136,29 +155,32 @@ async fn the_samples_job_gets_the_samples_result_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_starts_before_its_broker_does() {
+async fn a_worker_that_starts_before_its_broker_connects_later() {
     let site = Mosquitto::new("early");
     let worker = site.worker("worker.log");
     logged(&worker, "(connection refused)").await;
     let _broker = site.broker().await;
     logged(&worker, r#""message":"subscribed""#).await;
+
     let mut cloud = site.cloud().await;
     cloud.send(job("T1", 1, 2)).await;
     assert_eq!(cloud.answer().await, result("T1", 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_came_while_the_worker_was_down_are_run() {
+async fn jobs_that_were_queued_while_the_worker_was_down_run_after_its_restart() {
     let site = Mosquitto::new("queued");
     let _broker = site.broker().await;
     let mut worker = site.worker("first.log");
     logged(&worker, r#""message":"subscribed""#).await;
     assert!(worker.stop().unwrap().success());
     assert!(logs(&worker).contains(r#""message":"stopped""#));
+
     let mut cloud = site.cloud().await;
     for number in 0..5 {
         cloud.send(job(&format!("T{number}"), number, 0)).await;
     }
+
     let _worker = site.worker("second.log");
     let mut results = Vec::new();
     for _ in 0..5 {
@@ -174,17 +196,19 @@ async fn a_worker_subscribes_again_when_the_broker_has_lost_its_session() {
     let mut broker = site.broker().await;
     let worker = site.worker("worker.log");
     logged(&worker, r#""message":"subscribed""#).await;
-    // Without persistence, a broker that restarts knows nobody.
+
+    // Without persistence, the broker loses all sessions when it restarts.
     broker.stop();
     let _broker = site.broker().await;
     logged_times(&worker, r#""message":"subscribed""#, 2).await;
+
     let mut cloud = site.cloud().await;
     cloud.send(job("T1", 1, 2)).await;
     assert_eq!(cloud.answer().await, result("T1", 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_survives_a_broker_that_goes_while_the_job_runs() {
+async fn a_result_survives_a_restart_of_the_broker_while_the_job_runs() {
     let site = Mosquitto::new("outage");
     let mut broker = site.broker().await;
     let worker = site.worker("worker.log");
@@ -194,8 +218,10 @@ async fn a_result_survives_a_broker_that_goes_while_the_job_runs() {
     cloud.send(json!({"Input": {"until": until}, "TaskToken": "T1", "Kind": "hold"})).await;
     logged(&worker, r#""message":"job received""#).await;
     broker.stop();
+
     fs::write(&until, "").unwrap();
     let _broker = site.broker().await;
+
     let mut cloud = site.cloud().await;
     assert_eq!(cloud.answer().await["TaskToken"], "T1");
 }
@@ -206,36 +232,42 @@ async fn a_job_that_is_delivered_twice_runs_once() {
     let _broker = site.broker().await;
     let worker = site.worker("worker.log");
     logged(&worker, r#""message":"subscribed""#).await;
+
     let mut cloud = site.cloud().await;
     let until = site.site.path("go");
     let held = json!({"Input": {"until": until}, "TaskToken": "T1", "Kind": "hold"});
     cloud.send(&held).await;
     cloud.send(&held).await;
+
     logged(&worker, "job received again: its answer will follow").await;
+
     fs::write(&until, "").unwrap();
     let first = cloud.answer().await;
     cloud.send(&held).await;
-    assert_eq!(cloud.answer().await, first, "its answer, again");
+    assert_eq!(cloud.answer().await, first, "the answer must be sent again");
     logged(&worker, "its answer is sent again").await;
     assert_eq!(logs(&worker).matches(r#""message":"job received""#).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sigterm_lets_a_running_job_end() {
+async fn a_sigterm_lets_a_running_job_finish() {
     let site = Mosquitto::new("drain");
     let _broker = site.broker().await;
     let mut worker = site.worker("worker.log");
     logged(&worker, r#""message":"subscribed""#).await;
+
     let mut cloud = site.cloud().await;
     let until = site.site.path("go");
     cloud.send(json!({"Input": {"until": until}, "TaskToken": "T1", "Kind": "hold"})).await;
     logged(&worker, r#""message":"job received""#).await;
+
     let stopping = tokio::task::spawn_blocking(move || (worker.stop(), worker));
     let end = Instant::now() + TIMEOUT;
     while !fs::read_to_string(site.site.path("worker.log")).unwrap().contains("stopping") {
         assert!(Instant::now() < end);
         sleep(Duration::from_millis(20)).await;
     }
+
     fs::write(&until, "").unwrap();
     assert_eq!(cloud.answer().await["Status"], "SUCCEEDED");
     let (status, _worker) = stopping.await.unwrap();
@@ -245,30 +277,33 @@ async fn a_sigterm_lets_a_running_job_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_explains_what_is_wrong() {
     let site = Mosquitto::new("check");
-    let (well, report) = site.doctor("worker-1", "ca");
-    assert!(!well && report.contains("(connection refused)"), "{report}");
+    let (succeeded, report) = site.doctor("worker-1", "ca");
+    assert!(!succeeded && report.contains("(connection refused)"), "{report}");
 
     let _broker = site.broker().await;
-    let (well, report) = site.doctor("worker-1", "ca");
-    assert!(well && report.ends_with("all is well: this worker can run\n"), "{report}");
+    let (succeeded, report) = site.doctor("worker-1", "ca");
+    assert!(succeeded && report.ends_with("all is well: this worker can run\n"), "{report}");
 
     site.site.authority("other-ca");
-    let (well, report) = site.doctor("worker-1", "other-ca");
-    assert!(!well && report.contains("is not signed by the configured CA"), "{report}");
+    let (succeeded, report) = site.doctor("worker-1", "other-ca");
+    assert!(!succeeded && report.contains("is not signed by the configured CA"), "{report}");
 
     site.site.certificate("other-ca", "stranger", |_| {});
-    let (well, report) = site.doctor("stranger", "ca");
-    assert!(!well && report.contains("refused the worker's certificate"), "{report}");
+    let (succeeded, report) = site.doctor("stranger", "ca");
+    assert!(!succeeded && report.contains("refused the worker's certificate"), "{report}");
 
     site.site.certificate("ca", "expired", |params| {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
     });
-    let (well, report) = site.doctor("expired", "ca");
-    assert!(!well && report.contains("certificate: FAILED") && report.contains("2021-01-01"), "{report}");
+    let (succeeded, report) = site.doctor("expired", "ca");
+    assert!(
+        !succeeded && report.contains("certificate: FAILED") && report.contains("2021-01-01"),
+        "{report}"
+    );
 
     fs::copy(site.site.path("cloud.key"), site.site.path("expired.key")).unwrap();
     fs::copy(site.site.path("worker-1.pem"), site.site.path("expired.pem")).unwrap();
-    let (well, report) = site.doctor("expired", "ca");
-    assert!(!well && report.contains("does not belong to the certificate"), "{report}");
+    let (succeeded, report) = site.doctor("expired", "ca");
+    assert!(!succeeded && report.contains("does not belong to the certificate"), "{report}");
 }

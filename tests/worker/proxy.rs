@@ -1,4 +1,5 @@
-//! The worker behind an HTTP proxy: the tunnel, its password, and what `doctor` says of proxies that do not help.
+//! The worker behind an HTTP proxy: the tunnel, the proxy's password, and what `doctor` reports about proxies that refuse
+//! or intercept.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,39 +10,39 @@ use tokio_rustls::TlsAcceptor;
 use crate::scripted_broker::ScriptedBroker;
 use crate::site::{Site, logged, logs};
 
-/// `user:pass word`, as Basic authentication encodes it.
+/// The header of Basic authentication for the user `user` with the password `pass word`.
 const AUTHORIZATION: &str = "Proxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=";
-/// The same in a URL.
+/// The same user and password in a URL.
 const CREDENTIALS: &str = "user:pass%20word";
 
 /// What a proxy does with a CONNECT request.
 #[derive(Clone)]
-enum Manner {
+enum Behaviour {
     /// Opens a tunnel for requests with [`AUTHORIZATION`], and answers others with 407.
     Tunnel,
     /// Answers every request with this status line.
     Refuse(&'static str),
-    /// Says that it opens a tunnel, and speaks TLS itself.
+    /// Claims to open a tunnel, and terminates TLS itself.
     Intercept(TlsAcceptor),
 }
 
-/// A CONNECT proxy.
+/// An HTTP proxy that serves CONNECT requests and records them.
 struct HttpProxy {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl HttpProxy {
-    async fn start(manner: Manner) -> Self {
+    async fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
+        let log = Arc::clone(&requests);
 
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(handle(client, manner.clone(), Arc::clone(&seen)));
+                tokio::spawn(handle(client, behaviour.clone(), Arc::clone(&log)));
             }
         });
         Self { port, requests }
@@ -56,7 +57,8 @@ impl HttpProxy {
     }
 }
 
-async fn handle(mut client: TcpStream, manner: Manner, seen: Arc<Mutex<Vec<String>>>) {
+/// Reads a CONNECT request and serves it as `behaviour` says.
+async fn handle(mut client: TcpStream, behaviour: Behaviour, log: Arc<Mutex<Vec<String>>>) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let Ok(byte) = client.read_u8().await else { return };
@@ -65,21 +67,21 @@ async fn handle(mut client: TcpStream, manner: Manner, seen: Arc<Mutex<Vec<Strin
     let request = String::from_utf8(request).unwrap();
     let target = request.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
     let authorized = request.contains(AUTHORIZATION);
-    seen.lock().unwrap().push(request);
+    log.lock().unwrap().push(request);
 
-    match manner {
-        Manner::Refuse(status) => reply(&mut client, status).await,
-        Manner::Tunnel if !authorized => {
+    match behaviour {
+        Behaviour::Refuse(status) => reply(&mut client, status).await,
+        Behaviour::Tunnel if !authorized => {
             reply(&mut client, "HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Basic realm=\"plant\"").await;
         }
-        Manner::Tunnel => {
+        Behaviour::Tunnel => {
             let Ok(mut server) = TcpStream::connect(target).await else {
                 return reply(&mut client, "HTTP/1.1 502 Bad Gateway").await;
             };
             reply(&mut client, "HTTP/1.1 200 Connection established").await;
             let _ = copy_bidirectional(&mut client, &mut server).await;
         }
-        Manner::Intercept(acceptor) => {
+        Behaviour::Intercept(acceptor) => {
             reply(&mut client, "HTTP/1.1 200 Connection established").await;
             let _ = acceptor.accept(client).await;
         }
@@ -90,7 +92,7 @@ async fn reply(client: &mut TcpStream, head: &str) {
     let _ = client.write_all(format!("{head}\r\n\r\n").as_bytes()).await;
 }
 
-/// Runs `doctor` behind a proxy and returns its report.
+/// Runs `doctor` behind a proxy, which must fail, and returns its report.
 async fn doctor(site: &Arc<Site>, proxy: String) -> String {
     let site = Arc::clone(site);
     let run = move || {
@@ -105,10 +107,10 @@ async fn doctor(site: &Arc<Site>, proxy: String) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_come_through_a_proxy_and_its_password_stays_out_of_the_log() {
+async fn jobs_arrive_through_a_proxy_whose_password_is_not_logged() {
     let site = Site::new("proxy");
     let broker = ScriptedBroker::start(&site).await;
-    let proxy = HttpProxy::start(Manner::Tunnel).await;
+    let proxy = HttpProxy::start(Behaviour::Tunnel).await;
     let worker = site.worker("worker.log", &["--proxy", &proxy.url(CREDENTIALS), "--log-level", "debug"]);
 
     broker.accept_subscribed().await.still_works().await;
@@ -120,13 +122,14 @@ async fn jobs_come_through_a_proxy_and_its_password_stays_out_of_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_names_the_proxy() {
+async fn https_proxy_names_the_proxy_and_no_proxy_exempts_the_endpoint() {
     let site = Site::new("environment");
     let broker = ScriptedBroker::start(&site).await;
-    let proxy = HttpProxy::start(Manner::Tunnel).await;
+    let proxy = HttpProxy::start(Behaviour::Tunnel).await;
     let url = proxy.url(CREDENTIALS);
     let proxied = site.worker_with("proxied.log", &[("HTTPS_PROXY", url.as_str())]);
     broker.accept_subscribed().await.still_works().await;
+
     drop(proxied);
     let requests = proxy.requests().len();
     assert!(requests > 0);
@@ -137,36 +140,36 @@ async fn the_environment_names_the_proxy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_goes_and_comes_is_survived() {
+async fn a_proxy_that_refuses_the_tunnel_is_logged_with_its_status_line() {
     let site = Site::new("gone");
     let broker = ScriptedBroker::start(&site).await;
-    let proxy = HttpProxy::start(Manner::Refuse("HTTP/1.1 503 Service Unavailable")).await;
+    let proxy = HttpProxy::start(Behaviour::Refuse("HTTP/1.1 503 Service Unavailable")).await;
     let worker = site.worker("worker.log", &["--proxy", &proxy.url(CREDENTIALS)]);
     logged(&worker, "it answered HTTP/1.1 503 Service Unavailable").await;
     drop(broker);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_explains_each_proxy_that_does_not_help() {
+async fn doctor_explains_each_failure_of_a_proxy() {
     let site = Arc::new(Site::new("doctor"));
     let _broker = ScriptedBroker::start(&site).await;
 
-    let report = doctor(&site, HttpProxy::start(Manner::Tunnel).await.url("user:wrong")).await;
+    let report = doctor(&site, HttpProxy::start(Behaviour::Tunnel).await.url("user:wrong")).await;
     assert!(report.contains("asks for authentication (HTTP 407, Basic realm=\"plant\")"), "{report}");
     assert!(!report.contains("wrong"), "{report}");
 
-    let forbid = HttpProxy::start(Manner::Refuse("HTTP/1.1 403 Forbidden")).await;
+    let forbid = HttpProxy::start(Behaviour::Refuse("HTTP/1.1 403 Forbidden")).await;
     let report = doctor(&site, forbid.url(CREDENTIALS)).await;
     assert!(report.contains("does not open a tunnel to localhost"), "{report}");
 
     site.authority("inspector");
     site.certificate("inspector", "localhost", |_| {});
-    let intercept = Manner::Intercept(TlsAcceptor::from(Arc::new(site.server_tls())));
+    let intercept = Behaviour::Intercept(TlsAcceptor::from(Arc::new(site.server_tls())));
     let intercept = HttpProxy::start(intercept).await;
     let report = doctor(&site, intercept.url(CREDENTIALS)).await;
     assert!(report.contains(&format!("the proxy 127.0.0.1:{} intercepts TLS", intercept.port)), "{report}");
 
-    let nobody = site.port_of_nobody();
-    let report = doctor(&site, format!("http://127.0.0.1:{nobody}")).await;
-    assert!(report.contains(&format!("no connection to the proxy 127.0.0.1:{nobody}")), "{report}");
+    let unused = site.unused_port();
+    let report = doctor(&site, format!("http://127.0.0.1:{unused}")).await;
+    assert!(report.contains(&format!("no connection to the proxy 127.0.0.1:{unused}")), "{report}");
 }

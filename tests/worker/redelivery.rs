@@ -1,6 +1,6 @@
-//! Messages that the broker delivers again: on the same connection, on the next one, and cut in two.
+//! Redeliveries: on the same connection, on the next connection, and after a packet that was cut off.
 //!
-//! AWS IoT Core sends a message whose PUBACK is late again after about 30 seconds, on the same connection, under the
+//! If a PUBACK is late, AWS IoT Core delivers the message again after about 30 seconds, on the same connection, with the
 //! same packet id and without the DUP flag.
 
 use std::collections::BTreeSet;
@@ -53,8 +53,8 @@ async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the
     }
     connection.serve_until(|log| all_acknowledged(log, 1..51) && answered(log, 50)).await;
 
-    // The broker sends again what it has just seen acknowledged: its PUBLISH crossed the PUBACK on the line. Each
-    // of these deliveries needs a PUBACK of its own, or the broker's packet id is never free again.
+    // The broker delivers messages again whose PUBACK it has just received, because its PUBLISH crossed the PUBACK. Each
+    // of these deliveries needs a PUBACK of its own. Otherwise the broker can never use the packet id again.
     connection.log.acknowledged.clear();
     send(&mut connection, 1..51).await;
     connection.serve_until(|log| all_acknowledged(log, 1..51)).await;
@@ -64,7 +64,7 @@ async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_whose_connection_falls_before_their_acknowledgement_run_once() {
+async fn jobs_whose_connection_is_lost_before_their_acknowledgement_run_once() {
     let site = Site::new("owed");
     let broker = ScriptedBroker::start(&site).await;
     let worker = site.worker("worker.log", &[]);
@@ -72,8 +72,8 @@ async fn jobs_whose_connection_falls_before_their_acknowledgement_run_once() {
     send(&mut first, 1..101).await;
     drop(first);
 
-    // The broker kept the session. It delivers the jobs again under other packet ids, so that an acknowledgement
-    // of the first connection would be one for nothing, or for another job.
+    // The broker has kept the session. It delivers the jobs again with other packet ids, so that an acknowledgement
+    // meant for the first connection would acknowledge an unknown packet id, or another job.
     let mut second = broker.accept(true).await;
     for packet_id in 201..301 {
         second.publish(packet_id, &job(packet_id - 200)).await;
@@ -87,7 +87,7 @@ async fn jobs_whose_connection_falls_before_their_acknowledgement_run_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_cut_in_the_middle_runs_once_when_it_comes_whole() {
+async fn a_job_whose_packet_was_cut_off_runs_once_when_it_is_delivered_in_full() {
     let site = Site::new("cut");
     let broker = ScriptedBroker::start(&site).await;
     let worker = site.worker("worker.log", &[]);
@@ -102,7 +102,7 @@ async fn a_job_that_is_cut_in_the_middle_runs_once_when_it_comes_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_session_is_subscribed_again_and_unacknowledged_answers_are_sent_again() {
+async fn after_a_lost_session_the_worker_subscribes_again_and_resends_unacknowledged_answers() {
     let site = Site::new("session");
     let broker = ScriptedBroker::start(&site).await;
     let _worker = site.worker("worker.log", &[]);
@@ -118,7 +118,7 @@ async fn a_lost_session_is_subscribed_again_and_unacknowledged_answers_are_sent_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_packet_id_that_comes_again_with_another_message_is_another_job() {
+async fn a_reused_packet_id_with_another_message_is_another_job() {
     let site = Site::new("reused");
     let broker = ScriptedBroker::start(&site).await;
     let worker = site.worker("worker.log", &[]);

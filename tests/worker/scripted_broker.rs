@@ -1,9 +1,8 @@
-//! An MQTT 5 broker over mutual TLS whose every packet is decided by a test.
+//! An MQTT 5 broker over mutual TLS. The test decides every packet that it sends.
 //!
-//! The test accepts a connection and says what the broker does on it: answer as a broker should
-//! ([`Connection::serve_until`]), withhold acknowledgements, send a message again under the same packet id, stop
-//! reading, refuse, or cut the line in the middle of a packet. The packets are encoded by the client library's own
-//! codec, which reads and writes both directions.
+//! The test accepts a connection and chooses what the broker does on it: answer as a broker should
+//! ([`Connection::serve_until`]), withhold acknowledgements, send a message again with the same packet id, stop reading,
+//! refuse, or close the connection in the middle of a packet. The client library's codec encodes and decodes the packets.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,10 +23,10 @@ use tokio_rustls::server::TlsStream;
 
 use crate::site::{Site, TIMEOUT};
 
-/// The largest packet that the broker takes and sends, as on AWS IoT Core.
+/// The largest packet that the broker accepts and sends, in bytes. AWS IoT Core has the same limit.
 pub(crate) const MAX_PACKET: u32 = 132_096;
 
-/// Listens at the site's port.
+/// A broker that listens at the site's port.
 pub(crate) struct ScriptedBroker {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -39,13 +38,17 @@ impl ScriptedBroker {
     pub(crate) async fn start(site: &Site) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", site.port)).await.unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(site.server_tls()));
-        let properties =
-            ConnAckProperties { max_packet_size: Some(MAX_PACKET), receive_max: Some(100), ..none() };
+        let properties = ConnAckProperties {
+            max_packet_size: Some(MAX_PACKET),
+            receive_max: Some(100),
+            ..no_properties()
+        };
         let connack = ConnAck {
             session_present: false,
             code: ConnectReturnCode::Success,
             properties: Some(properties),
         };
+
         Self { listener, acceptor, connack }
     }
 
@@ -66,7 +69,7 @@ impl ScriptedBroker {
         connection
     }
 
-    /// Waits for the worker's next TLS connection. Connections that end before TLS is up are passed over.
+    /// Waits for the worker's next TLS connection. Skips connections that end before the TLS handshake is complete.
     async fn accept_tls(&self) -> Connection {
         within(async {
             loop {
@@ -88,11 +91,11 @@ impl ScriptedBroker {
 /// What the worker has sent on a connection.
 #[derive(Default)]
 pub(crate) struct Log {
-    /// The messages that it published, oldest first, with the time of their arrival.
+    /// The published messages, oldest first, with the time of their arrival.
     pub(crate) published: Vec<(Instant, Value)>,
-    /// The packet ids of its PUBACKs, in order.
+    /// The packet ids of the PUBACKs, oldest first.
     pub(crate) acknowledged: Vec<u16>,
-    /// How many SUBSCRIBE packets it sent.
+    /// The number of SUBSCRIBE packets.
     pub(crate) subscriptions: usize,
 }
 
@@ -101,7 +104,7 @@ pub(crate) struct Connection {
     pub(crate) stream: TlsStream<TcpStream>,
     buffer: BytesMut,
     pub(crate) log: Log,
-    /// The broker takes what is published and does not acknowledge it.
+    /// Whether the broker leaves published messages without a PUBACK.
     pub(crate) withhold_pubacks: bool,
 }
 
@@ -139,6 +142,7 @@ impl Connection {
             Packet::Publish(publish) => {
                 let message = serde_json::from_slice(&publish.payload).unwrap();
                 self.log.published.push((Instant::now(), message));
+
                 if !self.withhold_pubacks {
                     self.puback(publish.pkid, PubAckReason::Success).await;
                 }
@@ -162,6 +166,7 @@ impl Connection {
                 Err(Error::InsufficientBytes(_)) => {}
                 Err(error) => panic!("the worker sent an invalid packet: {error}"),
             }
+
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => {}
@@ -178,6 +183,7 @@ impl Connection {
     pub(crate) async fn cut_in_the_middle_of(mut self, packet: Packet) {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, None).unwrap();
+
         self.write(&bytes[..bytes.remaining() / 2]).await;
     }
 
@@ -193,16 +199,17 @@ impl Connection {
     pub(crate) async fn send(&mut self, packet: Packet) {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, None).unwrap();
+
         self.write(&bytes).await;
     }
 
     async fn write(&mut self, bytes: &[u8]) {
-        // A worker that has gone away shows when the broker reads.
+        // If the worker has closed the connection, the next read reports it.
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
     }
 
-    /// The serial number of the certificate that the worker presented.
+    /// The certificate that the worker presented, in DER.
     pub(crate) fn client_certificate(&self) -> Vec<u8> {
         self.stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
@@ -215,13 +222,13 @@ pub(crate) fn publish(packet_id: u16, payload: &str) -> Packet {
     Packet::Publish(publish)
 }
 
-/// Panics when `what` does not happen in time.
+/// Waits for a future, and panics when it takes longer than [`TIMEOUT`].
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
-    timeout(TIMEOUT, what).await.expect("it did not happen in time")
+    timeout(TIMEOUT, what).await.expect("the wait exceeded its limit")
 }
 
-/// A property set with nothing in it.
-fn none() -> ConnAckProperties {
+/// CONNACK properties without any value.
+fn no_properties() -> ConnAckProperties {
     ConnAckProperties {
         session_expiry_interval: None,
         receive_max: None,
@@ -243,5 +250,5 @@ fn none() -> ConnAckProperties {
     }
 }
 
-/// How long the broker watches that something does not happen.
+/// How long a test waits before it concludes that something does not happen.
 pub(crate) const QUIET: Duration = Duration::from_millis(300);

@@ -27,7 +27,7 @@ impl Site {
     /// A new folder with the authority `ca` and the certificates `localhost`, `worker-1` and `cloud`.
     pub(crate) fn new(name: &str) -> Self {
         let project = Project::here().unwrap();
-        let folder = project.file(".postern/tests").join(format!("worker-{name}"));
+        let folder = Self::folder(name);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
@@ -40,11 +40,16 @@ impl Site {
         site
     }
 
+    /// The folder of the site of this name.
+    pub(crate) fn folder(name: &str) -> PathBuf {
+        Project::here().unwrap().file(".postern/tests").join(format!("worker-{name}"))
+    }
+
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }
 
-    /// Writes `NAME.pem` and `NAME.key`: a certificate authority.
+    /// Creates a certificate authority and writes it to `NAME.pem` and `NAME.key`.
     pub(crate) fn authority(&self, name: &str) {
         let key = KeyPair::generate().unwrap();
         let certificate = authority_params(name).self_signed(&key).unwrap();
@@ -53,7 +58,7 @@ impl Site {
         fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    /// Writes `NAME.pem` and `NAME.key`, signed by `authority`.
+    /// Creates a certificate signed by `authority` and writes it to `NAME.pem` and `NAME.key`.
     pub(crate) fn certificate(
         &self,
         authority: &str,
@@ -70,7 +75,7 @@ impl Site {
         fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    /// The authority's name and key, to sign with.
+    /// The authority as an issuer, which signs certificates.
     pub(crate) fn issuer(&self, authority: &str) -> Issuer<'static, KeyPair> {
         let key = fs::read_to_string(self.path(&format!("{authority}.key"))).unwrap();
         Issuer::new(authority_params(authority), KeyPair::from_pem(&key).unwrap())
@@ -95,7 +100,7 @@ impl Site {
         Process::start("the worker", &mut command, &self.path(log)).unwrap()
     }
 
-    /// Starts the worker `worker-1` with these environment variables.
+    /// Starts the worker `worker-1` with additional environment variables.
     pub(crate) fn worker_with(&self, log: &str, variables: &[(&str, &str)]) -> Process {
         let mut command = self.command(env!("CARGO_BIN_EXE_test-worker"));
         command.args(self.arguments("worker-1", "ca")).envs(variables.iter().copied());
@@ -110,7 +115,7 @@ impl Site {
     }
 
     /// A port that nothing listens on.
-    pub(crate) fn port_of_nobody(&self) -> u16 {
+    pub(crate) fn unused_port(&self) -> u16 {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         assert_ne!(port, self.port);
         port
@@ -122,8 +127,8 @@ impl Site {
         self.command(program).args(arguments).output().unwrap()
     }
 
-    /// A command without the options and proxies of the environment that the tests run in.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    /// A command whose environment contains no options and no proxies of the tests' own environment.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -135,7 +140,7 @@ impl Site {
         command
     }
 
-    /// The server's side of mutual TLS.
+    /// The broker's configuration of mutual TLS.
     pub(crate) fn server_tls(&self) -> rustls::ServerConfig {
         let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
             Arc::new(self.roots("ca")),
@@ -171,7 +176,7 @@ fn authority_params(name: &str) -> CertificateParams {
     params
 }
 
-/// What a process has written to its log.
+/// The log of a process so far.
 pub(crate) fn logs(process: &Process) -> String {
     process.logs()
 }
@@ -185,7 +190,7 @@ pub(crate) async fn logged(process: &Process, text: &str) {
 pub(crate) async fn logged_times(process: &Process, text: &str, count: usize) {
     let end = Instant::now() + TIMEOUT;
     while logs(process).matches(text).count() < count {
-        assert!(Instant::now() < end, "{text:?} is not {count} times in:\n{}", logs(process));
+        assert!(Instant::now() < end, "{text:?} occurs fewer than {count} times in:\n{}", logs(process));
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,10 +1,12 @@
 //! The `main` function of a worker: command line, logs, signals, exit status. It runs no job itself.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -21,6 +23,7 @@ use crate::journal::{Journal, JournalError, Recovered, Retention};
 use crate::mqtt::Mqtt;
 use crate::pause::Pause;
 use crate::tls::TlsError;
+use crate::{service, status};
 
 /// How many bytes of sent answers the journal keeps at most, for jobs that are delivered again.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
@@ -134,6 +137,12 @@ async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError>
     let (stop, health) = (CancellationToken::new(), Health::new());
     stop_on_signal(stop.clone())?;
 
+    // Before the journal is opened: a worker that waits for its disk says so.
+    if let Some(address) = config.status_address {
+        status::serve(address, health.clone()).await.map_err(|error| WorkError::Status { address, error })?;
+    }
+    tokio::spawn(service::report(health.clone(), stop.clone()));
+
     let Some((journal, recovered)) = open_journal(config, &health, &stop).await? else {
         return Ok(Stopped::Requested);
     };
@@ -146,6 +155,7 @@ async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError>
         .build()?;
 
     let (link, incoming) = Mqtt::connect(config)?;
+    follow_connection(link.connected(), health.clone());
     let kinds = registry.kinds().collect::<Vec<_>>().join(", ");
     tracing::info!(client_id = config.client_id, topic = config.job_filter(), kinds, "worker started");
     let engine = Engine {
@@ -203,8 +213,22 @@ enum WorkError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error("the status address {address} cannot be used: {error}")]
+    Status { address: SocketAddr, error: std::io::Error },
     #[error("the operating system refused a thread or a signal handler: {0}")]
     Process(#[from] std::io::Error),
+}
+
+/// Keeps the worker's health informed whether the broker has accepted the connection.
+fn follow_connection(mut connected: watch::Receiver<bool>, health: Health) {
+    tokio::spawn(async move {
+        loop {
+            health.set_connected(*connected.borrow_and_update());
+            if connected.changed().await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// SIGUSR1 pauses the worker and SIGUSR2 resumes it. The file in the state directory is read again every second,

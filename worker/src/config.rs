@@ -5,6 +5,7 @@ mod command_line;
 
 use std::env;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// How long the journal remembers answers.
     pub remember_answers: Duration,
+    /// Where the worker's state and metrics are served, if anywhere.
+    pub status_address: Option<SocketAddr>,
     /// How long running jobs may continue after a stop was requested.
     pub drain: Duration,
     /// The MQTT Session Expiry Interval.
@@ -111,6 +114,7 @@ impl Config {
             max_jobs: within("max_jobs", options.max_jobs.unwrap_or(1_000), 1, 100_000, "")? as usize,
             state_dir: state_dir(options.state_dir, &client_id)?,
             remember_answers: seconds(options.remember_answers_seconds.unwrap_or(86_400)),
+            status_address: options.status_address.as_deref().map(status_address).transpose()?,
             drain: seconds(options.drain_seconds.unwrap_or(20)),
             session_expiry_seconds: session_expiry(options.session_expiry_seconds.unwrap_or(3_600))?,
             keep_alive_seconds: keep_alive(options.keep_alive_seconds.unwrap_or(30))?,
@@ -187,6 +191,13 @@ fn seconds(number: u32) -> Duration {
 
 /// The given directory, or the default for this user. Each client id has a default directory of its own, so
 /// that two workers on one machine do not meet.
+/// The address of the status server. It has no authentication, so it must be a loopback address.
+fn status_address(given: &str) -> Result<SocketAddr, InvalidConfig> {
+    let address = given.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+    let problem = format!("{given:?} is not a loopback address with a port, such as 127.0.0.1:9464");
+    value("status_address", address.ok_or(problem))
+}
+
 fn state_dir(given: Option<String>, client_id: &str) -> Result<PathBuf, InvalidConfig> {
     if let Some(given) = given {
         return Ok(given.into());

@@ -11,6 +11,7 @@ pub struct Health(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     journal_problem: Mutex<Option<String>>,
+    connected: AtomicBool,
     paused: AtomicBool,
     draining: AtomicBool,
     slots: AtomicUsize,
@@ -94,9 +95,22 @@ impl Health {
         journal.into_iter().chain(all_stuck).collect()
     }
 
-    /// Whether the worker takes new jobs: it is healthy, not paused and not about to stop.
-    pub fn is_ready(&self) -> bool {
-        self.problems().is_empty() && !self.is_paused() && !self.0.draining.load(Ordering::Relaxed)
+    /// Why the worker takes no new jobs at the moment; empty while it takes them.
+    pub fn reasons_not_ready(&self) -> Vec<String> {
+        let draining = self.0.draining.load(Ordering::Relaxed);
+        let states = [
+            (!self.is_connected(), "the worker is not connected to the broker"),
+            (self.is_paused(), "the worker is paused"),
+            (draining, "the worker is stopping"),
+        ];
+        let states = states.into_iter().filter(|(applies, _)| *applies).map(|(_, reason)| reason.to_owned());
+
+        self.problems().iter().map(ToString::to_string).chain(states).collect()
+    }
+
+    /// Whether the broker has accepted the current connection.
+    pub fn is_connected(&self) -> bool {
+        self.0.connected.load(Ordering::Relaxed)
     }
 
     /// Whether an operator has paused the worker.
@@ -124,6 +138,10 @@ impl Health {
 
     pub(crate) fn set_stuck(&self, stuck: usize) {
         self.0.stuck.store(stuck, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_connected(&self, connected: bool) {
+        self.0.connected.store(connected, Ordering::Relaxed);
     }
 
     pub(crate) fn set_paused(&self, paused: bool) {
@@ -154,25 +172,32 @@ mod tests {
     #[test]
     fn a_worker_with_a_problem_is_not_ready_and_says_why() {
         let health = Health::new();
-        assert!(health.is_ready());
+        health.set_connected(true);
+        assert!(health.reasons_not_ready().is_empty());
 
         health.set_slots(2);
         health.set_stuck(1);
-        assert!(health.is_ready(), "one slot is left");
+        assert!(health.reasons_not_ready().is_empty(), "one slot is left");
         health.set_stuck(2);
         assert_eq!(health.problems(), [Problem::AllSlotsStuck(2)]);
 
         assert!(health.set_journal_problem(Some("disk full".into())));
         assert!(!health.set_journal_problem(Some("still full".into())));
         assert_eq!(health.problems()[0], Problem::Journal("still full".into()));
-        assert!(!health.is_ready());
+        assert_eq!(health.reasons_not_ready().len(), 2);
     }
 
     #[test]
-    fn a_paused_worker_is_healthy_but_not_ready() {
+    fn a_paused_stopping_or_disconnected_worker_is_healthy_but_not_ready() {
         let health = Health::new();
+        assert_eq!(health.reasons_not_ready(), ["the worker is not connected to the broker"]);
+        health.set_connected(true);
         health.set_paused(true);
-        assert_eq!((health.problems(), health.is_ready()), (vec![], false));
+        assert_eq!(health.reasons_not_ready(), ["the worker is paused"]);
+        health.set_paused(false);
+        health.set_draining();
+        assert_eq!(health.reasons_not_ready(), ["the worker is stopping"]);
+        assert_eq!(health.problems(), []);
     }
 
     #[test]

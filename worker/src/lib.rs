@@ -64,6 +64,8 @@ mod pacing;
 mod pause;
 mod proxy;
 mod runs;
+mod service;
+mod status;
 mod tls;
 
 pub use add::Add;

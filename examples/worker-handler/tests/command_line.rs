@@ -5,7 +5,7 @@
 use std::process::{Command, Output};
 
 fn worker_handler(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_worker-handler")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_worker-handler")).args(arguments).output().expect("the program starts")
 }
 
 #[test]

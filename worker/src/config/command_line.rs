@@ -130,6 +130,10 @@ pub(super) struct Options {
     #[arg(long, env = "POSTERN_REMEMBER_ANSWERS_SECONDS", value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) remember_answers_seconds: Option<u32>,
+    /// Serve /healthz, /readyz and /metrics at this loopback address, such as 127.0.0.1:9464.
+    #[arg(long, env = "POSTERN_STATUS_ADDRESS", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status_address: Option<String>,
     /// How long running jobs may continue after a SIGTERM, in seconds [default: 20].
     #[arg(long, env = "POSTERN_DRAIN_SECONDS", value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]

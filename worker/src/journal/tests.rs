@@ -1,4 +1,6 @@
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel as blocking_channel;
 use std::time::Duration;
 
@@ -97,13 +99,20 @@ async fn a_burst_of_1000_jobs_costs_one_sync() {
     });
     tokio::task::yield_now().await;
 
+    let sent = Arc::new(AtomicUsize::new(0));
     let burst: Vec<_> = (0..1_000)
         .map(|number| {
-            let journal = journal.clone();
-            tokio::spawn(async move { admit(&journal, &number.to_string()).await })
+            let (journal, sent) = (journal.clone(), Arc::clone(&sent));
+            tokio::spawn(async move {
+                // The request is sent in the same step.
+                sent.fetch_add(1, Ordering::SeqCst);
+                admit(&journal, &number.to_string()).await
+            })
         })
         .collect();
-    tokio::task::yield_now().await;
+    while sent.load(Ordering::SeqCst) < 1_000 {
+        tokio::task::yield_now().await;
+    }
     release.send(()).unwrap();
     blocker.await.unwrap();
     for admitted in burst {

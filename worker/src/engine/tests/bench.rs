@@ -20,6 +20,9 @@ use crate::link::{Priority, PublishError};
 
 pub(super) const RETENTION: Retention = Retention { age: Duration::from_hours(24), bytes: 1_000_000 };
 
+/// How long a test waits for what must come. The clock of most tests runs ahead while they wait.
+pub(super) const TIMEOUT: Duration = Duration::from_hours(1);
+
 /// Keeps what is published, and answers each publish with the next of `replies`, else with a PUBACK.
 #[derive(Clone, Default)]
 pub(super) struct Broker(pub(super) Arc<BrokerState>);
@@ -137,13 +140,15 @@ impl Bench {
         let of_status = |all: &[Value]| -> Vec<Value> {
             all.iter().filter(|message| message["Status"] == status).cloned().collect()
         };
-        of_status(&published.wait_for(|all| of_status(all).len() >= count).await.unwrap())
+        let published = timeout(TIMEOUT, published.wait_for(|all| of_status(all).len() >= count));
+        of_status(&published.await.expect("the answers do not come").unwrap())
     }
 
     /// Waits until `count` messages are acknowledged, and returns their numbers.
     pub(super) async fn acknowledged(&self, count: usize) -> Vec<u32> {
         let mut acknowledged = self.broker.0.acknowledged.subscribe();
-        let all = acknowledged.wait_for(|all| all.len() >= count).await.unwrap().clone();
+        let all = timeout(TIMEOUT, acknowledged.wait_for(|all| all.len() >= count));
+        let all = all.await.expect("the acknowledgements do not come").unwrap().clone();
         all.iter().map(|delivery| delivery.number).collect()
     }
 

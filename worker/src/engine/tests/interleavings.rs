@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 
-use super::bench::{Bench, Broker, Do, id, our_job};
+use super::bench::{Bench, Broker, Do, TIMEOUT, id, our_job};
 use super::*;
 use crate::handler::{JobContext, Policy};
 
@@ -112,7 +112,7 @@ fn settle(directory: &Path, broker: &Broker, starts: &Starts, delivered: &[u8]) 
         let answered = |all: &Vec<Value>| {
             delivered.iter().all(|number| all.iter().any(|message| message["TaskToken"] == token(*number)))
         };
-        published.wait_for(answered).await.unwrap();
+        timeout(TIMEOUT, published.wait_for(answered)).await.expect("an answer is lost").unwrap();
         assert_eq!(bench.stopped().await, Stopped::Requested);
     });
 }

@@ -1,0 +1,60 @@
+//! What one run does, derived from its seed alone: the jobs, and the faults between them.
+
+use fastrand::Rng;
+
+/// A job of the run.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// The job's place in the run; it names the task token, the key and the result.
+    pub(crate) number: usize,
+    /// The kind, which is also the name of the handler's policy.
+    pub(crate) kind: &'static str,
+    /// How long the handler works.
+    pub(crate) milliseconds: u64,
+}
+
+/// Something that goes wrong, or that an operator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// SIGKILL to one of the workers; a new one starts at once.
+    KillWorker,
+    /// SIGTERM to one of the workers; a new one starts after it has ended.
+    RestartWorker,
+    /// The connections between workers and broker are closed.
+    CutConnections,
+    /// Nothing passes between workers and broker for a while, though the connections stay open.
+    Partition,
+    /// A job that has been published is published again, as a broker does at QoS 1.
+    Duplicate,
+    /// A job that has been published is published as a new attempt: another task token, the same key.
+    SecondAttempt,
+    /// The broker ends and starts again.
+    RestartBroker,
+}
+
+/// The jobs of a run, and the fault that follows each batch.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) batches: Vec<(Vec<Job>, Fault)>,
+}
+
+impl Plan {
+    /// The plan of `seed`, with `jobs` jobs and only faults of `faults`.
+    pub(crate) fn new(seed: u64, jobs: usize, faults: &[Fault]) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let mut numbers = 0..jobs;
+        let mut batches = Vec::new();
+
+        while !numbers.is_empty() {
+            let size = random.usize(1..=jobs.div_ceil(12));
+            let batch = numbers.by_ref().take(size).map(|number| job(number, &mut random)).collect();
+            batches.push((batch, faults[random.usize(..faults.len())]));
+        }
+        Self { batches }
+    }
+}
+
+fn job(number: usize, random: &mut Rng) -> Job {
+    let kind = ["once", "idempotent", "exactly-once"][random.usize(..3)];
+    Job { number, kind, milliseconds: random.u64(0..40) }
+}
