@@ -1,7 +1,5 @@
 //! Tests that the program has all options of the worker, under its own name and version.
 
-#![allow(clippy::unwrap_used, reason = "all of it is tests, helpers included")]
-
 use std::process::{Command, Output};
 
 fn worker_handler(arguments: &[&str]) -> Output {
