@@ -25,7 +25,6 @@ async fn the_job_of_the_aws_sample_runs_on_the_worker_and_its_result_returns() {
 
     let execution = stack.execute(r#"{"a":15,"b":42}"#).await;
     let output = json!({"a": 15, "b": 42, "lambdaOutput": {"result": 57}});
-
     assert_eq!(stack.end(&execution).await, succeeded(&output));
     assert_eq!(stack.dead_letters().await, 0);
 }
@@ -74,11 +73,9 @@ async fn a_killed_workers_job_times_out_and_is_dispatched_again_with_a_new_token
     let execution = stack.execute(&json!({"until": until}).to_string()).await;
     logged(worker_with(&mut stack, id), r#""message":"job received""#).await;
     worker_with(&mut stack, id).kill();
-
     let timed_out = HistoryEventType::TaskTimedOut;
     let events = stack.executions.happened(&execution, &timed_out, 1, TIMEOUT).await.unwrap();
     assert_eq!(events[0].task_timed_out_event_details().unwrap().error(), Some("States.HeartbeatTimeout"));
-
     let tokens = stack.tokens(&execution, 2).await;
     assert_ne!(tokens[0], tokens[1]);
 
@@ -104,7 +101,6 @@ async fn a_duplicate_result_counts_once_and_a_late_answer_is_ignored() {
     stack.publish(result.clone()).await;
     stack.publish(result).await;
     let output = json!({"a": 1, "b": 2, "lambdaOutput": {"result": 57}});
-
     assert_eq!(stack.end(&execution).await, succeeded(&output));
     stack.logged("the task had ended before", 1).await;
 
@@ -144,7 +140,6 @@ async fn a_poison_message_ends_in_the_dead_letter_queue_with_its_reason() {
 async fn an_invalid_job_goes_from_the_worker_to_the_dead_letter_queue() {
     let mut stack = Stack::start("no-job").await;
     stack.worker().await;
-
     let iot = aws_sdk_iotdataplane::Client::new(&stack.emulator.sdk_config().await);
     let payload = aws_sdk_iotdataplane::primitives::Blob::new("not a job");
     iot.publish().topic("tenant1/to/worker").qos(1).payload(payload).send().await.unwrap();
@@ -185,7 +180,6 @@ async fn numbers_and_key_order_pass_through_the_functions_and_the_worker() {
     let input = r#"{"z":12345678901234567890123,"a":{"y":1,"b":[true,null]}}"#;
 
     let execution = stack.execute(input).await;
-
     let output = stack.end(&execution).await.output.unwrap();
     assert!(output.contains(&format!(r#""lambdaOutput":{{"result":{input}}}"#)), "{output}");
 }
@@ -198,7 +192,6 @@ async fn a_job_that_is_dispatched_while_the_worker_is_down_runs_after_its_restar
     assert!(status.success(), "the worker must exit with 0 after a SIGTERM: {status}");
 
     let execution = stack.execute(r#"{"a":15,"b":42}"#).await;
-
     let submitted = HistoryEventType::TaskSubmitted;
     stack.executions.happened(&execution, &submitted, 1, TIMEOUT).await.unwrap();
     stack.worker().await;
@@ -209,7 +202,6 @@ async fn a_job_that_is_dispatched_while_the_worker_is_down_runs_after_its_restar
 async fn many_jobs_at_once_each_get_their_own_result() {
     let mut stack = Stack::start("many").await;
     stack.worker().await;
-
     let mut executions = Vec::new();
     for a in 0..20 {
         executions.push((a, stack.execute(&json!({"a": a, "b": 100}).to_string()).await));

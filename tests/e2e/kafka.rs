@@ -24,13 +24,10 @@ async fn invoke_with_batch(stack: &Stack) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_becomes_objects_in_the_bucket_of_the_sample() {
     let stack = Stack::with("kafka", with_kafka()).await;
-
     let answer = invoke_with_batch(&stack).await;
     assert_eq!(answer["batchItemFailures"], Value::Array(Vec::new()), "{answer}");
-
     let bucket = stack.outputs.get("CsvBucketName");
     assert_eq!(bucket, "cross-account-lambda-consumer-data-us-east-1-123456789012");
-
     let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config().await);
     let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
     assert_eq!(objects.contents().len(), 2, "one object for each partition");
@@ -53,7 +50,6 @@ async fn without_the_permission_to_put_objects_the_batch_fails_with_access_denie
         |action: &str| format!("Action: s3:{action}\n                Resource: !Sub ${{CsvBucket.Arn}}/*");
     let deployment = with_kafka().edit("template.yml", &put("PutObject"), &put("GetObject"));
     let stack = Stack::with("kafka-no-put", deployment).await;
-
     let answer = invoke_with_batch(&stack).await;
     assert_eq!(answer["errorType"], "MskToS3.AccessDenied", "{answer}");
 }

@@ -1,4 +1,5 @@
-//! The state machines: every sample of every use case, every `Retry` and `Catch`, and the two runs of the Dojo's tutorial.
+//! The state machines: every sample of every use case, every `Retry` and `Catch`, and the two runs of the Dojo's
+//! tutorial.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -134,8 +135,8 @@ fn samples() -> Vec<(&'static str, &'static str, Ending)> {
 }
 
 /// The errors of the machines when their functions are throttled and when no worker answers: the machine, the state to
-/// start at (empty for the machine's own), the input, the error with throttled functions, and the error without a worker.
-/// An empty error means that the case does not occur.
+/// start at (empty for the machine's own), the input, the error with throttled functions, and the error without a
+/// worker. An empty error means that the case does not occur.
 const OUTAGES: &[(&str, &str, &str, &str, &str)] = &[
     ("dojo", "", r#"{"step":1}"#, THROTTLED, ""),
     ("orchestrate", "", r#"{"description":"d","lastRun":1,"job":{"a":1,"b":2}}"#, THROTTLED, ""),

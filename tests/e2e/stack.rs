@@ -179,8 +179,8 @@ pub(crate) async fn logged_times(process: &Process, text: &str, count: usize) {
     }
 }
 
-/// Edits the state machine: its jobs run in the handler `hold`, which a test controls, and the heartbeat timeout is nine
-/// seconds. That is short enough to wait for, and long enough for a busy machine.
+/// Edits the state machine: its jobs run in the handler `hold`, which a test controls, and the heartbeat timeout is
+/// nine seconds. That is short enough to wait for, and long enough for a busy machine.
 pub(crate) fn held(deployment: Deployment) -> Deployment {
     deployment
         .edit(MACHINE, r#""Kind": "add""#, r#""Kind": "hold""#)

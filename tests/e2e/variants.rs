@@ -154,8 +154,8 @@ fn reached(machine: &Value, events: &[HistoryEvent]) -> Vec<String> {
     found
 }
 
-/// Sends the machine's jobs to a tenant without a worker. The heartbeat timeout is one second, and each rule retries only
-/// once, which is enough to reach it.
+/// Sends the machine's jobs to a tenant without a worker. The heartbeat timeout is one second, and each rule retries
+/// only once, which is enough to reach it.
 pub(crate) fn without_worker(machine: &mut Value) {
     each_task(machine, &mut |task| {
         if let Some(job) = task.pointer_mut("/Parameters/Payload/Job").and_then(Value::as_object_mut) {

@@ -25,8 +25,8 @@ fn config(site: &Site) -> Config {
     Config::load(&CommandLine::try_parse_from(arguments).unwrap()).unwrap()
 }
 
-/// The configuration with a keep-alive of two seconds, which is short enough to wait for. The command line does not allow
-/// it, because AWS IoT Core requires at least 30 seconds.
+/// The configuration with a keep-alive of two seconds, which is short enough to wait for. The command line does not
+/// allow it, because AWS IoT Core requires at least 30 seconds.
 fn config_with_short_keep_alive(site: &Site) -> Config {
     Config { keep_alive_seconds: 2, ..config(site) }
 }

@@ -19,8 +19,8 @@ fn renewals() -> u16 {
     std::env::var("POSTERN_RENEWALS").ok().and_then(|number| number.parse().ok()).unwrap_or(3)
 }
 
-/// Sends ten jobs and serves the connection until the worker closes it to use its new certificate. Returns the number of
-/// jobs.
+/// Sends ten jobs and serves the connection until the worker closes it to use its new certificate. Returns the number
+/// of jobs.
 async fn work_until_closed(connection: &mut Connection, first: u16) -> u16 {
     let mut sent = 0;
     for packet_id in first..first + 10 {

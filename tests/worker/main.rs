@@ -1,5 +1,6 @@
-//! The worker with two brokers other than the emulator's: mosquitto, and a scripted broker that reproduces redeliveries,
-//! lost connections and refusals of AWS IoT Core. The tests take the cloud's part: they publish jobs and read answers.
+//! The worker with two brokers other than the emulator's: mosquitto, and a scripted broker that reproduces
+//! redeliveries, lost connections and refusals of AWS IoT Core. The tests take the cloud's part: they publish jobs and
+//! read answers.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -22,12 +22,13 @@ pub(crate) struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// A broker that forgets everything when it ends.
+    /// A broker without persistence, which loses its sessions and messages when it stops.
     fn new(name: &str) -> Self {
         Self::with_config(name, "persistence false\n")
     }
 
-    /// A broker that keeps sessions and messages in a file while it is stopped, as many as there are.
+    /// A broker with persistence and without a limit on queued messages, which keeps its sessions and messages when it
+    /// stops.
     pub(crate) fn persistent(name: &str) -> Self {
         let folder = Site::folder(&format!("mosquitto-{name}"));
         Self::with_config(
@@ -36,6 +37,7 @@ impl Mosquitto {
         )
     }
 
+    /// A broker with these additional lines of configuration.
     fn with_config(name: &str, more: &str) -> Self {
         let site = Site::new(&format!("mosquitto-{name}"));
         let path = |file: &str| site.path(file).display().to_string();

@@ -1,5 +1,5 @@
-//! The worker behind an HTTP proxy: the tunnel, the proxy's password, and what `doctor` reports about proxies that refuse
-//! or intercept.
+//! The worker behind an HTTP proxy: the tunnel, the proxy's password, and what `doctor` reports about proxies that
+//! refuse or intercept.
 
 use std::sync::{Arc, Mutex};
 

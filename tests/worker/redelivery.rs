@@ -1,7 +1,7 @@
 //! Redeliveries: on the same connection, on the next connection, and after a packet that was cut off.
 //!
-//! If a PUBACK is late, AWS IoT Core delivers the message again after about 30 seconds, on the same connection, with the
-//! same packet id and without the DUP flag.
+//! If a PUBACK is late, AWS IoT Core delivers the message again after about 30 seconds, on the same connection, with
+//! the same packet id and without the DUP flag.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -34,8 +34,8 @@ fn answered(log: &Log, count: usize) -> bool {
     tokens.len() >= count
 }
 
-/// Checks how many jobs the worker has run, the probe of [`Connection::still_works`] included.
-async fn runs(worker: &Process, count: usize) {
+/// Checks that the worker has run `count` jobs, including the probe of [`Connection::still_works`].
+async fn assert_runs(worker: &Process, count: usize) {
     const RECEIVED: &str = r#""message":"job received""#;
     logged_times(worker, RECEIVED, count).await;
     assert_eq!(logs(worker).matches(RECEIVED).count(), count, "a job ran twice");
@@ -53,14 +53,14 @@ async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the
     }
     connection.serve_until(|log| all_acknowledged(log, 1..51) && answered(log, 50)).await;
 
-    // The broker delivers messages again whose PUBACK it has just received, because its PUBLISH crossed the PUBACK. Each
-    // of these deliveries needs a PUBACK of its own. Otherwise the broker can never use the packet id again.
+    // The broker delivers messages again whose PUBACK it has just received, because its PUBLISH crossed the PUBACK.
+    // Each of these deliveries needs a PUBACK of its own. Otherwise the broker can never use the packet id again.
     connection.log.acknowledged.clear();
     send(&mut connection, 1..51).await;
     connection.serve_until(|log| all_acknowledged(log, 1..51)).await;
     connection.still_works().await;
 
-    runs(&worker, 51).await;
+    assert_runs(&worker, 51).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +83,7 @@ async fn jobs_whose_connection_is_lost_before_their_acknowledgement_run_once() {
 
     let stray: Vec<_> = second.log.acknowledged.iter().filter(|packet_id| **packet_id <= 100).collect();
     assert!(stray.is_empty(), "acknowledged on the wrong connection: {stray:?}");
-    runs(&worker, 101).await;
+    assert_runs(&worker, 101).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +98,7 @@ async fn a_job_whose_packet_was_cut_off_runs_once_when_it_is_delivered_in_full()
     second.publish(1, &job(1)).await;
     second.serve_until(|log| answered(log, 1) && all_acknowledged(log, 1..2)).await;
 
-    runs(&worker, 1).await;
+    assert_runs(&worker, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,5 +131,5 @@ async fn a_reused_packet_id_with_another_message_is_another_job() {
     }
     connection.serve_until(|log| answered(log, 20)).await;
 
-    runs(&worker, 20).await;
+    assert_runs(&worker, 20).await;
 }

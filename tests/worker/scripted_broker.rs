@@ -1,8 +1,9 @@
 //! An MQTT 5 broker over mutual TLS. The test decides every packet that it sends.
 //!
 //! The test accepts a connection and chooses what the broker does on it: answer as a broker should
-//! ([`Connection::serve_until`]), withhold acknowledgements, send a message again with the same packet id, stop reading,
-//! refuse, or close the connection in the middle of a packet. The client library's codec encodes and decodes the packets.
+//! ([`Connection::serve_until`]), withhold acknowledgements, send a message again with the same packet id, stop
+//! reading, refuse, or close the connection in the middle of a packet. The client library's codec encodes and decodes
+//! the packets.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::{Instant, sleep};
 
-/// How long a test waits for something that will happen, on a busy machine too.
+/// The limit of every wait: far longer than any wait takes, also on a busy machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Certificates for a broker at `localhost` and its clients, and a port for the broker.
