@@ -1,4 +1,4 @@
-//! A worker whose jobs of the kind `uptime` answer how long its machine has been running.
+//! A worker with one handler: a job of the kind `uptime` returns the uptime of the worker's machine in seconds.
 
 use std::fs;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use postern_worker::{Handler, JobContext, Policy, TaskFailure, Worker};
 use serde::Serialize;
 
-/// Reads the uptime. Jobs have no input.
+/// Reads the uptime. It ignores the input of a job.
 struct Uptime;
 
 #[derive(Serialize)]
@@ -17,7 +17,7 @@ struct Answer {
 impl Handler for Uptime {
     type Output = Answer;
 
-    /// Reading twice does no harm: after a crash the job runs again.
+    /// A job may run again after a crash, because reading the uptime twice does no harm.
     fn policy(&self) -> Policy {
         Policy::Idempotent
     }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_machine_that_runs_has_an_uptime() {
+    async fn the_uptime_is_positive() {
         let answer = Uptime.run(JobContext::for_test("no input")).await.unwrap();
         assert!(answer.seconds > 0.0);
     }

@@ -1,4 +1,4 @@
-//! The program is a whole worker: it has the worker's options, under its own name and version.
+//! Tests that the program has all options of the worker, under its own name and version.
 
 use std::process::{Command, Output};
 
@@ -7,7 +7,7 @@ fn worker_handler(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn the_version_is_the_examples_own() {
+fn the_version_is_that_of_the_example() {
     let output = worker_handler(&["--version"]);
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
@@ -16,7 +16,7 @@ fn the_version_is_the_examples_own() {
 }
 
 #[test]
-fn the_options_are_the_workers() {
+fn the_options_are_those_of_the_worker() {
     let help = String::from_utf8(worker_handler(&["--help"]).stdout).unwrap();
     for option in ["--endpoint", "--client-id", "--state-dir", "--group"] {
         assert!(help.contains(option), "{help}");

@@ -165,7 +165,8 @@ mod tests {
             bytes.extend_from_slice(&last.to_be_bytes());
         }
 
-        Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        let digest = Sha256::digest(bytes);
+        format!("{:016x}", u64::from_be_bytes(*digest.first_chunk().unwrap()))
     }
 
     #[test]

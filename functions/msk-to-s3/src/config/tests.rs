@@ -27,6 +27,7 @@ fn every_variable_can_be_set() {
         ("CSV_LINE_BREAKS", "space"),
     ])
     .unwrap();
+
     assert_eq!(config.prefix, "in/kafka/");
     assert_eq!(config.columns, ["id", "name"]);
     assert!(config.drop_extra && config.header && config.neutralize);
@@ -63,6 +64,7 @@ fn an_error_names_the_variable_and_what_would_be_right() {
         let error = read(list).unwrap_err();
         assert!(error.contains(problem), "{error}");
     }
+
     let error = Config::from_env(&Environment::of(&[])).unwrap_err().to_string();
     assert_eq!(
         error,
@@ -74,6 +76,7 @@ fn an_error_names_the_variable_and_what_would_be_right() {
 fn a_prefix_has_512_bytes_at_most() {
     let prefix = "p".repeat(512);
     assert_eq!(read(&[("KEY_PREFIX", &prefix)]).unwrap().prefix, format!("{prefix}/"));
+
     let error = read(&[("KEY_PREFIX", &format!("{prefix}p"))]).unwrap_err();
     assert!(error.contains("KEY_PREFIX: it must not be longer than 512 bytes"), "{error}");
 }

@@ -52,6 +52,7 @@ fn formulas_are_neutralized_if_the_configuration_says_so_and_numbers_never() {
     for plain in ["-5", "+5.25", "a=1", "5-3", ""] {
         assert_eq!(parse(&text(SAFE, plain)), [plain]);
     }
+
     assert_eq!(line(SAFE, r#"=a,"=b",-5,"-5",,"x""=""#, 0).unwrap(), r#"'=a,"'=b",-5,"-5",,"x""=""#);
     assert_eq!(line(PLAIN, r#"=a,"=b",-5"#, 3).unwrap(), r#"=a,"=b",-5"#);
 }
@@ -63,6 +64,7 @@ fn a_valid_line_is_written_unchanged_and_an_invalid_one_is_refused() {
         assert_eq!(line(PLAIN, good, 0).unwrap(), good);
         assert_eq!(line(PLAIN, good, 3), Err(BadRecord::FieldCount));
     }
+
     for bad in ["\"", "\"a", "\"a\"b", "a\"b", "a,\"b\" ,c", "\"\"\"", "\"a,b"] {
         assert_eq!(line(PLAIN, bad, 0), Err(BadRecord::Quotes), "{bad}");
     }
@@ -77,7 +79,7 @@ fn a_byte_order_mark_stays_data() {
     assert_eq!(line(PLAIN, "\u{feff}\"a\",b", 2), Err(BadRecord::Quotes));
 }
 
-/// Text in which what matters to CSV is frequent.
+/// Text in which the special characters of CSV are frequent.
 fn tricky() -> impl Strategy<Value = String> {
     proptest::collection::vec(
         prop_oneof![

@@ -52,17 +52,21 @@ fn an_event_of_another_source_or_shape_is_refused() {
     }
     assert_eq!(seen(r#"{"eventSource":"aws:kafka"}"#), Err(InvalidEvent::Records));
     assert_eq!(seen(r#"{"eventSource":"SelfManagedKafka","records":[]}"#), Err(InvalidEvent::Records));
+
     for name in ["t", "t-", "-1", "t-x", "t--", "../x-0", "..-0", "t-99999999999", "t-4294967295", "é-0"] {
         assert_eq!(of_records(&format!(r#"{{"{name}":[]}}"#)), Err(InvalidEvent::Partition), "{name}");
     }
+
     for offset in ["-1", "null", "\"5\"", "1.5", "9223372036854775808"] {
         let records = format!(r#"{{"t-0":[{{"offset":{offset}}}]}}"#);
         assert_eq!(of_records(&records), Err(InvalidEvent::Offset("t-0".into())), "{offset}");
     }
+
     for record in [r#"{"offset":1,"topic":"u"}"#, r#"{"offset":1,"partition":1}"#] {
         let records = format!(r#"{{"t-0":[{record}]}}"#);
         assert_eq!(of_records(&records), Err(InvalidEvent::Elsewhere("t-0".into())), "{record}");
     }
+
     assert!(matches!(of_records(r#"{"t-0":{}}"#), Err(InvalidEvent::Shape(_))));
     assert!(matches!(of_records(r#"{"t-0":[7]}"#), Err(InvalidEvent::Shape(_))));
 }

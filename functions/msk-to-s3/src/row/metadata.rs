@@ -36,7 +36,7 @@ impl<'c> MetadataWriter<'c> {
                 Metadata::Offset => write_number(csv, record.offset),
                 Metadata::Timestamp => record.timestamp.into_iter().for_each(|time| write_number(csv, time)),
                 Metadata::TimestampType => {
-                    self.write_text(csv, record.timestamp_type.and_then(Text::unescape))
+                    self.write_text(csv, record.timestamp_type.and_then(Text::unescape));
                 }
                 Metadata::Key => self.write_key(csv, record.key),
                 Metadata::Headers => self.write_text(csv, record.headers.map(headers_as_text)),

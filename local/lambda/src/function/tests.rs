@@ -23,6 +23,7 @@ async fn a_process_that_ends_fails_its_event_and_is_replaced() {
     let function = function(1).await;
     let first = function.pids();
     assert_eq!(first.len(), 1);
+
     assert_eq!(invoke(&function, json!({"exit": true})).await, Err("Runtime.ExitError".into()));
     assert_eq!(invoke(&function, json!(2)).await, Ok(json!(2)));
     assert_eq!(function.pids().len(), 1);
@@ -35,6 +36,7 @@ async fn a_slow_event_does_not_block_others_and_a_kill_fails_it() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let held = json!({"hold": listener.local_addr().unwrap().to_string()});
     let slow = invoke(&function, held.clone());
+
     let others = async {
         let (socket, _) = listener.accept().await.unwrap();
         for number in 0..3 {

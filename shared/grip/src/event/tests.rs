@@ -11,6 +11,7 @@ fn every_event_is_decoded() {
     let body =
         b"OPEN\r\nTEXT A\r\n0123456789\r\nBINARY 00\r\n\r\nPING\r\nPONG 1\r\nx\r\nCLOSE 2\r\n\x03\xe8\r\n\
         FUTURE 3\r\n\r\n\r\r\nDISCONNECT\r\n";
+
     assert_eq!(
         all(body),
         [
@@ -34,6 +35,7 @@ fn encoding_reserves_exactly_the_bytes_of_the_event() {
         let content = vec![0; size];
         let mut body = Vec::new();
         Event::Text(&content).encode(&mut body);
+
         let mut out = Vec::with_capacity(body.len());
         let room = out.capacity();
         Event::Text(&content).encode(&mut out);
@@ -102,6 +104,7 @@ proptest! {
         for event in &events {
             of(event).encode(&mut body);
         }
+
         body.truncate(body.len().saturating_sub(cut));
         if let Ok(decoded) = Events::decode(&body) {
             prop_assert!(decoded.count() < events.len());
