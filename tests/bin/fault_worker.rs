@@ -71,7 +71,7 @@ impl Handler for Trace {
         }
 
         let effect = self
-            .apply_effect(&job.idempotency_key().to_string())
+            .apply_effect(&job.idempotency_key())
             .map_err(|error| TaskFailure::new("Faults.Effect", error.to_string()))?;
         Ok(json!({"number": input.number, "effect": effect}))
     }

@@ -7,19 +7,30 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     attempts: u32,
+    last_wait: Duration,
 }
 
 impl Backoff {
     const SHORTEST: Duration = Duration::from_millis(500);
-    /// The longest wait between two attempts.
-    pub(crate) const LONGEST: Duration = Duration::from_mins(1);
+    const LONGEST: Duration = Duration::from_mins(1);
 
     /// The time to wait before the next attempt.
     pub(crate) fn next(&mut self) -> Duration {
         let wait = Self::SHORTEST.saturating_mul(2_u32.saturating_pow(self.attempts)).min(Self::LONGEST);
         self.attempts = self.attempts.saturating_add(1);
 
-        wait.mul_f64(1.0 - fastrand::f64() / 2.0)
+        self.last_wait = wait.mul_f64(1.0 - fastrand::f64() / 2.0);
+        self.last_wait
+    }
+
+    /// Starts again at the shortest wait if what was waited for then lasted four times as long as the wait.
+    ///
+    /// A network that fails now and then therefore costs a fifth of the time at most. Two workers with the same client
+    /// id, which disconnect each other, do not reset: each connection lasts only as long as the other's wait.
+    pub(crate) fn lasted(&mut self, time: Duration) {
+        if time >= self.last_wait * 4 {
+            self.attempts = 0;
+        }
     }
 }
 
@@ -36,5 +47,17 @@ mod tests {
         assert!(waits.iter().all(|wait| *wait <= Backoff::LONGEST));
         assert!(waits[20..].iter().all(|wait| *wait >= Backoff::LONGEST / 2));
         assert!(waits[20..].iter().any(|wait| *wait != waits[20]), "no jitter");
+    }
+
+    #[test]
+    fn only_a_connection_that_outlasts_its_wait_four_times_resets_the_waits() {
+        let mut backoff = Backoff::default();
+        let wait = (0..4).map(|_| backoff.next()).last().unwrap();
+        backoff.lasted(wait * 4 - Duration::from_millis(1));
+        assert!(backoff.next() >= Duration::from_secs(4));
+
+        let wait = backoff.next();
+        backoff.lasted(wait * 4);
+        assert!(backoff.next() <= Duration::from_millis(500));
     }
 }

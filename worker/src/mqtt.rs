@@ -16,7 +16,7 @@ mod socket;
 pub(crate) mod options;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use postern_types::Topic;
@@ -104,7 +104,6 @@ impl Supervisor {
         let mut subscribed = false;
 
         while !self.shared.close.is_cancelled() {
-            let start = Instant::now();
             let connection = Connection {
                 config: &self.config,
                 shared: &self.shared,
@@ -115,10 +114,8 @@ impl Supervisor {
                 End::Closed => break,
                 End::NewIdentity => backoff = Backoff::default(),
                 End::Failed(reason) => {
-                    // Only a connection that lasted resets the backoff. Otherwise two workers with the same client id
-                    // would disconnect each other as fast as they can.
-                    if start.elapsed() > Backoff::LONGEST {
-                        backoff = Backoff::default();
+                    if let Some(accepted) = self.shared.take_accepted() {
+                        backoff.lasted(accepted.elapsed());
                     }
                     self.wait(backoff.next(), &reason).await;
                 }

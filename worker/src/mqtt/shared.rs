@@ -1,6 +1,7 @@
 //! What the link's users and its current connection have in common.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rumqttc::mqttbytes::v5::Publish;
 use rumqttc::{AsyncClient, ManualAck};
@@ -16,6 +17,8 @@ pub(super) struct Shared {
     pub(super) outgoing: Arc<Outgoing>,
     deliveries: Mutex<Deliveries>,
     connected: watch::Sender<bool>,
+    /// When the broker accepted the last connection.
+    accepted: Mutex<Option<Instant>>,
     /// Cancelled to close the link.
     pub(super) close: CancellationToken,
     /// Cancelled when the link has ended.
@@ -54,7 +57,13 @@ impl Shared {
 
     /// The broker has accepted the connection.
     pub(super) fn accepted(&self) {
+        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.connected.send_replace(true);
+    }
+
+    /// When the broker accepted the last connection; `None` if it has accepted none since this was last called.
+    pub(super) fn take_accepted(&self) -> Option<Instant> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn is_connected(&self) -> bool {
