@@ -16,7 +16,7 @@ DEMO_FUNCTIONS := msk-to-s3 grip-echo
 FUNCTIONS := $(filter-out $(DEMO_FUNCTIONS),$(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml)))
 PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
-SCRIPTS := benches local infra docs
+SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
 KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
 GRIP_PROGRAMS := -p grip-echo -p postern-demos
@@ -96,6 +96,15 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 	@echo "== testing the emulator's patches"
 	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
+
+.PHONY: test-pages
+test-pages: tools ## Follow docs/add-a-function.md to the letter, in a copy of the repository
+	@$(PYTHON) -B .ci/pages/follow.py docs/add-a-function.md
+
+.PHONY: soak
+soak: tools mosquitto ## The fault tests with 2,000 jobs each: make soak [SEED=1]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
 
 .PHONY: bench
 bench: bench-tools ## Measure Kafka to CSV and a GRIP echo against Python and Node
