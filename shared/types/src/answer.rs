@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::fields::{self, InvalidField, present};
+use crate::job::JobMessage;
 use crate::limits::{CAUSE_CHARS, ERROR_CHARS, IOT_PAYLOAD_BYTES, cut};
-use crate::{InvalidToken, JobId, JobMessage, TaskToken};
+use crate::token::{InvalidToken, JobId, TaskToken};
 
 /// The `Status` of an [`AnswerMessage`].
 #[derive(Debug, Clone, Copy, Serialize)]

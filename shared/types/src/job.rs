@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::fields::{self, InvalidField, present};
-use crate::{JobId, TaskToken};
+use crate::token::{JobId, TaskToken};
 
 /// A job, as the dispatcher publishes it to `{tenant}/to/worker`.
 ///

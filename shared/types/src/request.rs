@@ -6,7 +6,9 @@ use serde_json::value::RawValue;
 
 use crate::fields::{self, InvalidField, present};
 use crate::idempotency::StateEntry;
-use crate::{InvalidTenant, InvalidToken, JobMessage, TaskToken, Tenant};
+use crate::job::JobMessage;
+use crate::token::{InvalidToken, TaskToken};
+use crate::topic::{InvalidTenant, Tenant};
 
 /// A state machine's request to run a job: the payload with which it invokes the dispatcher.
 ///
