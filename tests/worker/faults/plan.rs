@@ -32,6 +32,12 @@ pub(crate) enum Fault {
     RestartBroker,
 }
 
+impl Fault {
+    fn is_of_network(self) -> bool {
+        matches!(self, Self::CutConnections | Self::Partition | Self::RestartBroker)
+    }
+}
+
 /// The jobs of a run, and the fault that follows each batch.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -44,11 +50,18 @@ impl Plan {
         let mut random = Rng::with_seed(seed);
         let mut numbers = 0..jobs;
         let mut batches = Vec::new();
+        // Each fault of the network makes the worker wait longer before it connects again, up to a minute.
+        let mut network_faults_left = 4 + jobs / 500;
 
         while !numbers.is_empty() {
             let size = random.usize(1..=jobs.div_ceil(12));
             let batch = numbers.by_ref().take(size).map(|number| job(number, &mut random)).collect();
-            batches.push((batch, faults[random.usize(..faults.len())]));
+            let mut fault = faults[random.usize(..faults.len())];
+            if fault.is_of_network() {
+                fault = if network_faults_left == 0 { Fault::Duplicate } else { fault };
+                network_faults_left = network_faults_left.saturating_sub(1);
+            }
+            batches.push((batch, fault));
         }
         Self { batches }
     }
