@@ -53,7 +53,7 @@ mod tests {
     fn only_a_connection_that_outlasts_its_wait_four_times_resets_the_waits() {
         let mut backoff = Backoff::default();
         let wait = (0..4).map(|_| backoff.next()).last().unwrap();
-        backoff.lasted(wait * 4 - Duration::from_millis(1));
+        backoff.lasted(wait * 3);
         assert!(backoff.next() >= Duration::from_secs(4));
 
         let wait = backoff.next();

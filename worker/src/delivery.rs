@@ -14,6 +14,9 @@ use crate::health::{Counter, Health};
 use crate::journal::{Answer, Journal};
 use crate::link::{Link, Priority, PublishError};
 
+/// How long a worker that stops tries to deliver an answer.
+const LAST_CHANCE: Duration = Duration::from_secs(5);
+
 /// Publishes on the answer topic.
 pub(crate) struct Delivery<L> {
     pub(crate) link: L,
@@ -41,7 +44,10 @@ impl<L: Link> Delivery<L> {
     pub(crate) async fn deliver(&self, mut answer: Answer) {
         let mut backoff = Backoff::default();
         loop {
-            let published = self.link.publish(&self.topic, answer.payload.clone(), Priority::Answer).await;
+            let published = tokio::select! {
+                published = self.link.publish(&self.topic, answer.payload.clone(), Priority::Answer) => published,
+                () = self.too_late() => Err(PublishError::Closed),
+            };
             match self.after(published, &answer, &mut backoff).await {
                 Next::Done => return self.journal.sent(answer.id).await,
                 Next::Keep => return,
@@ -52,6 +58,13 @@ impl<L: Link> Delivery<L> {
                 Next::Retry => {}
             }
         }
+    }
+
+    /// Waits until the worker has been stopping for a while. A broker that cannot be reached must not hold up the stop:
+    /// the outbox keeps the answer for the next process.
+    async fn too_late(&self) {
+        self.stop.cancelled().await;
+        sleep(LAST_CHANCE).await;
     }
 
     async fn after(

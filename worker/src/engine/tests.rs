@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use postern_types::limits::IOT_PAYLOAD_BYTES;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::TaskFailure;
@@ -171,6 +171,20 @@ async fn no_more_handlers_run_than_there_are_slots() {
     }
     bench.answers("SUCCEEDED", 10).await;
     assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_the_drain_time_for_a_broker_that_cannot_be_reached() {
+    let bench = Bench::start(echo(), 1);
+    bench.broker.0.unreachable.store(true, Ordering::SeqCst);
+    bench.send(1, &our_job("abc", ""));
+    while bench.health.count(Counter::Succeeded) < 1 {
+        sleep(Duration::from_millis(10)).await;
+    }
+
+    let start = Instant::now();
+    assert_eq!(bench.stopped().await, Stopped::Requested);
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! A worker's engine between a broker in memory and a real journal.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ pub(super) struct BrokerState {
     pub(super) published: watch::Sender<Vec<Value>>,
     pub(super) acknowledged: watch::Sender<Vec<Delivery>>,
     pub(super) replies: Mutex<Vec<Result<(), PublishError>>>,
+    /// Publishes are never acknowledged.
+    pub(super) unreachable: AtomicBool,
     /// The journal's file, once a test wants each acknowledgement checked against it.
     pub(super) journal: Mutex<Option<PathBuf>>,
 }
@@ -48,6 +51,9 @@ impl Link for Broker {
 
     async fn publish(&self, _: &Topic, payload: Bytes, _: Priority) -> Result<(), PublishError> {
         assert!(payload.len() <= IOT_PAYLOAD_BYTES);
+        if self.0.unreachable.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
         let reply = self.0.replies.lock().unwrap().pop().unwrap_or(Ok(()));
         if reply.is_ok() {
             let message = serde_json::from_slice(&payload).unwrap();
