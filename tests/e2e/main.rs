@@ -9,5 +9,6 @@ mod jobs;
 mod kafka;
 mod machines;
 mod permissions;
+mod samples;
 mod stack;
 mod variants;
