@@ -76,8 +76,8 @@ programs:
 	@cargo build --locked $(PROGRAMS)
 
 .PHONY: enroll
-enroll: tools ## Give a worker of a deployed stack its certificate: make enroll STACK=postern FOLDER=certs [CSR=request.csr] [THING=plant-7] [TENANT=tenant1]
-	@$(ENROLL) --folder $(or $(FOLDER),certs) $(if $(CSR),--csr $(CSR)) $(if $(TENANT),--tenant $(TENANT))
+enroll: tools ## Give a worker of a deployed stack its certificate: make enroll STACK=postern FOLDER=certs [CSR=request.csr] [THING=plant-7] [TENANT=tenant1] [GROUP=plant]
+	@$(ENROLL) --folder $(or $(FOLDER),certs) $(if $(CSR),--csr $(CSR)) $(if $(TENANT),--tenant $(TENANT)) $(if $(GROUP),--group $(GROUP))
 
 .PHONY: unenroll
 unenroll: tools ## Revoke and delete a worker's certificates: make unenroll STACK=postern [THING=plant-7] [OLD=1: all but the newest]

@@ -17,7 +17,7 @@ Call it when the worker has logged that it is connected with the new certificate
 certificates of the thing. It also deletes the thing, unless the thing belongs to the stack.
 
 The defaults are the stack's own thing and tenant. `--thing` and `--tenant` name another worker; its thing is created if
-it does not exist. Credentials and Region come from the AWS CLI's configuration.
+it does not exist. `--group` puts that worker into a group, whose workers share the tenant's jobs. Credentials and Region come from the AWS CLI's configuration.
 """
 
 import argparse
@@ -59,12 +59,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--csr", type=pathlib.Path, help="the worker's certificate signing request")
     parser.add_argument("--thing", help="the worker's name [default: the stack's own thing]")
     parser.add_argument("--tenant", help="the worker's tenant [default: the stack's]")
+    parser.add_argument("--group", help="the group whose workers share jobs; needs --thing")
     parser.add_argument("--endpoint", help="the broker [default: AWS IoT Core's data endpoint]")
     parser.add_argument(
         "--ca", type=pathlib.Path, help="the broker's CA [default: the system's CAs]"
     )
 
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.group and not arguments.thing:
+        parser.error("--group needs --thing: the thing of the stack belongs to no group")
+    return arguments
 
 
 class Worker:
@@ -77,6 +81,7 @@ class Worker:
         self.policy = outputs["WorkerPolicyName"]
         self.thing = arguments.thing or self.own_thing
         self.tenant = arguments.tenant or outputs["Tenant"]
+        self.group: str | None = arguments.group
         self.folder: pathlib.Path = arguments.folder
         self.endpoint: str | None = arguments.endpoint
         self.ca: pathlib.Path | None = arguments.ca
@@ -121,6 +126,8 @@ class Worker:
         )
         options = {"endpoint": endpoint, "client_id": self.thing, "tenant": self.tenant}
         options |= {"cert": cert, "key": key}
+        if self.group:
+            options["group"] = self.group
         if self.ca:
             (self.folder / "ca.pem").write_text(self.ca.read_text())
             options["ca"] = "ca.pem"
@@ -131,8 +138,11 @@ class Worker:
     def attach(self, certificate: dict) -> None:
         """Attaches the stack's worker policy to a certificate, and the certificate to the thing."""
         if self.thing != self.own_thing:
-            attributes = {"attributes": {"tenant": self.tenant}}
-            self.iot.create_thing(thingName=self.thing, attributePayload=attributes)
+            attributes = {"tenant": self.tenant}
+            if self.group:
+                attributes["group"] = self.group
+            payload = {"attributes": attributes}
+            self.iot.create_thing(thingName=self.thing, attributePayload=payload)
         self.iot.attach_policy(policyName=self.policy, target=certificate["certificateArn"])
         self.iot.attach_thing_principal(
             thingName=self.thing, principal=certificate["certificateArn"]

@@ -159,15 +159,31 @@ impl Emulator {
     /// the stack's own.
     pub async fn enroll(&self, outputs: &Outputs, other: Option<(&str, &str)>) -> Result<WorkerFiles, Error> {
         let (thing, tenant) = other.unwrap_or((outputs.get("WorkerThingName"), outputs.get("Tenant")));
-        let folder = self.folder.join(thing);
+        let more = if other.is_some() { vec!["--thing", thing, "--tenant", tenant] } else { Vec::new() };
+        self.run_enrolment(outputs, thing, &more).await
+    }
 
+    /// Creates a thing in a group of workers of the stack's own tenant, and its certificate.
+    pub async fn enroll_in_group(
+        &self,
+        outputs: &Outputs,
+        thing: &str,
+        group: &str,
+    ) -> Result<WorkerFiles, Error> {
+        self.run_enrolment(outputs, thing, &["--thing", thing, "--group", group]).await
+    }
+
+    async fn run_enrolment(
+        &self,
+        outputs: &Outputs,
+        thing: &str,
+        more: &[&str],
+    ) -> Result<WorkerFiles, Error> {
+        let folder = self.folder.join(thing);
         let mut command: Command = self.project.script("infra/enroll_worker.py");
         command.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN").envs(self.environment());
         command.args(["--stack", &outputs.stack, "--endpoint", &self.broker(), "--folder"]).arg(&folder);
-        command.arg("--ca").arg(self.ca());
-        if other.is_some() {
-            command.args(["--thing", thing, "--tenant", tenant]);
-        }
+        command.arg("--ca").arg(self.ca()).args(more);
         output("the worker's enrolment", &mut command).await?;
         Ok(WorkerFiles { folder })
     }

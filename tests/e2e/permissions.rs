@@ -129,3 +129,35 @@ async fn two_stacks_in_one_account_run_the_jobs_of_two_tenants() {
     }
     assert_eq!(worker.logs().matches("job received").count(), 1, "each worker ran its own tenant's job");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_a_group_share_the_jobs_and_no_worker_joins_another_group() {
+    let stack = Stack::start("group").await;
+    let program = stack.project.program("postern-worker");
+    let mut workers = Vec::new();
+    for thing in ["plant-a", "plant-b"] {
+        let files = stack.emulator.enroll_in_group(&stack.outputs, thing, "plant").await.unwrap();
+        workers.push((files.start(&program, &[]).unwrap(), files));
+    }
+    for (worker, _) in &workers {
+        logged(worker, r#""message":"subscribed","topic":"$share/plant/tenant1/to/worker""#).await;
+    }
+
+    let mut executions = Vec::new();
+    for number in 0..16 {
+        executions.push(stack.execute(&format!(r#"{{"a":{number},"b":0}}"#)).await);
+    }
+    for (number, execution) in executions.iter().enumerate() {
+        let output = stack.end(execution).await.output.unwrap();
+        assert_eq!(output, format!(r#"{{"a":{number},"b":0,"lambdaOutput":{{"result":{number}}}}}"#));
+    }
+    let received = |worker: &Process| worker.logs().matches("job received").count();
+    let counts: Vec<_> = workers.iter().map(|(worker, _)| received(worker)).collect();
+    assert_eq!(counts.iter().sum::<usize>(), executions.len(), "each job went to one worker: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 0), "both workers had jobs: {counts:?}");
+
+    let (first, files) = &mut workers[0];
+    first.stop();
+    let mut stranger = files.start(&program, &["--group", "another"]).unwrap();
+    assert_eq!(exit_status(&mut stranger).await.code(), Some(1), "{}", stranger.logs());
+}
