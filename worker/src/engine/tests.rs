@@ -27,6 +27,7 @@ async fn a_job_is_acknowledged_and_answered() {
     let bench = Bench::start(echo(), 1);
     bench.send(7, &our_job("abc", ""));
     let answer = &bench.answers("SUCCEEDED", 1).await[0];
+
     assert_eq!(
         *answer,
         json!({"TaskToken": "abc", "JobId": id("abc").as_str(), "Status": "SUCCEEDED", "result": {"n": 1}})
@@ -74,6 +75,7 @@ async fn a_job_that_is_delivered_twice_runs_once() {
     bench.answers("SUCCEEDED", 1).await;
     bench.send(3, &our_job("abc", ""));
     let answers = bench.answers("SUCCEEDED", 2).await;
+
     assert_eq!(answers[0], answers[1], "the first answer, again");
     assert_eq!(runs.load(Ordering::SeqCst), 1);
 }
@@ -87,6 +89,7 @@ async fn heartbeats_go_out_while_the_handler_runs() {
     let bench = Bench::start(slow, 1);
     bench.send(1, &our_job("abc", r#","HeartbeatSeconds":9"#));
     bench.answers("SUCCEEDED", 1).await;
+
     assert_eq!(bench.answers("HEARTBEAT", 10).await.len(), 10, "one every three seconds");
 }
 
@@ -111,6 +114,7 @@ async fn every_failure_of_the_worker_has_a_name() {
     let big = || work(async |_| Ok(Value::from("x".repeat(IOT_PAYLOAD_BYTES))));
     let panicking =
         work(async |job: JobContext| if job.is_cancelled() { Ok(Value::Null) } else { panic!("on purpose") });
+
     assert_eq!(error_of(big(), &our_job("abc", "")).await, "Worker.ResultTooLarge");
     assert_eq!(error_of(panicking, &our_job("abc", "")).await, "Worker.HandlerPanicked");
     assert_eq!(error_of(echo(), &our_job("abc", r#","Kind":"other""#)).await, "Worker.UnknownKind");
@@ -124,6 +128,7 @@ async fn a_message_that_names_no_task_is_reported_to_the_dead_letter_queue() {
     let bench = Bench::start(echo(), 1);
     bench.send(1, "not json");
     let answer = &bench.answers("FAILED", 1).await[0];
+
     assert_eq!(answer["TaskToken"], Value::Null);
     assert_eq!(answer["PayloadBase64"], BASE64.encode("not json"));
     assert!(answer["Cause"].as_str().unwrap().contains("not JSON"));
@@ -166,6 +171,7 @@ async fn no_more_handlers_run_than_there_are_slots() {
         }),
         3,
     );
+
     for job in 0..10 {
         bench.send(job, &our_job(&job.to_string(), ""));
     }
@@ -198,6 +204,7 @@ async fn a_stop_lets_running_jobs_end_and_gives_waiting_ones_back() {
     bench.send(2, &our_job("waiting", ""));
     bench.answers("ACCEPTED", 2).await;
     let broker = bench.broker.clone();
+
     assert_eq!(bench.stopped().await, Stopped::Requested);
     let published = broker.0.published.borrow();
     let last = |token: &str| published.iter().rfind(|message| message["TaskToken"] == token).unwrap();
@@ -217,6 +224,7 @@ async fn a_handler_that_does_not_end_in_the_drain_time_is_told_to_stop() {
     let broker = bench.broker.clone();
     bench.stopped().await;
     let published = broker.0.published.borrow();
+
     assert_eq!(published.last().unwrap()["Error"], "Worker.ShuttingDown");
 }
 
@@ -251,6 +259,7 @@ async fn a_job_whose_deadline_has_passed_is_not_started() {
         bench.send(number, &our_job(&number.to_string(), r#","Deadline":"2020-01-01T00:00:00Z""#));
     }
     let answers = bench.answers("FAILED", 20).await;
+
     assert!(answers.iter().all(|answer| answer["Error"] == "Worker.DeadlineExceeded"));
     assert_eq!(bench.health.count(Counter::Started), 0);
 }

@@ -24,6 +24,7 @@ fn an_identity_is_requested_installed_and_renewed() {
     let temporary = tempfile::tempdir().unwrap();
     let (folder, certificate) = (temporary.path().join("identity"), temporary.path().join("signed.pem"));
     let mut keys = Vec::new();
+
     for _ in 0..2 {
         let request = request(&folder, "plant-7").unwrap();
         sign(&request, &certificate);

@@ -34,6 +34,7 @@ fn the_password_is_in_the_request_and_nowhere_else() {
         request,
         "CONNECT endpoint:8883 HTTP/1.1\r\nHost: endpoint:8883\r\nProxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n\r\n"
     );
+
     assert!(!format!("{proxy} {proxy:?}").contains("secret"));
 }
 
@@ -47,6 +48,7 @@ fn the_environment_names_a_proxy_and_exempts_hosts() {
             .map(|proxy| proxy.to_string())
     };
     let named = ("HTTPS_PROXY", "http://proxy:3128");
+
     assert_eq!(choose("a.example", &[named]).as_deref(), Some("proxy:3128"));
     assert_eq!(choose("a.example", &[("https_proxy", "small:1"), named]).as_deref(), Some("small:1"));
     assert_eq!(choose("a.example", &[("HTTPS_PROXY", " ")]), None);

@@ -77,5 +77,6 @@ fn an_expired_certificate_says_until_when_it_was_valid() {
     params.not_after = date_time_ymd(2021, 1, 1);
     let folder = Folder::new("expired", &params);
     let error = valid_until(&folder.0.join("cert.pem")).unwrap_err().to_string();
+
     assert!(error.contains("valid from 2020-01-01T00:00:00Z to 2021-01-01T00:00:00Z"), "{error}");
 }

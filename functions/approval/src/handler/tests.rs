@@ -74,6 +74,7 @@ async fn a_get_decides_nothing_and_the_first_post_decides() {
         assert_eq!(page.status_code, 200);
         assert!(page.body.contains("Restart line &lt;7&gt;?") && page.body.contains(">Approve</button>"));
     }
+
     assert_eq!(visit(&tasks, "PUT", &links.approve, NOW).await.status_code, 405);
     assert!(tasks.calls.borrow().is_empty());
     assert_eq!(visit(&tasks, "POST", &links.approve, NOW).await.status_code, 200);
@@ -92,6 +93,7 @@ async fn a_rejection_is_an_error_that_the_state_machine_catches() {
     assert_eq!(visit(&tasks, "POST", &links.reject, NOW).await.status_code, 200);
     assert_eq!(tasks.calls.into_inner(), ["the-token failure Approval.Rejected"]);
     let machine = include_str!("../../../../statemachines/approve.asl.json");
+
     assert!(machine.contains(&format!("\"{REJECTED}\"")));
 }
 
@@ -106,6 +108,7 @@ async fn an_expired_or_forged_link_gets_its_own_page_and_decides_nothing() {
         let page = visit(&tasks, method, &turned, NOW).await;
         assert_eq!((page.status_code, page.body.contains("was changed")), (403, true));
     }
+
     assert!(tasks.calls.borrow().is_empty());
 }
 
@@ -145,6 +148,7 @@ async fn an_invalid_request_is_an_error_without_the_token() {
         assert_eq!(error.name(), "Approval.InvalidInput", "{event}");
         assert!(!error.to_string().contains("the-token"));
     }
+
     assert!(handled(&StepFunctions::default(), &json!([]), NOW).await.is_err());
 }
 
@@ -156,6 +160,7 @@ async fn a_missing_field_is_named() {
         let error = handled(&StepFunctions::default(), &event, NOW).await.unwrap_err();
         assert_eq!(error.to_string(), format!("{field} is missing"));
     }
+
     for (field, value, message) in [
         ("Question", json!(7), "Question is a number; it must be a string"),
         (
@@ -178,6 +183,7 @@ async fn the_sample_events_do_what_their_names_say() {
         let event = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         handled(&StepFunctions::default(), &event, NOW).await
     };
+
     assert!(matches!(sample("ask").await.unwrap(), Answer::Links(_)));
     assert_eq!(sample("invalid-no-question").await.unwrap_err().name(), "Approval.InvalidInput");
     let Answer::Page(page) = sample("page-forged").await.unwrap() else { panic!("a page") };

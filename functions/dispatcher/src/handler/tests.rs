@@ -23,6 +23,7 @@ async fn a_message_has_the_properties_of_the_contract() {
     let (error, requests) = dispatch_to_stub(200, "").await;
     assert_eq!((error, requests.len()), (None, 1));
     let RecordedRequest { head, body } = &requests[0];
+
     for part in [
         "post /topics/tenant1%2fto%2fworker?",
         "qos=1",
@@ -90,6 +91,7 @@ async fn the_samples_event_is_published_for_the_default_tenant() {
     let answer = dispatch_json(&iot, &config(&[]), &event).await.unwrap();
     let published = iot.published.into_inner();
     let [message] = published.as_slice() else { panic!("one message") };
+
     assert_eq!(message.topic.as_str(), "tenant1/to/worker");
     assert_eq!(message.expiry_seconds, None);
     assert_eq!(message.job_id.as_str(), "ba7816bf8f01cfea414140de5dae2223");
@@ -110,6 +112,7 @@ async fn a_job_chooses_tenant_and_expiry() {
         "Job": {"Tenant": "plant-7", "TimeoutSeconds": 90, "HeartbeatSeconds": 30}});
     dispatch_json(&iot, &config(&[("WORKER_TOPIC", "{tenant}/jobs")]), &event).await.unwrap();
     let published = iot.published.into_inner();
+
     assert_eq!(published[0].topic.as_str(), "plant-7/jobs");
     assert_eq!(published[0].expiry_seconds, Some(30));
     let payload: Value = serde_json::from_slice(&published[0].payload).unwrap();
@@ -126,6 +129,7 @@ async fn an_invalid_event_is_an_error_and_is_not_published() {
     };
     let iot = Broker::default();
     let fixed = config(&[("WORKER_TOPIC", "tenant1/to/worker")]);
+
     for (event, name) in [
         (json!([]), "Dispatcher.InvalidInput"),
         (json!({"Input": 1}), "Dispatcher.InvalidInput"),
@@ -173,6 +177,7 @@ fn the_state_machines_match_the_errors_of_this_function_and_no_others() {
         Error::PublishFailed(String::new()),
     ];
     let raised = raised.iter().map(|error| error.name().to_owned()).collect();
+
     assert_eq!(matched(include_str!("../../../../statemachines/on-prem-job.asl.json")), raised);
     // The other machines need not match all of them.
     let machines = concat!(env!("CARGO_MANIFEST_DIR"), "/../../statemachines");
@@ -199,6 +204,7 @@ fn an_xray_header_becomes_a_trace_parent() {
     );
     let not_sampled =
         trace_parent("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0");
+
     assert_eq!(not_sampled.unwrap(), "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-00");
     for bad in [
         // A wrong version, upper-case digits, a digit too many in the root and in the parent, no parent, and no numbers.
@@ -222,6 +228,7 @@ async fn dispatch_to(endpoint: &str) -> String {
     let event = RawValue::from_string(r#"{"Input":1,"TaskToken":"abc"}"#.to_owned()).unwrap();
     let iot = aws_sdk_iotdataplane::Client::new(&sdk);
     let error = dispatch(&iot, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await.unwrap_err();
+
     assert_eq!(error.name(), "Dispatcher.PublishFailed");
     error.to_string()
 }

@@ -49,6 +49,7 @@ fn a_record_may_name_1024_columns_and_no_more() {
         let members: Vec<String> = (0..keys).map(|key| format!(r#""k{key}":{key}"#)).collect();
         format!("{{{}}}", members.join(","))
     };
+
     assert_eq!(append(&[], &[&object(columns::MAX_COLUMNS)]).1, [Ok(())]);
     assert_eq!(append(&[], &[&object(columns::MAX_COLUMNS + 1)]).1, [Err(BadRecord::TooManyColumns)]);
 }

@@ -86,6 +86,7 @@ fn the_answer_is_a_partial_batch_response() {
     let event = fs::read_to_string(folder().join("bad-record.json")).unwrap();
     let event = RawValue::from_string(event.trim_end().to_owned()).unwrap();
     let answer = write(&Memory::default(), &config(PLAIN), &event).unwrap();
+
     assert_eq!(
         serde_json::to_string(&answer).unwrap(),
         r#"{"batchItemFailures":[{"itemIdentifier":{"partition":"customer-0","offset":61}}]}"#

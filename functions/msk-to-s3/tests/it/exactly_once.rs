@@ -9,6 +9,7 @@ fn the_key_says_which_records_are_in_the_object() {
     let s3 = Memory::default();
     assert!(bad(&s3, &config(&[("KEY_PREFIX", "in")]), &event(&good(7..=9))).is_empty());
     let key = "in/t/0/customer-data-19700101T000007Z-00000000000000000007-00000000000000000009.csv";
+
     assert_eq!(s3.keys(), [key]);
     assert_eq!(s3.only().body, b"v7\nv8\nv9\n");
     assert_eq!(s3.only().content_type, "text/csv; charset=utf-8");
@@ -29,6 +30,7 @@ fn a_batch_with_other_bounds_doubles_rows_and_the_query_reads_each_once() {
     for offsets in [0..5, 0..8, 3..12, 11..12, 12..20] {
         assert!(bad(&s3, &lines(), &event(&good(offsets))).is_empty());
     }
+
     assert_eq!(s3.rows().len(), 5 + 8 + 9 + 1 + 8);
     assert_eq!(s3.offsets(), (0..20).collect::<Vec<_>>());
     assert!(s3.read_once().iter().all(|(offset, row)| *row == [format!("v{offset}")]));
@@ -90,6 +92,7 @@ fn gaps_in_the_offsets_are_part_of_the_key() {
     {
         assert!(bad(&s3, &lines(), &event(&good(offsets.iter().copied()))).is_empty());
     }
+
     assert_eq!(s3.keys().len(), 4, "{:?}", s3.keys());
     assert_eq!(s3.offsets(), (0..10).collect::<Vec<_>>());
     assert_eq!(s3.keys().iter().filter(|key| key.ends_with("00009.csv")).count(), 1, "one is complete");
@@ -134,6 +137,7 @@ fn bad_records_are_not_answered_when_the_batch_fails() {
     let mut batch = good(0..3);
     batch[1] = record(1, "a\nb");
     let s3 = Memory::failing_after(0);
+
     assert!(
         write(&s3, &lines(), &event(&batch)).is_err(),
         "an answer would commit records that were not written"

@@ -23,6 +23,7 @@ async fn each_reply_of_step_functions_has_its_effect() {
     for code in ["TaskTimedOut", "TaskDoesNotExist", "InvalidToken"] {
         assert_eq!(deliver_to_stub(400, code).await, (Ok(Effect::Closed), 1), "{code}");
     }
+
     for (status, code, name, attempts) in [
         (400, "ThrottlingException", "TaskTokenDone.Throttled", 3),
         (503, "ServiceUnavailable", "TaskTokenDone.Unavailable", 3),
@@ -104,6 +105,7 @@ async fn each_status_becomes_its_call() {
             .await,
         [r#"success abc {"result":{"b":1.50,"a":12345678901234567890123}}"#]
     );
+
     assert_eq!(
         calls(r#"{"TaskToken":"abc","Status":"FAILED","Error":"Db.Locked","Cause":"row 7"}"#).await,
         ["failure abc Db.Locked | row 7"]

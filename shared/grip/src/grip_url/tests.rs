@@ -21,6 +21,7 @@ fn a_plus_in_a_key_stays_a_plus() {
     let url = GripUrl::parse("http://h/?key=a+b/c%3D").unwrap();
     assert!(matches!(url.auth(), Auth::Bearer(token) if token == "a+b/c="));
     let url = GripUrl::parse("http://h/?iss=i&key=base64:+/+/&verify-key=base64:+/+/&verify-iss=p").unwrap();
+
     assert!(matches!(url.auth(), Auth::Jwt { issuer, .. } if issuer == "i"));
     assert_eq!(url.verify_key().unwrap().algorithm(), "HS256");
     assert_eq!(url.verify_issuer(), Some("p"));

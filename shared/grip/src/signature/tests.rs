@@ -191,6 +191,7 @@ fn an_invalid_key_is_reported_without_showing_it() {
     ] {
         assert_eq!(Key::parse(text).unwrap_err(), error, "{text}");
     }
+
     assert_eq!(
         format!("{:?}", Verifier::new(Key::parse("hidden").unwrap()).issuer("i")),
         "Verifier { key: Some(Key(HS256)), issuer: Some(\"i\"), required: false }"

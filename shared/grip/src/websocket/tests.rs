@@ -22,6 +22,7 @@ fn echo(body: &[u8]) -> Vec<u8> {
         ws.send(message);
     }
     let response = ws.to_response();
+
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/websocket-events");
     response.into_body()
@@ -250,6 +251,7 @@ fn a_lost_connection_gets_an_empty_response() {
     let request = request(b"TEXT 1\r\na\r\nDISCONNECT\r\n");
     let mut ws = WebSocket::read(&request).unwrap();
     ws.send("never read");
+
     assert_eq!(ws.recv(), Some(Message::Text("a")));
     assert_eq!((ws.recv(), ws.end()), (None, Some(End::Disconnected)));
     assert_eq!(ws.to_response().body(), b"");
@@ -261,6 +263,7 @@ fn only_the_first_request_of_a_connection_can_be_accepted() {
     let mut ws = WebSocket::read(&request).unwrap();
     ws.accept();
     let response = ws.to_response();
+
     assert_eq!((response.status(), response.body()), (StatusCode::OK, &Vec::new()));
     assert!(response.headers().get("sec-websocket-extensions").is_none());
 }

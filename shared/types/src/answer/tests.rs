@@ -29,6 +29,7 @@ fn the_samples_failure_is_a_failure() {
     let failed = failure(r#"{"result":null,"TaskToken":"abc","exception":"KeyError"}"#);
     assert_eq!((failed.error(), failed.cause()), ("KeyError", "KeyError"));
     let failed = failure(r#"{"result":null,"TaskToken":"abc","exception":"no such table"}"#);
+
     assert_eq!((failed.error(), failed.cause()), (Answer::FAILED, "no such table"));
     assert_eq!(failure(r#"{"TaskToken":"abc","exception":""}"#).error(), Answer::FAILED);
     assert_eq!(failure(r#"{"TaskToken":"abc","exception":{"a":1}}"#).error(), r#"{"a":1}"#);
@@ -63,6 +64,7 @@ fn a_message_without_exactly_one_token_is_an_error() {
     ] {
         assert!(answer(json).is_err(), "{json}");
     }
+
     assert!(answer(&format!(r#"{{"TaskToken":"{}","result":1}}"#, "x".repeat(2_049))).is_err());
 }
 
@@ -86,6 +88,7 @@ fn error_and_cause_are_cut_on_a_character_boundary() {
         "日".repeat(40_000)
     );
     let failed = failure(&json);
+
     assert_eq!(failed.error().chars().count(), 256);
     assert_eq!(failed.cause().chars().count(), 32_768);
 }
@@ -128,6 +131,7 @@ fn an_accepted_message_and_a_heartbeat_name_task_and_job_and_are_read_back() {
     let text = |message: Vec<u8>| String::from_utf8(message).unwrap();
     let (accepted, heartbeat) = (text(accepted), text(heartbeat));
     let fields = r#""TaskToken":"abc","JobId":"ba7816bf8f01cfea414140de5dae2223""#;
+
     assert_eq!(accepted, format!(r#"{{{fields},"Status":"ACCEPTED"}}"#));
     assert_eq!(heartbeat, format!(r#"{{{fields},"Status":"HEARTBEAT"}}"#));
     assert!(matches!(answer(&accepted).unwrap().outcome, Outcome::Accepted));

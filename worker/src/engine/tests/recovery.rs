@@ -163,6 +163,7 @@ fn a_retry_receives_the_remembered_result_of_an_exactly_once_handler() {
             }),
         )
     };
+
     for (policy, last) in [(Policy::ExactlyOnce, 1), (Policy::Idempotent, 2), (Policy::Once, 2)] {
         let (directory, broker, runs) = (tempfile::tempdir().unwrap(), Broker::default(), Arc::default());
         let job = |token| our_job(token, r#","IdempotencyKey":"k""#);

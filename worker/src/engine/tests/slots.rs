@@ -207,6 +207,7 @@ async fn a_worker_whose_slots_are_all_stuck_ends() {
     bench.send(1, &our_job("stuck", &format!(r#","Deadline":"{deadline}""#)));
     blocked.started.recv().await.unwrap();
     drop(clock);
+
     assert_eq!(bench.engine.await.unwrap(), Stopped::AllSlotsStuck(1));
 }
 
