@@ -38,10 +38,20 @@ impl Fault {
     }
 }
 
-/// The jobs of a run, and the fault that follows each batch.
+/// Jobs that are published one after the other, and the fault that follows.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) fault: Fault,
+    /// The fault comes when at most this many attempts are without an answer. As many as the batch has means: at
+    /// once, while the worker still receives.
+    pub(crate) open: usize,
+}
+
+/// What a run does.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) batches: Vec<(Vec<Job>, Fault)>,
+    pub(crate) batches: Vec<Batch>,
 }
 
 impl Plan {
@@ -55,13 +65,14 @@ impl Plan {
 
         while !numbers.is_empty() {
             let size = random.usize(1..=jobs.div_ceil(12));
-            let batch = numbers.by_ref().take(size).map(|number| job(number, &mut random)).collect();
+            let jobs: Vec<_> = numbers.by_ref().take(size).map(|number| job(number, &mut random)).collect();
             let mut fault = faults[random.usize(..faults.len())];
             if fault.is_of_network() {
                 fault = if network_faults_left == 0 { Fault::Duplicate } else { fault };
                 network_faults_left = network_faults_left.saturating_sub(1);
             }
-            batches.push((batch, fault));
+            let open = if random.bool() { jobs.len() } else { jobs.len() / 2 };
+            batches.push(Batch { jobs, fault, open });
         }
         Self { batches }
     }

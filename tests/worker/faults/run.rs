@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::cloud::{Attempt, Cloud};
 use super::field::Field;
-use super::plan::{Fault, Job, Plan};
+use super::plan::{Batch, Fault, Job, Plan};
 use super::proxy::Proxy;
 
 /// The longest wait for one more answer, on a machine that has other work.
@@ -76,14 +76,13 @@ impl Run {
 
     /// Does what the plan says, and returns what there is to check.
     pub(crate) async fn carry_out(mut self, plan: Plan) -> Result<Evidence, String> {
-        for (batch, fault) in plan.batches {
-            let half = batch.len() / 2;
-            for job in batch {
+        for Batch { jobs, fault, open } in plan.batches {
+            for job in jobs {
                 let first = Attempt { number: job.number, attempt: 1 };
                 self.evidence.jobs.push(job);
                 self.publish(first).await;
             }
-            self.until_open(half).await?;
+            self.until_open(open).await?;
             self.apply(fault).await;
         }
 
