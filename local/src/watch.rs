@@ -261,7 +261,6 @@ struct Line {
     message: String,
     job_id: Option<String>,
     execution: Option<String>,
-    #[serde(alias = "said")]
     answer: Option<String>,
 }
 
