@@ -55,8 +55,7 @@ fn a_failed_task_names_its_job_and_its_item() {
 
 #[test]
 fn a_result_that_is_logged_first_is_printed_after_the_wait_for_it() {
-    let result =
-        r#"{"timestamp":"1970-01-01T00:00:01Z","message":"answer delivered","job_id":"j1","answer":"result"}"#;
+    let result = r#"{"timestamp":"1970-01-01T00:00:01Z","message":"answer delivered","job_id":"j1","answer":"result"}"#;
     let mut steps = Steps::default();
 
     steps.add_worker(result, EXECUTION);
