@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Prints a line.
 pub fn say(line: impl Display) {
-    // Output that nobody reads any more (`| head`) must not end the program: it still has processes to stop.
+    // A closed pipe (`| head`) must not end the program, because the program still has processes to stop.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

@@ -121,7 +121,7 @@ impl Worker {
     }
 }
 
-/// Why a worker that nobody stopped has ended.
+/// The reason for which a worker ended, as a message to the operator.
 fn reason(stopped: &Stopped) -> String {
     match stopped {
         Stopped::Requested => "stopped".into(),

@@ -124,7 +124,7 @@ impl<L: Link> Delivery<L> {
     }
 }
 
-/// Waits until the deadline, or forever if there is none.
+/// Waits until the deadline. Without a deadline, the wait never ends.
 pub(crate) async fn wait_until(deadline: Option<Timestamp>) {
     let Some(deadline) = deadline else { return std::future::pending().await };
     let left = deadline.duration_since(Timestamp::now());

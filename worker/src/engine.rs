@@ -40,11 +40,11 @@ pub struct Engine<L> {
     /// The runtime that the handlers run on. It has threads of its own, so that a handler that blocks stops no
     /// heartbeat.
     pub handlers: Handle,
-    /// Where jobs and answers are kept.
+    /// Keeps jobs and answers across restarts of the process.
     pub journal: Journal,
     /// Whether new jobs may start.
     pub pause: Pause,
-    /// Where the worker reports its state.
+    /// The worker's state and counters, which the engine updates.
     pub health: Health,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Config {
     /// `GRIP_VERIFY_KEY` and `GRIP_VERIFY_ISS`, which default to those in `GRIP_URL`, and `GRIP_REQUIRE_SIGNATURE`,
     /// which defaults to true if there is a key.
     pub(crate) verifier: Verifier,
-    /// `GRIP_PUBLISH_TOKEN`: the credential for `POST /publish`. Without it, nobody may publish.
+    /// `GRIP_PUBLISH_TOKEN`: the credential for `POST /publish`. Without it, every publish request is refused.
     pub(crate) publish_token: Option<PublishToken>,
 }
 

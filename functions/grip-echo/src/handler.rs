@@ -133,7 +133,7 @@ fn echo(config: &Config, request: &Request<Vec<u8>>) -> Result<Response<Vec<u8>>
 
 /// The value of `?keep-alive=20`: how often, in seconds, the proxy sends a request for an idle connection.
 ///
-/// Each of these requests is an invocation, so there are none unless the client asks for them.
+/// Each keep-alive invokes the function, so the proxy sends keep-alives only if the client asks for them.
 fn keep_alive(request: &Request<Vec<u8>>) -> Option<u32> {
     let query = request.uri().query()?;
     query.split('&').find_map(|pair| pair.strip_prefix("keep-alive="))?.parse().ok()

@@ -18,7 +18,7 @@ pub(crate) struct Run {
     pub(crate) last: u64,
     /// The timestamp of the first record.
     pub(crate) time: Option<u64>,
-    /// A digest of the offsets between `first` and `last` that are not in the run; `None` while there are none.
+    /// A digest of the offsets between `first` and `last` that are missing from the run; `None` for a run without gaps.
     gaps: Option<Sha256>,
     /// The number of rows. Tombstones are in the run but have no row.
     pub(crate) rows: usize,

@@ -110,7 +110,7 @@ impl InvocationRecord {
     }
 }
 
-/// A Kafka timestamp in Lambda's format; empty if it is -1, which means that there is none.
+/// A Kafka timestamp in Lambda's format; empty for -1, which Kafka uses for a record without a timestamp.
 fn iso(milliseconds: i64) -> String {
     let time = Timestamp::from_millisecond(milliseconds).ok().filter(|_| milliseconds >= 0);
     time.map_or_else(String::new, |time| time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())

@@ -62,7 +62,7 @@ pub struct JobOptions {
 
 impl JobOptions {
     /// The time after which Step Functions gives this attempt up unless a worker has answered: the shorter of
-    /// `TimeoutSeconds` and `HeartbeatSeconds`. A job that is delivered later would run for nobody.
+    /// `TimeoutSeconds` and `HeartbeatSeconds`. Step Functions ignores the answer to a job that is delivered later.
     pub fn expiry_seconds(&self) -> Option<u32> {
         [self.timeout_seconds, self.heartbeat_seconds].into_iter().flatten().min()
     }
