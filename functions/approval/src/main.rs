@@ -11,7 +11,7 @@ use postern_runtime::env::Environment;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init(env!("CARGO_CRATE_NAME"));
-    let aws = postern_runtime::aws::config().await;
+    let aws = postern_runtime::aws::config();
     let secrets = aws_sdk_secretsmanager::Client::new(&aws);
     let config = config::Config::from_env(&Environment::process(), &secrets).await?;
     let tasks = aws_sdk_sfn::Client::new(&aws);
