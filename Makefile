@@ -128,11 +128,12 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@echo "== docs"
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	@echo "== structure: cycles, long functions and files, retired names"
-	@$(PYTHON) -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
+	@$(LINT)/python -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
 	@$(PYTHON) -B .ci/lint/structure.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml
+	@$(LINT)/python -B .ci/lint/template.py
 	@echo "== state machines"
 	@for definition in statemachines/*.asl.json; do \
 	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done

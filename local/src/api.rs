@@ -1,5 +1,5 @@
 //! Signed HTTP requests to the AWS services of which the local stack needs only a few calls: CloudFormation, Lambda,
-//! CloudWatch Logs and S3.
+//! CloudWatch Logs, Secrets Manager and S3.
 //!
 //! Step Functions is called through its SDK crate. The SDK crates of the services here are left out on purpose: for a
 //! dozen calls they would add some of the largest crates of the SDK to every build.
@@ -93,7 +93,7 @@ impl Api {
         Ok(String::from_utf8_lossy(&response).into_owned())
     }
 
-    /// Calls a target of a service with the JSON 1.1 protocol (CloudWatch Logs).
+    /// Calls a target of a service with the JSON 1.1 protocol (CloudWatch Logs, Secrets Manager).
     pub(crate) async fn json(
         &self,
         service: &'static str,
@@ -179,6 +179,11 @@ impl Api {
         let path = format!("/{bucket}/{key}");
         let call = Call { service: "s3", method: Method::PUT, path: &path, headers: &headers, body };
         self.send("S3 PutObject", call).await.map(drop)
+    }
+
+    /// The URL of an object of the emulator.
+    pub(crate) fn object_url(&self, bucket: &str, key: &str) -> String {
+        format!("{}/{bucket}/{key}", self.config.endpoint_url().unwrap_or_default())
     }
 
     /// Creates a bucket; that it exists already is no error.
