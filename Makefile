@@ -107,15 +107,30 @@ soak: tools mosquitto ## The fault tests with 2,000 jobs each: make soak [SEED=1
 	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
 
 .PHONY: bench
-bench: bench-tools ## Measure Kafka to CSV and a GRIP echo against Python and Node
+bench: bench-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
 	@echo "== building, for release"
 	@cargo build --locked --release -p postern-kafka-bench
 	@cargo build --locked --release -p postern-grip-bench
 	@echo "== Kafka to CSV"
 	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
 	@echo "== GRIP echo"
-	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(or $(CARGO_TARGET_DIR),target)/release/postern-grip-bench \
+	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(RELEASE)/postern-grip-bench \
 	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
+	@$(MAKE) --no-print-directory bench-coldstart
+
+.PHONY: bench-coldstart
+bench-coldstart: bench-tools sizes ## Measure cold starts, warm invocations, memory and size of each function
+	@echo "== cold starts"
+	@$(TOOLS)/bench-venv/bin/python -B -m benches.coldstart.run --release $(RELEASE) \
+	    --node-modules $(abspath $(TOOLS)/bench-coldstart-npm)/node_modules
+
+.PHONY: sizes
+sizes: ## Build the functions for release, and compare their sizes with .ci/lint/sizes.toml
+	@echo "== building the functions, for release"
+	@cargo build --locked --release $(addprefix -p ,$(FUNCTIONS) $(DEMO_FUNCTIONS))
+	@$(PYTHON) -B .ci/lint/sizes.py $(RELEASE)
+
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
 .PHONY: lint
 lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, licences
@@ -198,18 +213,25 @@ $(TOOLS)/lint-npm/.done: .ci/lint/package-lock.json
 	@touch $@
 
 .PHONY: bench-tools
-bench-tools: $(TOOLS)/bench-venv/.done $(TOOLS)/bench-npm/.done
+bench-tools: $(TOOLS)/bench-venv/.done $(TOOLS)/bench-npm/.done $(TOOLS)/bench-coldstart-npm/.done
 
-$(TOOLS)/bench-venv/.done: benches/kafka/requirements.txt benches/grip/peers/requirements.txt
+$(TOOLS)/bench-venv/.done: benches/requirements.txt
 	@echo "== installing the benches' Python peers into $(@D) (pinned, hashes checked)"
-	@$(call python_packages,-r benches/grip/peers/requirements.txt)
+	@$(call python_packages)
 
 $(TOOLS)/bench-npm/.done: benches/grip/peers/package-lock.json
-	@echo "== installing the benches' Node peers into $(@D) (pinned, hashes checked)"
-	@mkdir -p $(@D)
-	@cp benches/grip/peers/package.json benches/grip/peers/package-lock.json $(@D)/
-	@npm ci --prefix $(@D) --silent --no-fund --no-audit --ignore-scripts
-	@touch $@
+	@$(node_packages)
+
+$(TOOLS)/bench-coldstart-npm/.done: benches/coldstart/peers/package-lock.json
+	@$(node_packages)
+
+define node_packages
+echo "== installing a bench's Node peers into $(@D) (pinned, hashes checked)"; \
+mkdir -p $(@D); \
+cp $(<D)/package.json $< $(@D)/; \
+npm ci --prefix $(@D) --silent --no-fund --no-audit --ignore-scripts; \
+touch $@
+endef
 
 $(TOOLS)/bin/cargo-deny:
 	@echo "== building cargo-deny $(CARGO_DENY) into $(@D)"
