@@ -11,5 +11,6 @@ mod jobs;
 mod mosquitto;
 mod proxy;
 mod redelivery;
+mod sample_defects;
 mod scripted_broker;
 mod site;
