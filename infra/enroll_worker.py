@@ -189,13 +189,17 @@ class Worker:
     def has_used(self, certificate: dict) -> bool:
         """Returns whether an answer has arrived over a connection with this certificate."""
         certificate_id = certificate["certificateId"]
-        pages = boto3.client("logs").get_paginator("filter_log_events")
-        lines = pages.paginate(
+        logs = boto3.client("logs")
+        pages = logs.get_paginator("filter_log_events").paginate(
             logGroupName=f"/aws/lambda/{self.answer_function}",
             startTime=int(certificate["creationDate"].timestamp()) * 1000,
             filterPattern=f'"{certificate_id}"',
         )
-        return any(certificate_id in event["message"] for page in lines for event in page["events"])
+        try:
+            return any(page["events"] for page in pages)
+        except logs.exceptions.ResourceNotFoundException:
+            # Lambda creates the log group when the function runs for the first time.
+            return False
 
     def remove(self) -> None:
         """Deletes all certificates, and the thing unless it belongs to the stack."""
