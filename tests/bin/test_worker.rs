@@ -48,5 +48,6 @@ impl Handler for Twice {
 }
 
 fn main() -> ExitCode {
+    postern_test_disk::install();
     postern_worker::main(Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice))
 }
