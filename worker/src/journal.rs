@@ -101,12 +101,6 @@ impl Journal {
         self.write(move |db| store::sent(db, id)).await;
     }
 
-    /// What the next process would find.
-    #[cfg(test)]
-    pub(crate) async fn recover(&self) -> Recovered {
-        self.write(store::recover).await
-    }
-
     /// Lets the file have this many pages and no more, as a full disk would; at least those that it has now.
     #[cfg(test)]
     pub(crate) async fn limit_pages(&self, pages: i64) {
