@@ -191,7 +191,7 @@ def combinations(template: dict) -> list[str]:
     findings = []
     for values in itertools.product(("true", "false"), repeat=len(PARTS)):
         chosen = dict(zip(PARTS, values, strict=True))
-        title = ", ".join(part for part, value in chosen.items() if value == "true") or "nothing"
+        title = ", ".join(part for part, value in chosen.items() if value == "true") or "None of the parts"
         findings += [
             f"{title}: {finding}" for finding in combination(template, {**GIVEN, **chosen})
         ]
