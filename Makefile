@@ -101,6 +101,17 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 test-pages: tools ## Follow docs/add-a-function.md to the letter, in a copy of the repository
 	@$(PYTHON) -B .ci/pages/follow.py docs/add-a-function.md
 
+.PHONY: test-deploy
+test-deploy: tools lint-tools deploy-tools ## Deploy the stack with the SAM CLI into the local stack, with the least permissions
+	@echo "== building the worker"
+	@cargo build --locked $(PROGRAMS)
+	@echo "== deploying with the SAM CLI"
+	@PATH="$(abspath $(TOOLS))/deploy-venv/bin:$(abspath $(LINT)):$$PATH" $(LINT)/python -B .ci/deploy/test_deploy.py
+
+.PHONY: check-tools
+check-tools: ## Check that the SAM CLI and cargo-lambda are new enough to deploy
+	@$(PYTHON) infra/check_tools.py
+
 .PHONY: soak
 soak: tools mosquitto ## The fault tests with 2,000 jobs each, and 20 renewals of certificates: make soak [SEED=1]
 	@cargo build --locked --workspace --all-targets
@@ -219,6 +230,13 @@ $(TOOLS)/lint-npm/.done: .ci/lint/package-lock.json
 	@cp .ci/lint/package.json .ci/lint/package-lock.json $(@D)/
 	@npm ci --prefix $(@D) --silent --no-fund --no-audit
 	@touch $@
+
+.PHONY: deploy-tools
+deploy-tools: $(TOOLS)/deploy-venv/.done
+
+$(TOOLS)/deploy-venv/.done: .ci/deploy/requirements.txt
+	@echo "== installing cargo-lambda into $(@D) (pinned, hashes checked)"
+	@$(call python_packages)
 
 .PHONY: bench-tools
 bench-tools: $(TOOLS)/bench-venv/.done $(TOOLS)/bench-npm/.done $(TOOLS)/bench-coldstart-npm/.done
