@@ -62,6 +62,13 @@ run: tools programs ## Start an execution and follow it: make run [MACHINE=dojo]
 	@$(LOCAL) run $(if $(MACHINE),--machine '$(MACHINE)') $(if $(TARGET),--target '$(TARGET)') \
 	    $(if $(STACK),--stack '$(STACK)')
 
+.PHONY: verify
+verify: tools ## Check a deployed stack, with a tenant of its own: make verify [STACK=postern] [TARGET=aws] [REPORT=report.md] [JOBS=30] [TENANT=tenant1]
+	@echo "== building the verification and its worker"
+	@cargo build --locked $(PROGRAMS) -p postern-verify
+	@$(BUILT)/postern-verify --stack $(or $(STACK),postern) $(if $(TARGET),--target '$(TARGET)') \
+	    $(if $(REPORT),--report '$(REPORT)') $(if $(JOBS),--jobs $(JOBS)) $(if $(TENANT),--tenant '$(TENANT)')
+
 .PHONY: pictures
 pictures: ## Redraw the state machines in docs/use-cases/
 	@$(PYTHON) docs/pictures.py

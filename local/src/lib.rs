@@ -21,6 +21,7 @@ mod watch;
 mod worker_files;
 mod zip;
 
+pub use api::{Api, Call};
 pub use deployment::Deployment;
 pub use emulator::{Emulator, EmulatorOptions, environment, sdk_config};
 pub use error::Error;

@@ -12,3 +12,4 @@ mod permissions;
 mod samples;
 mod stack;
 mod variants;
+mod verify;
