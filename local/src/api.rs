@@ -1,5 +1,5 @@
 //! Signed HTTP requests to the AWS services of which the local stack and the verification need only a few calls:
-//! CloudFormation, Lambda, IoT Core, CloudWatch Logs and S3.
+//! CloudFormation, Lambda, IoT Core, CloudWatch Logs, Secrets Manager and S3.
 //!
 //! Step Functions is called through its SDK crate. The SDK crates of the services here are left out on purpose: for a
 //! dozen calls they would add some of the largest crates of the SDK to every build.
@@ -96,7 +96,7 @@ impl Api {
         Ok(String::from_utf8_lossy(&response).into_owned())
     }
 
-    /// Calls a target of a service with the JSON 1.1 protocol (CloudWatch Logs).
+    /// Calls a target of a service with the JSON 1.1 protocol (CloudWatch Logs, Secrets Manager).
     pub(crate) async fn json(
         &self,
         service: &'static str,
@@ -206,6 +206,11 @@ impl Api {
         let body = Bytes::new();
         let call = Call { service: "s3", method: Method::DELETE, path: &path, headers: &[UNSIGNED], body };
         self.send("S3 DeleteObject", call).await.map(drop)
+    }
+
+    /// The URL of an object of the emulator.
+    pub(crate) fn object_url(&self, bucket: &str, key: &str) -> String {
+        format!("{}/{bucket}/{key}", self.config.endpoint_url().unwrap_or_default())
     }
 
     /// Creates a bucket; that it exists already is no error.

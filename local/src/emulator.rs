@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use http::Method;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
@@ -186,6 +187,19 @@ impl Emulator {
         command.arg("--ca").arg(self.ca()).args(more);
         output("the worker's enrolment", &mut command).await?;
         Ok(WorkerFiles { folder })
+    }
+
+    /// Creates a secret with this text, and returns its ARN.
+    pub async fn create_secret(&self, name: &str, text: &str) -> Result<String, Error> {
+        let input = json!({"Name": name, "SecretString": text});
+        let created = self.api.json("secretsmanager", "secretsmanager.CreateSecret", &input).await?;
+        Ok(created["ARN"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Gives a secret a new text. The text before becomes the previous version.
+    pub async fn put_secret(&self, id: &str, text: &str) -> Result<(), Error> {
+        let input = json!({"SecretId": id, "SecretString": text});
+        self.api.json("secretsmanager", "secretsmanager.PutSecretValue", &input).await.map(drop)
     }
 
     /// Puts a text into a bucket.

@@ -28,7 +28,7 @@ impl Outputs {
     }
 }
 
-/// Creates the stack, or updates it if it exists, and waits for the end.
+/// Creates the stack from the template at a URL, or updates it if it exists, and waits for the end.
 pub(crate) async fn apply(
     api: &Api,
     stack: &str,
@@ -37,7 +37,7 @@ pub(crate) async fn apply(
 ) -> Result<Outputs, Error> {
     let mut form: Vec<(String, &str)> = vec![
         ("StackName".into(), stack),
-        ("TemplateBody".into(), template),
+        ("TemplateURL".into(), template),
         ("Capabilities.member.1".into(), "CAPABILITY_IAM"),
         ("Capabilities.member.2".into(), "CAPABILITY_AUTO_EXPAND"),
     ];

@@ -11,7 +11,11 @@ const CONNECTION: &str = "arn:aws:kafka:us-east-1:123456789012:vpc-connection/11
 
 /// A deployment with Kafka, whose topic belongs to another account.
 fn with_kafka() -> Deployment {
-    Deployment::new("test").parameter("MskClusterArn", CLUSTER).parameter("MskSourceArn", CONNECTION)
+    without_source().parameter("MskSourceArn", CONNECTION)
+}
+
+fn without_source() -> Deployment {
+    Deployment::new("test").parameter("Kafka", "true").parameter("MskClusterArn", CLUSTER)
 }
 
 /// Invokes the function with a batch of two partitions and returns its answer.
@@ -56,8 +60,7 @@ async fn without_the_permission_to_put_objects_the_batch_fails_with_access_denie
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_source_the_function_has_no_mapping_and_without_a_cluster_no_function_exists() {
-    let deployment = Deployment::new("test").parameter("MskClusterArn", CLUSTER);
-    let stack = Stack::with("kafka-no-source", deployment).await;
+    let stack = Stack::with("kafka-no-source", without_source()).await;
     assert!(
         stack.outputs.get("MskToS3RoleArn").starts_with("arn:aws:iam:"),
         "the cluster's policy needs the role"

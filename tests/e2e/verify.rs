@@ -102,7 +102,7 @@ async fn what_is_broken_in_the_template_is_red_in_the_report_and_the_rest_is_gre
             ":topicfilter/${!iot:Connection.Thing.Attributes[tenant]}/to/worker",
             ":topicfilter/*/to/worker",
         )
-        .edit(TEMPLATE, "- !Sub ${FanOutStateMachine}/*\n", "- !Sub ${FanOutStateMachine}/none\n");
+        .edit(TEMPLATE, "!Sub \"${FanOutStateMachine}/*\"", "!Sub \"${FanOutStateMachine}/none\"");
     let stack = Stack::with("verify-broken", deployment).await;
     let before = inventory(&stack).await;
 
@@ -124,7 +124,7 @@ async fn an_interrupted_verification_cleans_up() {
     let before = inventory(&stack).await;
 
     let mut verification = start(&stack);
-    logged(&verification, "machine:approve").await;
+    logged(&verification, "machine:branch").await;
     assert_ne!(inventory(&stack).await, before, "the verification has identities of its own by now");
 
     assert_eq!(verification.stop().and_then(|status| status.code()), Some(1), "{}", verification.logs());

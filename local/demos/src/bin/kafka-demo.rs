@@ -132,6 +132,7 @@ impl Stack {
         let endpoint = emulator.endpoint();
         steps.step(format_args!("the emulator listens on {endpoint}; deploying template.yml with Kafka"));
         let deployment = Deployment::new("postern")
+            .parameter("Kafka", "true")
             .parameter("MskClusterArn", CLUSTER)
             .parameter("MskSourceArn", CONNECTION)
             .parameter("CsvRecordFormat", "json")
