@@ -90,6 +90,15 @@ enroll: tools ## Give a worker of a deployed stack its certificate: make enroll 
 unenroll: tools ## Revoke and delete a worker's certificates: make unenroll STACK=postern [THING=plant-7] [OLD=1: all but the newest]
 	@$(ENROLL) $(if $(OLD),--revoke-old,--remove)
 
+.PHONY: dlq
+dlq: tools ## List a stack's dead letters with job, tenant, reason and age: make dlq STACK=postern
+	@$(DEAD_LETTERS) list --stack $(or $(STACK),postern)
+
+.PHONY: redrive
+redrive: tools ## Resend a stack's dead letters; a dry run without YES=1: make redrive STACK=postern [YES=1] [DISCARD=1]
+	@$(DEAD_LETTERS) redrive --stack $(or $(STACK),postern) $(if $(YES),--yes) $(if $(DISCARD),--discard)
+
+DEAD_LETTERS = $(TOOLS)/venv/bin/python infra/dead_letters.py
 ENROLL = $(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),postern) $(if $(THING),--thing $(THING))
 
 # ---- Check it ------------------------------------------------------------------------------------
