@@ -69,7 +69,9 @@ def check(template: dict) -> list[str]:
     findings = unhidden_secrets(template)
     for name, resource in template["Resources"].items():
         rules = (wildcards, unencrypted, uninvited, unexplained)
-        findings += [f"{name}: {finding}" for rule in rules for finding in rule(name, resource, template)]
+        findings += [
+            f"{name}: {finding}" for rule in rules for finding in rule(name, resource, template)
+        ]
     if set(PARTS) <= set(template.get("Parameters", {})):
         findings += combinations(template)
     return findings
@@ -110,7 +112,10 @@ def wildcards(_name: str, resource: dict, _template: dict) -> list[str]:
                 if not NO_RESOURCE.fullmatch(str(action))
             ]
         principals = as_list(statement.get("Principal", []))
-        if any(one == "*" or isinstance(one, dict) and "*" in as_list(one.get("AWS")) for one in principals):
+        if any(
+            one == "*" or isinstance(one, dict) and "*" in as_list(one.get("AWS"))
+            for one in principals
+        ):
             findings.append("wildcard: every principal of AWS")
     return findings
 
@@ -135,7 +140,9 @@ def uninvited(_name: str, resource: dict, template: dict) -> list[str]:
     properties = resource.get("Properties", {})
     open_url = resource["Type"] == "AWS::Lambda::Url" and properties.get("AuthType") == "NONE"
     open_url |= "FunctionUrlConfig" in properties
-    permission = resource["Type"] == "AWS::Lambda::Permission" and properties.get("Principal") == "*"
+    permission = (
+        resource["Type"] == "AWS::Lambda::Permission" and properties.get("Principal") == "*"
+    )
     if not (open_url or permission):
         return []
     parameters = needed(resource.get("Condition"), template.get("Conditions", {}))
@@ -149,11 +156,15 @@ def needed(condition: str | None, conditions: dict) -> set[str]:
     expression = conditions.get(condition, {})
     for part in expression.get("Fn::And", [expression]):
         if "Condition" in part:
-            return needed(part["Condition"], conditions) | needed_of_rest(expression, part, conditions)
+            return needed(part["Condition"], conditions) | needed_of_rest(
+                expression, part, conditions
+            )
     return {
         equals[0]["Ref"]
         for part in expression.get("Fn::And", [expression])
-        if (equals := part.get("Fn::Equals")) and isinstance(equals[0], dict) and equals[1] == "true"
+        if (equals := part.get("Fn::Equals"))
+        and isinstance(equals[0], dict)
+        and equals[1] == "true"
     }
 
 
@@ -181,7 +192,9 @@ def combinations(template: dict) -> list[str]:
     for values in itertools.product(("true", "false"), repeat=len(PARTS)):
         chosen = dict(zip(PARTS, values, strict=True))
         title = ", ".join(part for part, value in chosen.items() if value == "true") or "nothing"
-        findings += [f"{title}: {finding}" for finding in combination(template, {**GIVEN, **chosen})]
+        findings += [
+            f"{title}: {finding}" for finding in combination(template, {**GIVEN, **chosen})
+        ]
     return sorted(set(findings))
 
 
@@ -248,7 +261,11 @@ class Stack:
     def dangling(self) -> list[tuple[str, str]]:
         known = set(self.template["Parameters"])
         found = []
-        for section in (self.resources, self.outputs, {"Globals": self.template.get("Globals", {})}):
+        for section in (
+            self.resources,
+            self.outputs,
+            {"Globals": self.template.get("Globals", {})},
+        ):
             for name, one in section.items():
                 targets = self.targets(one)
                 found += [(name, t) for t in targets if t not in known and t not in self.resources]

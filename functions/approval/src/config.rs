@@ -11,7 +11,7 @@ pub(crate) enum KeySource {
     /// The secret in AWS Secrets Manager with this ARN or name, from `APPROVAL_KEY_SECRET`.
     Secret(String),
     /// The key itself, from `APPROVAL_KEY`.
-    Fixed(Key),
+    Fixed(Box<Key>),
 }
 
 impl KeySource {
@@ -25,7 +25,7 @@ impl KeySource {
             Some(id) => Ok(Self::Secret(id)),
             None => environment
                 .required("APPROVAL_KEY", EXAMPLE_KEY, |text| Key::new(text.as_bytes()))
-                .map(Self::Fixed),
+                .map(|key| Self::Fixed(Box::new(key))),
         }
     }
 }

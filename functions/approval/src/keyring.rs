@@ -44,7 +44,7 @@ impl<S: ReadSecret> Keyring<S> {
                 let keys = read(&secrets, &id).await?;
                 (Some(id), keys)
             }
-            KeySource::Fixed(key) => (None, Keys { current: key, previous: None }),
+            KeySource::Fixed(key) => (None, Keys { current: *key, previous: None }),
         };
         Ok(Self { secrets, id, keys: keys.into(), read_at: now.into() })
     }

@@ -42,6 +42,7 @@ impl<'a> Environment<'a> {
     }
 
     /// This environment, in which `values` replace the variables of the same names. The values of a secret are one case.
+    #[must_use]
     pub fn with(self, values: BTreeMap<String, String>) -> Self {
         Self(Box::new(move |name| values.get(name).cloned().or_else(|| (self.0)(name))))
     }

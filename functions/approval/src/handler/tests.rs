@@ -49,7 +49,7 @@ impl ReadSecret for NoSecrets {
 
 async fn handled(tasks: &StepFunctions, event: &Value, now: Timestamp) -> Result<Answer, Error> {
     let event = RawValue::from_string(event.to_string()).unwrap();
-    let key = KeySource::Fixed(Key::new(&[7; 32]).unwrap());
+    let key = KeySource::Fixed(Key::new(&[7; 32]).unwrap().into());
     let Ok(keys) = Keyring::open(key, NoSecrets, NOW).await else { panic!("a fixed key needs no secret") };
     handle(tasks, &keys, &event, now).await
 }
