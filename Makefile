@@ -62,6 +62,13 @@ run: tools programs ## Start an execution and follow it: make run [MACHINE=dojo]
 	@$(LOCAL) run $(if $(MACHINE),--machine '$(MACHINE)') $(if $(TARGET),--target '$(TARGET)') \
 	    $(if $(STACK),--stack '$(STACK)')
 
+.PHONY: verify
+verify: tools ## Check a deployed stack, with a tenant of its own: make verify [STACK=postern] [TARGET=aws] [REPORT=report.md] [JOBS=30] [TENANT=tenant1]
+	@echo "== building the verification and its worker"
+	@cargo build --locked $(PROGRAMS) -p postern-verify
+	@$(BUILT)/postern-verify --stack $(or $(STACK),postern) $(if $(TARGET),--target '$(TARGET)') \
+	    $(if $(REPORT),--report '$(REPORT)') $(if $(JOBS),--jobs $(JOBS)) $(if $(TENANT),--tenant '$(TENANT)')
+
 .PHONY: pictures
 pictures: ## Redraw the state machines in docs/use-cases/
 	@$(PYTHON) docs/pictures.py
@@ -83,6 +90,15 @@ enroll: tools ## Give a worker of a deployed stack its certificate: make enroll 
 unenroll: tools ## Revoke and delete a worker's certificates: make unenroll STACK=postern [THING=plant-7] [OLD=1 [CONFIRMED=1]: all but the newest]
 	@$(ENROLL) $(if $(OLD),--revoke-old $(if $(CONFIRMED),--confirmed),--remove)
 
+.PHONY: dlq
+dlq: tools ## List a stack's dead letters with job, tenant, reason and age: make dlq STACK=postern
+	@$(DEAD_LETTERS) list --stack $(or $(STACK),postern)
+
+.PHONY: redrive
+redrive: tools ## Resend a stack's dead letters; a dry run without YES=1: make redrive STACK=postern [YES=1] [DISCARD=1]
+	@$(DEAD_LETTERS) redrive --stack $(or $(STACK),postern) $(if $(YES),--yes) $(if $(DISCARD),--discard)
+
+DEAD_LETTERS = $(TOOLS)/venv/bin/python infra/dead_letters.py
 ENROLL = $(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),postern) $(if $(THING),--thing $(THING))
 
 # ---- Check it ------------------------------------------------------------------------------------
