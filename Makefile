@@ -18,6 +18,7 @@ PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
+CARGO_CYCLONEDX := 0.5.9
 KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
 GRIP_PROGRAMS := -p grip-echo -p postern-demos
 # Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
@@ -162,6 +163,17 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
 	@echo "OK: all checks passed"
 
+# ---- Release it ----------------------------------------------------------------------------------
+
+.PHONY: package
+package: ## Fetch a release that deploys without a Rust toolchain: make package VERSION=1.2.3 [ARCH=x86_64] [FOLDER=dist]
+	@$(PYTHON) infra/package.py fetch $(or $(FOLDER),dist) --version '$(VERSION)' --architecture '$(or $(ARCH),arm64)'
+
+.PHONY: sbom
+sbom: $(TOOLS)/sbom/bin/cargo-cyclonedx ## List the dependencies of each function and of the worker as CycloneDX, in dist/
+	@mkdir -p dist
+	@$(PYTHON) .ci/release/sbom.py $(abspath $<) dist
+
 .PHONY: clean
 clean: ## Delete what was built and installed
 	@cargo clean --quiet
@@ -234,6 +246,12 @@ $(TOOLS)/bin/cargo-deny:
 	@cargo install cargo-deny --version $(CARGO_DENY) --locked --debug --no-default-features --quiet \
 	    --root $(TOOLS) --target-dir $(TOOLS)/cargo-deny-target
 	@rm -rf $(TOOLS)/cargo-deny-target
+
+$(TOOLS)/sbom/bin/cargo-cyclonedx:
+	@echo "== building cargo-cyclonedx $(CARGO_CYCLONEDX) into $(@D)"
+	@cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX) --locked --debug --quiet \
+	    --root $(TOOLS)/sbom --target-dir $(TOOLS)/cargo-cyclonedx-target
+	@rm -rf $(TOOLS)/cargo-cyclonedx-target
 
 # The system packages, installed by the package manager if the user may do so.
 .PHONY: mosquitto pushpin
