@@ -185,16 +185,16 @@ def given(emulator: Emulator) -> dict[str, str]:
 
 
 def combinations(template: Template, deployer: Identity, values: dict[str, str]) -> None:
-    """Every combination is a valid change of the deployed stack."""
+    """Each part, each pair of parts, none and all are valid changes of the deployed stack. `make lint` goes through all
+    32 combinations without a change set, which takes a second each."""
     client = deployer.client("cloudformation")
-    for number, chosen in enumerate(itertools.product(("true", "false"), repeat=len(PARTS))):
-        name = f"combination-{number}"
-        parameters = {**values, **dict(zip(PARTS, chosen, strict=True))}
-        status, reason = template.change_set(deployer, name, parameters, "UPDATE")
+    pairs = [set(pair) for pair in itertools.combinations(PARTS, 2)]
+    for chosen in [set(), *({part} for part in PARTS), *pairs, set(PARTS)]:
+        name = "combination-" + "-".join(sorted(chosen)) if chosen else "nothing"
+        switches = {part: str(part in chosen).lower() for part in PARTS}
+        status, reason = template.change_set(deployer, name, {**values, **switches}, "UPDATE")
         if status != "CREATE_COMPLETE":
-            sys.exit(
-                f"{dict(zip(PARTS, chosen, strict=True))}: the change set is {status}: {reason}"
-            )
+            sys.exit(f"{sorted(chosen)}: the change set is {status}: {reason}")
         client.delete_change_set(StackName=STACK, ChangeSetName=name)
 
 
