@@ -19,9 +19,8 @@ def sam(identity: Identity, *arguments: str, fails: str = "") -> str:
         return done.stdout
     if fails or done.returncode != 0:
         expected = f"must fail with {fails!r}" if fails else "must succeed"
-        sys.exit(
-            f"{done.stdout}\nsam {' '.join(arguments)}: it {expected}; it ended with {done.returncode}"
-        )
+        end = "\n".join(done.stdout.splitlines()[-20:])
+        sys.exit(f"{end}\nsam {' '.join(arguments)}: it {expected}; it ended with {done.returncode}")
     return done.stdout
 
 

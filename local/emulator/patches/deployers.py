@@ -157,6 +157,13 @@ CALLS = {
         "scheduler:DeleteSchedule scheduler:GetSchedule",
     ),
 }
+for _kind, _arn, _calls in (
+    ("Alarm", "arn:aws:cloudwatch:REGION:ACCOUNT:alarm:*", ("PutMetricAlarm", "DeleteAlarms")),
+    ("Dashboard", "arn:aws:cloudwatch::ACCOUNT:dashboard/*", ("PutDashboard", "DeleteDashboards")),
+):
+    _put, _delete = (f"cloudwatch:{call}" for call in _calls)
+    CALLS[f"AWS::CloudWatch::{_kind}"] = Calls(_arn, f"{_kind}Name", _put, _put, _delete)
+
 # What a property needs besides, whenever the resource is created or changed.
 SETTINGS = {
     "AWS::IAM::Role": {
