@@ -175,6 +175,7 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@echo "== structure: cycles, long functions and files, retired names"
 	@$(LINT)/python -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
 	@$(PYTHON) -B .ci/lint/structure.py
+	@$(PYTHON) -B .ci/lint/limits.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml

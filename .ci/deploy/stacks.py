@@ -20,7 +20,9 @@ def sam(identity: Identity, *arguments: str, fails: str = "") -> str:
     if fails or done.returncode != 0:
         expected = f"must fail with {fails!r}" if fails else "must succeed"
         end = "\n".join(done.stdout.splitlines()[-20:])
-        sys.exit(f"{end}\nsam {' '.join(arguments)}: it {expected}; it ended with {done.returncode}")
+        sys.exit(
+            f"{end}\nsam {' '.join(arguments)}: it {expected}; it ended with {done.returncode}"
+        )
     return done.stdout
 
 
