@@ -18,6 +18,7 @@ PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
+CARGO_CYCLONEDX := 0.5.9
 KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
 GRIP_PROGRAMS := -p grip-echo -p postern-demos
 # Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
@@ -174,6 +175,7 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@echo "== structure: cycles, long functions and files, retired names"
 	@$(LINT)/python -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
 	@$(PYTHON) -B .ci/lint/structure.py
+	@$(PYTHON) -B .ci/lint/limits.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml
@@ -200,6 +202,17 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	elif [ -n "$${REQUIRE_ADVISORIES:-}" ]; then echo "the advisory database cannot be fetched"; exit 1; \
 	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
 	@echo "OK: all checks passed"
+
+# ---- Release it ----------------------------------------------------------------------------------
+
+.PHONY: package
+package: ## Fetch a release that deploys without a Rust toolchain: make package VERSION=1.2.3 [ARCH=x86_64] [FOLDER=dist]
+	@$(PYTHON) infra/package.py fetch $(or $(FOLDER),dist) --version '$(VERSION)' --architecture '$(or $(ARCH),arm64)'
+
+.PHONY: sbom
+sbom: $(TOOLS)/sbom/bin/cargo-cyclonedx ## List the dependencies of each function and of the worker as CycloneDX, in dist/
+	@mkdir -p dist
+	@$(PYTHON) .ci/release/sbom.py $(abspath $<) dist
 
 .PHONY: clean
 clean: ## Delete what was built and installed
@@ -280,6 +293,12 @@ $(TOOLS)/bin/cargo-deny:
 	@cargo install cargo-deny --version $(CARGO_DENY) --locked --debug --no-default-features --quiet \
 	    --root $(TOOLS) --target-dir $(TOOLS)/cargo-deny-target
 	@rm -rf $(TOOLS)/cargo-deny-target
+
+$(TOOLS)/sbom/bin/cargo-cyclonedx:
+	@echo "== building cargo-cyclonedx $(CARGO_CYCLONEDX) into $(@D)"
+	@cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX) --locked --debug --quiet \
+	    --root $(TOOLS)/sbom --target-dir $(TOOLS)/cargo-cyclonedx-target
+	@rm -rf $(TOOLS)/cargo-cyclonedx-target
 
 # The system packages, installed by the package manager if the user may do so.
 .PHONY: mosquitto pushpin

@@ -15,12 +15,13 @@ SAM = pathlib.Path(sys.executable).parent / "sam"
 def sam(identity: Identity, *arguments: str, fails: str = "") -> str:
     """Runs the SAM CLI. `fails` is a text that the output must contain, if the command must fail."""
     done = identity.run(SAM, *arguments)
-    if fails and done.returncode != 0 and re.search(fails, done.stdout):
+    if fails and done.returncode != 0 and re.search(fails, done.stdout, re.DOTALL):
         return done.stdout
     if fails or done.returncode != 0:
         expected = f"must fail with {fails!r}" if fails else "must succeed"
+        end = "\n".join(done.stdout.splitlines()[-20:])
         sys.exit(
-            f"{done.stdout}\nsam {' '.join(arguments)}: it {expected}; it ended with {done.returncode}"
+            f"{end}\nsam {' '.join(arguments)}: it {expected}; it ended with {done.returncode}"
         )
     return done.stdout
 
