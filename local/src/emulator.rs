@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_config::SdkConfig;
 use http::Method;
+use postern_runtime::aws::SdkConfig;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::process::Command;
@@ -72,7 +72,7 @@ impl Emulator {
         }
         let process = Process::start("the emulator", &mut command, &folder.join("emulator.log"))?;
 
-        let api = Api::new(sdk_config(&format!("http://127.0.0.1:{gateway}")).await)?;
+        let api = Api::new(sdk_config(&format!("http://127.0.0.1:{gateway}")))?;
         let mut emulator =
             Self { project: project.clone(), process, folder: folder.into(), gateway, mqtt, api };
         emulator.wait_until_ready().await?;
@@ -142,8 +142,8 @@ impl Emulator {
     }
 
     /// The configuration of AWS clients for this emulator.
-    pub async fn sdk_config(&self) -> SdkConfig {
-        sdk_config(&self.endpoint()).await
+    pub fn sdk_config(&self) -> SdkConfig {
+        sdk_config(&self.endpoint())
     }
 
     /// Deploys `template.yml`, as `sam build` and `sam deploy` do in AWS.
@@ -249,6 +249,6 @@ pub fn environment(endpoint: &str) -> [(&'static str, String); 4] {
 }
 
 /// The configuration of AWS clients for the emulator at `endpoint`.
-pub async fn sdk_config(endpoint: &str) -> SdkConfig {
-    postern_testing::config_for(endpoint, REGION, ("test", "test")).await
+pub fn sdk_config(endpoint: &str) -> SdkConfig {
+    postern_testing::config_for(endpoint, REGION, ("test", "test"))
 }

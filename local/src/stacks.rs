@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use postern_runtime::aws::SdkConfig;
 use roxmltree::{Document, Node};
 use serde_json::{Value, json};
 use tokio::time::sleep;

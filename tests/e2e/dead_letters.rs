@@ -19,7 +19,7 @@ async fn run(stack: &Stack, arguments: &[&str]) -> (bool, String) {
 
 /// Takes the next message off the queue and puts it back, as a redrive that was interrupted before the deletion leaves it.
 async fn again(stack: &Stack, body: &Value) {
-    let sqs = aws_sdk_sqs::Client::new(&stack.emulator.sdk_config().await);
+    let sqs = aws_sdk_sqs::Client::new(&stack.emulator.sdk_config());
     let queue = stack.outputs.get("DeadLetterQueueUrl");
     sqs.send_message().queue_url(queue).message_body(body.to_string()).send().await.unwrap();
 }
@@ -99,7 +99,7 @@ async fn a_batch_of_kafka_records_is_resent_and_a_second_time_writes_no_other_ob
         "payload": event,
     });
 
-    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config().await);
+    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config());
     let objects = async || {
         let listed = s3.list_objects_v2().bucket(stack.outputs.get("CsvBucketName")).send().await.unwrap();
         let mut keys: Vec<String> = listed.contents().iter().map(|one| one.key().unwrap().into()).collect();

@@ -32,7 +32,7 @@ async fn a_batch_becomes_objects_in_the_bucket_of_the_sample() {
     assert_eq!(answer["batchItemFailures"], Value::Array(Vec::new()), "{answer}");
     let bucket = stack.outputs.get("CsvBucketName");
     assert_eq!(bucket, "cross-account-lambda-consumer-data-us-east-1-123456789012");
-    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config().await);
+    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config());
     let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
     assert_eq!(objects.contents().len(), 2, "one object for each partition");
 

@@ -67,7 +67,7 @@ async fn every_sample_ends_as_expected_and_every_retry_and_catch_is_reached() {
     let mut stack = Stack::without_waits("machines", with_approvals("test")).await;
     stack.worker().await;
 
-    let mut runs = Runs::new(&stack.emulator.sdk_config().await);
+    let mut runs = Runs::new(&stack.emulator.sdk_config());
     run_samples(&stack, &mut runs).await;
     run_lists_from_s3(&stack, &mut runs).await;
     run_expired_and_too_large(&stack, &mut runs).await;

@@ -4,11 +4,13 @@
 
 mod dead_letters;
 mod demos;
+mod enrolment;
 mod events;
 mod grip;
 mod jobs;
 mod kafka;
 mod machines;
+mod nested_maps;
 mod permissions;
 mod samples;
 mod stack;

@@ -50,7 +50,7 @@ fn checks(stack: &Stack, outcome: &str) -> Vec<String> {
 
 /// What the account has: the names of things and state machines, and the ids of certificates.
 async fn inventory(stack: &Stack) -> Vec<String> {
-    let config = stack.emulator.sdk_config().await;
+    let config = stack.emulator.sdk_config();
     let machines = aws_sdk_sfn::Client::new(&config).list_state_machines().send().await.unwrap();
     let mut names: Vec<String> = machines.state_machines.into_iter().map(|machine| machine.name).collect();
 

@@ -18,7 +18,7 @@ async fn main() -> Result<(), postern_runtime::Error> {
     let environment = Environment::process();
     let secrets = SecretsManager::from_env(&environment)?;
     let keys = Keyring::open(KeySource::from_env(&environment)?, secrets, Timestamp::now()).await?;
-    let tasks = aws_sdk_sfn::Client::new(&postern_runtime::aws::config().await);
+    let tasks = aws_sdk_sfn::Client::new(&postern_runtime::aws::config());
 
     postern_runtime::serve(async |event, _context| {
         handler::handle(&tasks, &keys, &event, Timestamp::now()).await
