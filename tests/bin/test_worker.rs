@@ -59,6 +59,7 @@ impl Handler for Key {
 }
 
 fn main() -> ExitCode {
+    postern_test_disk::install();
     let registry = Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice);
     postern_worker::main(registry.on("key", Key))
 }

@@ -31,8 +31,8 @@ impl Machine<'_> {
             .env_remove("AWS_PROFILE")
             .env_remove("AWS_SESSION_TOKEN")
             .envs(self.stack.emulator.environment());
-        command.args(["--stack", &self.stack.outputs.stack, "--thing", "plant-9"]).args(arguments);
-        command.output().unwrap()
+        command.args(["--stack", self.stack.outputs.stack(), "--thing", "plant-9"]).args(arguments);
+        command.as_std_mut().output().unwrap()
     }
 
     /// Makes a key and a request on the machine, has the request signed, and installs the certificate.

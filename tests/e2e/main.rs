@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod dead_letters;
 mod demos;
 mod enrolment;
 mod events;
@@ -14,3 +15,4 @@ mod permissions;
 mod samples;
 mod stack;
 mod variants;
+mod verify;

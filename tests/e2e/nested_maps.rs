@@ -60,7 +60,7 @@ fn map(items: &str, selector: Value, name: &str, state: &Value) -> Value {
 async fn every_item_of_two_nested_maps_has_a_key_of_its_own_even_with_equal_inputs() {
     let mut stack = Stack::start("nested-maps").await;
     stack.test_worker().await;
-    let mut runs = Runs::new(&stack.emulator.sdk_config().await);
+    let mut runs = Runs::new(&stack.emulator.sdk_config());
     let arn = stack.outputs.get("FanOutStateMachineArn").to_owned();
     let input = json!({"tenant": "tenant1", "plants": [[1, 1, 1], [1, 1, 1], [1]]}).to_string();
 

@@ -61,12 +61,16 @@ impl<L: Link> Admission<L> {
             Ok(job) => {
                 let run = self.execution.run_key(job);
                 let (job_id, message) = (job.id().to_string(), payload.clone());
-                Entry::Job(NewJob { job_id, kind: run.kind, key: run.key, message })
+                let started = self.execution.runs.is_started(&run);
+                Entry::Job(NewJob { job_id, kind: run.kind, key: run.key, message, started })
             }
             Err(invalid) => {
                 self.health.add(Counter::Invalid, 1);
                 tracing::error!(reason = invalid.reason, bytes = payload.len(), "a message is not a job");
-                Entry::Report(answers::report(invalid, payload))
+                Entry::Report {
+                    id: InvalidJob::report_id(payload),
+                    payload: answers::report(invalid, payload),
+                }
             }
         }
     }
@@ -102,8 +106,11 @@ impl<L: Link> Admission<L> {
                     "job received again: its answer will follow"
                 );
             }
+            (Admitted::Known, Err(_)) => {
+                tracing::info!("an invalid message was received again: it is reported once")
+            }
             // Only jobs are admitted as jobs.
-            (_, Err(_)) => {}
+            (Admitted::New | Admitted::Answered(_), Err(_)) => {}
         }
     }
 

@@ -133,6 +133,11 @@ pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Deliv
     };
     // `infra/enroll_worker.py --revoke-old` looks for the certificate in this line.
     tracing::info!(%job_id, status, tenant, worker, certificate, "answer received");
+    // A message that was invoked directly has no tenant, because only the rule adds one.
+    match &tenant {
+        Some(tenant) => metrics::count_for(tenant, "Answers"),
+        None => metrics::count("Answers"),
+    }
 
     let (reply, effect) = match outcome {
         Outcome::Accepted | Outcome::Heartbeat => (tasks.heartbeat(&token).await?, Effect::Alive),

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::digest::short_sha256;
 use crate::fields::{self, InvalidField, present};
 use crate::token::{JobId, TaskToken};
 
@@ -55,6 +56,13 @@ pub struct InvalidJob {
     pub token: Option<TaskToken>,
     /// The reason, without the message's content.
     pub reason: String,
+}
+
+impl InvalidJob {
+    /// Identifies the report about this payload: the same for each delivery, and different from every [`JobId`].
+    pub fn report_id(payload: &[u8]) -> String {
+        format!("report-{}", short_sha256(payload))
+    }
 }
 
 #[derive(Deserialize)]
