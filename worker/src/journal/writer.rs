@@ -223,7 +223,14 @@ pub(super) async fn commit_inline(writer: &std::sync::Mutex<Writer>, request: Bo
 }
 
 /// The journal contains task tokens: only the worker's user may read it.
+#[cfg(unix)]
 fn restrict(directory: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+}
+
+/// On other systems the folder inherits its permissions: an operator restricts it.
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
