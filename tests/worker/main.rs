@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connection;
+mod disk;
 mod faults;
 mod identity;
 mod jobs;
@@ -13,3 +14,5 @@ mod proxy;
 mod redelivery;
 mod scripted_broker;
 mod site;
+mod soak;
+mod stop;
