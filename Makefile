@@ -102,9 +102,11 @@ test-pages: tools ## Follow docs/add-a-function.md to the letter, in a copy of t
 	@$(PYTHON) -B .ci/pages/follow.py docs/add-a-function.md
 
 .PHONY: soak
-soak: tools mosquitto ## The fault tests with 2,000 jobs each: make soak [SEED=1]
+soak: tools mosquitto ## The fault tests with 2,000 jobs each, then ten minutes at the limit of a connection: make soak [SEED=1]
 	@cargo build --locked --workspace --all-targets
-	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) POSTERN_FAULT_PARTITION_SECONDS=120 \
+		cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_SOAK_SECONDS=600 cargo test --locked --workspace --test worker -- soak:: --nocapture
 
 .PHONY: bench
 bench: bench-tools ## Measure Kafka to CSV and a GRIP echo against Python and Node
