@@ -123,6 +123,19 @@ impl JobMessage {
         })
     }
 
+    /// The trace's id: the second part of [`JobMessage::trace_parent`]. `None` if there is no valid one.
+    pub fn trace_id(&self) -> Option<&str> {
+        let mut parts = self.trace_parent.as_deref()?.split('-');
+        let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
+
+        let hex = |part: &str, length| {
+            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let valid =
+            hex(version, 2) && hex(trace, 32) && hex(parent, 16) && trace.bytes().any(|byte| byte != b'0');
+        valid.then_some(trace)
+    }
+
     /// The job's id, whether or not the sender named it.
     pub fn id(&self) -> JobId {
         self.task_token.job_id()
