@@ -130,11 +130,13 @@ check-tools: ## Check that the SAM CLI and cargo-lambda are new enough to deploy
 	@$(PYTHON) infra/check_tools.py
 
 .PHONY: soak
-soak: tools mosquitto ## The fault tests with 2,000 jobs each, and 20 renewals of certificates: make soak [SEED=1]
+soak: tools mosquitto ## Faults with 2,000 jobs, 20 renewals, and ten minutes at a connection's limit: make soak [SEED=1]
 	@cargo build --locked --workspace --all-targets
 	@POSTERN_RENEWALS=20 POSTERN_CERTIFICATE_SECONDS=60 \
 	    cargo test --locked --workspace --test worker -- identity:: renewal::
-	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) POSTERN_FAULT_PARTITION_SECONDS=120 \
+	    cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_SOAK_SECONDS=600 cargo test --locked --workspace --test worker -- soak:: --nocapture
 
 .PHONY: bench
 bench: bench-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
