@@ -43,9 +43,9 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         // A request that the proxy repeats says what it has received meanwhile; so does the client's own.
         let repeated = grip_last(request.headers(), &self.at_proxy(channel));
         let Some(asked) = parameter(request, "after") else {
-            // A client without a position learns the present one, and polls again.
-            let at = self.store.position(channel).await?;
-            return Ok(self.polled(&[], at, None));
+            // A client without a position gets the newest items, if it asks for some, and polls again from there.
+            let recent = parameter(request, "recent").and_then(|recent| recent.parse::<usize>().ok());
+            return self.begin(channel, recent.unwrap_or_default().min(PAGE)).await;
         };
         let Ok(after) = asked.parse::<Position>() else { return Ok(self.forged()) };
         let Some(missed) = self.missed(channel, after).await? else { return Ok(self.forged()) };
@@ -63,6 +63,20 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         }
         let hold = self.revocable(Hold::response(self.poll), identity).channel(listened);
         hold.apply(self.polled(&[], missed.at, None)).map_err(|error| ChannelsError::Response(error.into()))
+    }
+
+    /// Answers a long-poll that has no position yet.
+    async fn begin(&self, channel: &str, recent: usize) -> Result<Response<Vec<u8>>, ChannelsError> {
+        let entries = match recent {
+            0 => Vec::new(),
+            _ => self.store.recent(channel, recent).await?,
+        };
+        let at = match entries.last() {
+            Some(newest) => newest.position,
+            None => self.store.position(channel).await?,
+        };
+        let items: Vec<String> = entries.iter().map(|entry| wire::item(channel, entry)).collect();
+        Ok(self.polled(&items, at, None))
     }
 
     /// Answers a stream with what the client missed, and lets the proxy continue it.

@@ -38,10 +38,10 @@ impl History for DynamoStore {
         // One item more at each end: the one at the position, which shows the epoch, and one that shows that there are more.
         // A page of the table ends at 1 MB, so fewer may come; the first of them is never missing.
         let found = self.from(channel, position.offset(), limit + 2).await?;
-        let newest = match found.is_empty() {
-            true => self.newest_rows(channel, 1).await?.first().and_then(entry).map(|entry| entry.position),
-            false => None,
-        };
+        let mut newest = None;
+        if found.is_empty() {
+            newest = self.newest_rows(channel, 1).await?.first().and_then(entry).map(|entry| entry.position);
+        }
 
         Ok(match judge(position, &found, limit, newest) {
             Verdict::Whole(entries, more) => {
