@@ -1,0 +1,8 @@
+//! Channels that lose nothing, in the example `grip-chat` behind a real Pushpin.
+
+mod chat;
+mod faults;
+mod links;
+mod refused;
+mod table;
+mod verdict;
