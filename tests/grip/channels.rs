@@ -1,5 +1,6 @@
 //! Channels that lose nothing, in the example `grip-chat` behind a real Pushpin.
 
+mod browser;
 mod chat;
 mod faults;
 mod links;
