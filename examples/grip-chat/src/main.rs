@@ -28,7 +28,7 @@ async fn main() -> Result<(), Failure> {
     match &config.table {
         None => listen(MemoryStore::new(), config).await,
         Some(table) => {
-            let client = aws_sdk_dynamodb::Client::new(&postern_runtime::aws::config().await);
+            let client = aws_sdk_dynamodb::Client::new(&postern_runtime::aws::config());
             listen(DynamoStore::new(client, table), config).await
         }
     }
