@@ -19,7 +19,7 @@ LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
 KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
-GRIP_PROGRAMS := -p grip-echo -p postern-demos
+GRIP_PROGRAMS := -p grip-chat -p grip-echo -p postern-demos
 # Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
 # rebuilds the AWS crates with other features: that takes minutes.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -109,6 +109,8 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
+	@echo "== testing the browser client of the channels"
+	@node --test shared/grip/client >/dev/null
 	@echo "== testing the emulator's patches"
 	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
@@ -134,6 +136,12 @@ soak: tools mosquitto ## The fault tests with 2,000 jobs each, and 20 renewals o
 	@POSTERN_RENEWALS=20 POSTERN_CERTIFICATE_SECONDS=60 \
 	    cargo test --locked --workspace --test worker -- identity:: renewal::
 	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
+
+.PHONY: soak-grip
+soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000 items: make soak-grip [SEED=1]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_GRIP_CLIENTS=200 POSTERN_GRIP_ITEMS=20000 POSTERN_GRIP_SEED=$(or $(SEED),1) \
+	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
 
 .PHONY: bench
 bench: bench-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
@@ -199,6 +207,8 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	    $(TOOLS)/bin/cargo-deny --log-level error check --disable-fetch advisories; \
 	elif [ -n "$${REQUIRE_ADVISORIES:-}" ]; then echo "the advisory database cannot be fetched"; exit 1; \
 	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
+	@echo "== the crate grip, as it would be published"
+	@.ci/lint/publish.sh
 	@echo "OK: all checks passed"
 
 .PHONY: clean

@@ -1,6 +1,9 @@
 use std::cell::RefCell;
 use std::path::Path;
+use std::time::Duration;
 
+use grip::Key;
+use grip::channels::{Grant, Identity, JwtAuthorizer};
 use postern_runtime::env::Environment;
 use serde_json::{Value, json};
 
@@ -201,7 +204,10 @@ async fn without_a_publish_token_publishing_is_switched_off() {
         let proxy = Proxy::default();
         let answer = ask(&proxy, &config, &request("POST", "/publish", &headers, "news")).await.unwrap();
         assert_eq!((&answer["statusCode"], proxy.published.borrow().len()), (&json!(403), 0));
-        assert_eq!(answer["body"], "Publishing is switched off: neither GRIP_PUBLISH_TOKEN nor GRIP_CHANNEL_KEY is set\n");
+        assert_eq!(
+            answer["body"],
+            "Publishing is switched off: neither GRIP_PUBLISH_TOKEN nor GRIP_CHANNEL_KEY is set\n"
+        );
     }
 }
 
