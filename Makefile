@@ -169,6 +169,11 @@ sizes: ## Build the functions for release, and compare their sizes with .ci/lint
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
+.PHONY: bench-publish
+bench-publish: tools bench-tools pushpin ## Measure publish to received, with and without a history, beside Node
+	@cargo build --locked --workspace --all-targets
+	@cargo test --locked --workspace --test grip -- --ignored --nocapture channels::latency
+
 .PHONY: lint
 lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences
 	@echo "== format"

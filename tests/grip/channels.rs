@@ -3,6 +3,7 @@
 mod browser;
 mod chat;
 mod faults;
+mod latency;
 mod links;
 mod refused;
 mod table;

@@ -110,14 +110,18 @@ impl Chat {
 
         let path = format!("/channels/room.lobby/poll?after=0&token={token}");
         let history = get(address, &path).await?.text().await?;
-        good &= show("history", "of the room lobby", history.contains(r#""text":"hello""#), "has the message");
+        good &=
+            show("history", "of the room lobby", history.contains(r#""text":"hello""#), "has the message");
         Ok(good)
     }
 
     /// Leaves the chat open until the person at the terminal, if there is one, has seen enough.
     fn wait_for_person(&self, good: bool) -> Result<(), Failure> {
         if good && std::io::stdin().is_terminal() {
-            say(format_args!("\nthe chat is still open at http://{}/; press Enter to stop", self.pushpin.clients()));
+            say(format_args!(
+                "\nthe chat is still open at http://{}/; press Enter to stop",
+                self.pushpin.clients()
+            ));
             std::io::stdin().read_line(&mut String::new())?;
         }
         Ok(())
