@@ -5,7 +5,8 @@ use std::env::{self, VarError};
 use grip::{GripUrl, Key, Verifier};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::Failure;
+/// Anything that ends the program.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The program's configuration.
 pub(crate) struct Config {

@@ -16,9 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use app::App;
-use config::Config;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use config::{Config, Failure};
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {

@@ -27,7 +27,7 @@ const SHORTEST: Duration = Duration::from_mins(10);
 const CHANNELS: usize = 10_000;
 
 /// How long an append goes on when the table throttles or other publishers are faster.
-const PATIENT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Histories, presence and revocations in a DynamoDB table. See the section on DynamoDB in the manual for the table.
 ///
@@ -89,7 +89,7 @@ impl DynamoStore {
                 self.remember(channel, next);
                 return Ok(Appended { position: next, begun });
             }
-            if start.elapsed() > PATIENT {
+            if start.elapsed() > TIMEOUT {
                 let busy = || StoreError::new("append an item", "other publishers were always faster");
                 return Err(failure.unwrap_or_else(busy));
             }
