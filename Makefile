@@ -20,7 +20,7 @@ SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
 CARGO_CYCLONEDX := 0.5.9
 KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
-GRIP_PROGRAMS := -p grip-echo -p postern-demos
+GRIP_PROGRAMS := -p grip-chat -p grip-echo -p postern-demos
 # Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
 # rebuilds the AWS crates with other features: that takes minutes.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -110,6 +110,8 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
+	@echo "== testing the browser client of the channels"
+	@node --test shared/grip/client >/dev/null
 	@echo "== testing the emulator's patches"
 	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
@@ -138,6 +140,12 @@ soak: tools mosquitto ## Faults with 2,000 jobs, 20 renewals, and ten minutes at
 	    cargo test --locked --workspace --test worker -- faults::
 	@POSTERN_SOAK_SECONDS=600 cargo test --locked --workspace --test worker -- soak:: --nocapture
 
+.PHONY: soak-grip
+soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000 items: make soak-grip [SEED=1]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_GRIP_CLIENTS=200 POSTERN_GRIP_ITEMS=20000 POSTERN_GRIP_SEED=$(or $(SEED),1) \
+	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
+
 .PHONY: bench
 bench: bench-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
 	@echo "== building, for release"
@@ -163,6 +171,11 @@ sizes: ## Build the functions for release, and compare their sizes with .ci/lint
 	@$(PYTHON) -B .ci/lint/sizes.py $(RELEASE)
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
+
+.PHONY: bench-publish
+bench-publish: tools bench-tools pushpin ## Measure publish to received, with and without a history, beside Node
+	@cargo build --locked --workspace --all-targets
+	@cargo test --locked --workspace --test grip -- --ignored --nocapture channels::latency
 
 .PHONY: lint
 lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences
@@ -203,6 +216,8 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	    $(TOOLS)/bin/cargo-deny --log-level error check --disable-fetch advisories; \
 	elif [ -n "$${REQUIRE_ADVISORIES:-}" ]; then echo "the advisory database cannot be fetched"; exit 1; \
 	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
+	@echo "== the crate grip, as it would be published"
+	@.ci/lint/publish.sh
 	@echo "OK: all checks passed"
 
 # ---- Release it ----------------------------------------------------------------------------------
