@@ -46,7 +46,7 @@ pub(crate) struct RowWriter<'c> {
 impl<'c> RowWriter<'c> {
     pub(crate) fn new(config: &'c Config) -> Self {
         let fields = Fields { neutralize: config.neutralize, line_breaks: config.line_breaks };
-        let columns = config.columns.iter().map(|name| Column::named(name)).collect();
+        let columns = config.columns.iter().map(|column| Column::named(&column.name)).collect();
         Self { config, columns, fields, metadata: MetadataWriter::new(&config.metadata, fields) }
     }
 
