@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use compact::{Condition, Error, Listed, Put, Store};
@@ -41,6 +43,8 @@ pub(crate) struct Memory {
     faults: RefCell<Option<Rng>>,
     /// The number of requests until the process is killed.
     kill_in: Cell<Option<u64>>,
+    /// Whether each request lets other runs take their turn first.
+    pub(crate) takes_turns: Cell<bool>,
     pub(crate) requests: Cell<u64>,
 }
 
@@ -91,6 +95,10 @@ impl Memory {
 
     /// Counts a request, and draws how it fails. After a kill nothing is answered any more.
     async fn request(&self) -> Fault {
+        if self.takes_turns.get() {
+            YieldOnce(false).await;
+        }
+
         self.requests.set(self.requests.get() + 1);
         match self.kill_in.get() {
             Some(0) => std::future::pending().await,
@@ -147,6 +155,17 @@ impl Memory {
         }
         objects.insert(key.to_owned(), Object { body, etag, modified: self.now.get() });
         Put::Written
+    }
+}
+
+/// Is pending the first time that it is polled. The test polls again in a turn of its choice, so nothing is woken.
+struct YieldOnce(bool);
+
+impl Future for YieldOnce {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

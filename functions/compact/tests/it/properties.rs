@@ -32,7 +32,7 @@ fn batches() -> impl Strategy<Value = Vec<(Batch, u8)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn the_table_is_the_input(
