@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use postern_local::{
     DEFAULT_MACHINE, EmulatorOptions, Error, Executions, LocalStack, Outputs, Project, environment, say,
-    sdk_config, watch,
+    sdk_config, user_config, watch,
 };
 
 use crate::input::input;
@@ -125,14 +125,14 @@ impl Run {
                 let note = self.running(&project)?;
                 let machine = note.outputs.find_machine(&self.machine)?;
                 let input = input(self.input.as_deref(), &samples, &self.machine)?;
-                let executions = Executions::new(&sdk_config(&note.endpoint).await);
+                let executions = Executions::new(&sdk_config(&note.endpoint));
                 self.follow(&executions, machine, &input, note.worker_log()).await
             }
             Target::Aws => {
                 // Before the first call, which costs a second or two.
                 let stack = self.stack.as_deref().unwrap_or("postern");
                 let input = input(self.input.as_deref(), &samples, &self.machine)?;
-                let config = postern_runtime::aws::config().await;
+                let config = user_config().await;
                 let outputs = Outputs::of_stack(&config, stack).await?;
                 let machine = outputs.find_machine(&self.machine)?;
                 self.follow(&Executions::new(&config), machine, &input, None).await

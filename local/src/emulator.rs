@@ -6,9 +6,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_config::SdkConfig;
 use http::Method;
+use postern_runtime::aws::SdkConfig;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
@@ -71,7 +72,7 @@ impl Emulator {
         }
         let process = Process::start("the emulator", &mut command, &folder.join("emulator.log"))?;
 
-        let api = Api::new(sdk_config(&format!("http://127.0.0.1:{gateway}")).await)?;
+        let api = Api::new(sdk_config(&format!("http://127.0.0.1:{gateway}")))?;
         let mut emulator =
             Self { project: project.clone(), process, folder: folder.into(), gateway, mqtt, api };
         emulator.wait_until_ready().await?;
@@ -141,8 +142,8 @@ impl Emulator {
     }
 
     /// The configuration of AWS clients for this emulator.
-    pub async fn sdk_config(&self) -> SdkConfig {
-        sdk_config(&self.endpoint()).await
+    pub fn sdk_config(&self) -> SdkConfig {
+        sdk_config(&self.endpoint())
     }
 
     /// Deploys `template.yml`, as `sam build` and `sam deploy` do in AWS.
@@ -186,6 +187,19 @@ impl Emulator {
         command.arg("--ca").arg(self.ca()).args(more);
         output("the worker's enrolment", &mut command).await?;
         Ok(WorkerFiles { folder })
+    }
+
+    /// Creates a secret with this text, and returns its ARN.
+    pub async fn create_secret(&self, name: &str, text: &str) -> Result<String, Error> {
+        let input = json!({"Name": name, "SecretString": text});
+        let created = self.api.json("secretsmanager", "secretsmanager.CreateSecret", &input).await?;
+        Ok(created["ARN"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Gives a secret a new text. The text before becomes the previous version.
+    pub async fn put_secret(&self, id: &str, text: &str) -> Result<(), Error> {
+        let input = json!({"SecretId": id, "SecretString": text});
+        self.api.json("secretsmanager", "secretsmanager.PutSecretValue", &input).await.map(drop)
     }
 
     /// Puts a text into a bucket.
@@ -235,6 +249,6 @@ pub fn environment(endpoint: &str) -> [(&'static str, String); 4] {
 }
 
 /// The configuration of AWS clients for the emulator at `endpoint`.
-pub async fn sdk_config(endpoint: &str) -> SdkConfig {
-    postern_testing::config_for(endpoint, REGION, ("test", "test")).await
+pub fn sdk_config(endpoint: &str) -> SdkConfig {
+    postern_testing::config_for(endpoint, REGION, ("test", "test"))
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aws_config::SdkConfig;
 use aws_sdk_sfn::Client;
 use aws_sdk_sfn::types::{ExecutionStatus, HistoryEvent, HistoryEventType};
+use postern_runtime::aws::SdkConfig;
 use tokio::time::{Instant, sleep};
 
 use crate::error::Error;

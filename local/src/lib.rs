@@ -4,6 +4,7 @@
 //! deploys `template.yml` into it, gives a worker its certificate, starts the worker, and follows executions. Every
 //! process listens on loopback only, and ends when the value that owns it is dropped.
 
+mod account;
 mod api;
 mod deployment;
 mod emulator;
@@ -21,6 +22,8 @@ mod watch;
 mod worker_files;
 mod zip;
 
+pub use account::user_config;
+pub use api::{Api, Call};
 pub use deployment::Deployment;
 pub use emulator::{Emulator, EmulatorOptions, environment, sdk_config};
 pub use error::Error;

@@ -43,7 +43,7 @@ impl LocalStack {
             "the emulator listens on {}; deploying template.yml as the stack postern",
             emulator.endpoint()
         ));
-        let outputs = emulator.deploy(&Deployment::new("postern")).await?;
+        let outputs = emulator.deploy(&Deployment::new("postern").parameter("Approvals", "true")).await?;
 
         steps.step(format_args!(
             "deployed; making a certificate for the worker {}",

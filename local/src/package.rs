@@ -14,7 +14,8 @@ use crate::zip::archive;
 /// The bucket of packages and definitions.
 const BUCKET: &str = "postern-artifacts";
 
-/// Uploads what the template's `CodeUri` and `DefinitionUri` lines name; the template with the S3 locations instead.
+/// Uploads what the template's `CodeUri` and `DefinitionUri` lines name, and the template with the S3 locations instead.
+/// Returns the template's URL: CloudFormation takes no template above 51,200 bytes in the request itself.
 ///
 /// The template is edited line by line, so that CloudFormation reads the rest exactly as it is written. A function's
 /// binary is the `Binary` of its Metadata, which stands above its `CodeUri`. A function whose binary is not built
@@ -56,7 +57,8 @@ pub(crate) async fn package(
         }
     }
 
-    Ok(packaged)
+    let key = upload(api, packaged.into()).await?;
+    Ok(api.object_url(BUCKET, &key))
 }
 
 /// Uploads the package of a function, if its binary is built; the object's key.

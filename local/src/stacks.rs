@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use postern_runtime::aws::SdkConfig;
 use roxmltree::{Document, Node};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -28,7 +28,7 @@ impl Outputs {
     }
 }
 
-/// Creates the stack, or updates it if it exists, and waits for the end.
+/// Creates the stack from the template at a URL, or updates it if it exists, and waits for the end.
 pub(crate) async fn apply(
     api: &Api,
     stack: &str,
@@ -37,7 +37,7 @@ pub(crate) async fn apply(
 ) -> Result<Outputs, Error> {
     let mut form: Vec<(String, &str)> = vec![
         ("StackName".into(), stack),
-        ("TemplateBody".into(), template),
+        ("TemplateURL".into(), template),
         ("Capabilities.member.1".into(), "CAPABILITY_IAM"),
         ("Capabilities.member.2".into(), "CAPABILITY_AUTO_EXPAND"),
     ];
@@ -97,6 +97,9 @@ async fn describe(api: &Api, stack: &str) -> Result<Outputs, Error> {
     let values = members(&document, "Outputs")
         .map(|output| (child(output, "OutputKey"), child(output, "OutputValue")))
         .collect();
+    let parameters = members(&document, "Parameters")
+        .map(|parameter| (child(parameter, "ParameterKey"), child(parameter, "ParameterValue")))
+        .collect();
 
     let resources = resources(api, stack).await?.into_iter();
     let machines: BTreeMap<String, String> = resources
@@ -104,7 +107,7 @@ async fn describe(api: &Api, stack: &str) -> Result<Outputs, Error> {
         .map(|resource| (machine_name(&resource.logical_id), resource.physical_id))
         .collect();
 
-    Ok(Outputs { stack: stack.into(), values, machines })
+    Ok(Outputs { stack: stack.into(), values, machines, parameters })
 }
 
 /// All resources of a stack, page by page.

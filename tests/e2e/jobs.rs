@@ -140,7 +140,7 @@ async fn a_poison_message_ends_in_the_dead_letter_queue_with_its_reason() {
 async fn an_invalid_job_goes_from_the_worker_to_the_dead_letter_queue() {
     let mut stack = Stack::start("no-job").await;
     stack.worker().await;
-    let iot = aws_sdk_iotdataplane::Client::new(&stack.emulator.sdk_config().await);
+    let iot = aws_sdk_iotdataplane::Client::new(&stack.emulator.sdk_config());
     let payload = aws_sdk_iotdataplane::primitives::Blob::new("not a job");
     iot.publish().topic("tenant1/to/worker").qos(1).payload(payload).send().await.unwrap();
 

@@ -11,7 +11,11 @@ const CONNECTION: &str = "arn:aws:kafka:us-east-1:123456789012:vpc-connection/11
 
 /// A deployment with Kafka, whose topic belongs to another account.
 fn with_kafka() -> Deployment {
-    Deployment::new("test").parameter("MskClusterArn", CLUSTER).parameter("MskSourceArn", CONNECTION)
+    without_source().parameter("MskSourceArn", CONNECTION)
+}
+
+fn without_source() -> Deployment {
+    Deployment::new("test").parameter("Kafka", "true").parameter("MskClusterArn", CLUSTER)
 }
 
 /// Invokes the function with a batch of two partitions and returns its answer.
@@ -28,7 +32,7 @@ async fn a_batch_becomes_objects_in_the_bucket_of_the_sample() {
     assert_eq!(answer["batchItemFailures"], Value::Array(Vec::new()), "{answer}");
     let bucket = stack.outputs.get("CsvBucketName");
     assert_eq!(bucket, "cross-account-lambda-consumer-data-us-east-1-123456789012");
-    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config().await);
+    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config());
     let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
     assert_eq!(objects.contents().len(), 2, "one object for each partition");
 
@@ -56,8 +60,7 @@ async fn without_the_permission_to_put_objects_the_batch_fails_with_access_denie
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_source_the_function_has_no_mapping_and_without_a_cluster_no_function_exists() {
-    let deployment = Deployment::new("test").parameter("MskClusterArn", CLUSTER);
-    let stack = Stack::with("kafka-no-source", deployment).await;
+    let stack = Stack::with("kafka-no-source", without_source()).await;
     assert!(
         stack.outputs.get("MskToS3RoleArn").starts_with("arn:aws:iam:"),
         "the cluster's policy needs the role"

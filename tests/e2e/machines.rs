@@ -64,10 +64,10 @@ const TOLERANCE_EXCEEDED: &str = "States.ExceedToleratedFailureThreshold";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sample_ends_as_expected_and_every_retry_and_catch_is_reached() {
-    let mut stack = Stack::without_waits("machines", Deployment::new("test")).await;
+    let mut stack = Stack::without_waits("machines", with_approvals("test")).await;
     stack.worker().await;
 
-    let mut runs = Runs::new(&stack.emulator.sdk_config().await);
+    let mut runs = Runs::new(&stack.emulator.sdk_config());
     run_samples(&stack, &mut runs).await;
     run_lists_from_s3(&stack, &mut runs).await;
     run_expired_and_too_large(&stack, &mut runs).await;
@@ -126,17 +126,13 @@ async fn run_outage(
 
 /// A second stack whose functions are throttled: their reserved concurrency is 0.
 async fn throttled(stack: &Stack) -> Outputs {
-    let mut deployment = Deployment::new("throttled");
-    for description in [
-        "Description: Publishes a task as a job for a worker over MQTT",
-        "Description: Counts a step, as in the tutorial of the Dojo",
-        "Description: Makes links that approve or reject a task, and serves their page",
-    ] {
-        let throttled = format!("{description}\n      ReservedConcurrentExecutions: 0");
-        deployment = deployment.edit(TEMPLATE, description, &throttled);
-    }
-
+    let deployment = with_approvals("throttled").parameter("ReservedConcurrency", "0");
     stack.emulator.deploy(&deployment).await.unwrap()
+}
+
+/// A stack with all state machines.
+fn with_approvals(name: &str) -> Deployment {
+    Deployment::new(name).parameter("Approvals", "true")
 }
 
 /// Runs every row of [`samples`], and checks that every file has a row.
@@ -282,7 +278,7 @@ async fn the_dojos_run_fails_without_the_permission_and_succeeds_once_it_is_gran
 /// The command is that of `make run TARGET=aws`, which finds the machine in the stack's resources, as on AWS.
 #[tokio::test(flavor = "multi_thread")]
 async fn make_run_prints_the_states_and_fails_when_the_execution_fails() {
-    let stack = Stack::without_waits("run", Deployment::new("test")).await;
+    let stack = Stack::without_waits("run", with_approvals("test")).await;
     let run = |machine: &str, input: &str| {
         let mut command = std::process::Command::new(stack.project.program("postern-local"));
         command.args(["run", "--target", "aws", "--stack", "test", "--machine", machine]);

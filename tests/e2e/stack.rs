@@ -57,7 +57,7 @@ impl Stack {
         let emulator = Emulator::start(&project, &folder, options).await.unwrap();
         let outputs = emulator.deploy(&deployment).await.unwrap();
         let files = emulator.enroll(&outputs, None).await.unwrap();
-        let executions = Executions::new(&emulator.sdk_config().await);
+        let executions = Executions::new(&emulator.sdk_config());
 
         Self { workers: Vec::new(), emulator, outputs, files, executions, project, folder }
     }
@@ -114,7 +114,7 @@ impl Stack {
 
     /// Publishes to the answer topic of `tenant1` with the emulator's root credentials.
     pub(crate) async fn publish(&self, payload: impl Into<Vec<u8>>) {
-        let iot = aws_sdk_iotdataplane::Client::new(&self.emulator.sdk_config().await);
+        let iot = aws_sdk_iotdataplane::Client::new(&self.emulator.sdk_config());
 
         let publish = iot.publish().topic("tenant1/to/lambda").qos(1).payload(Blob::new(payload.into()));
         publish.send().await.unwrap();
@@ -122,7 +122,7 @@ impl Stack {
 
     /// Waits for the next dead letter and takes it off the queue.
     pub(crate) async fn dead_letter(&self) -> Value {
-        let sqs = aws_sdk_sqs::Client::new(&self.emulator.sdk_config().await);
+        let sqs = aws_sdk_sqs::Client::new(&self.emulator.sdk_config());
 
         let end = Instant::now() + TIMEOUT;
         while Instant::now() < end {
@@ -145,7 +145,7 @@ impl Stack {
 
     /// The number of dead letters in the queue.
     pub(crate) async fn dead_letters(&self) -> usize {
-        let sqs = aws_sdk_sqs::Client::new(&self.emulator.sdk_config().await);
+        let sqs = aws_sdk_sqs::Client::new(&self.emulator.sdk_config());
         let queue = self.outputs.get("DeadLetterQueueUrl");
 
         let received = sqs.receive_message().queue_url(queue).visibility_timeout(0).send().await.unwrap();

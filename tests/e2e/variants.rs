@@ -18,7 +18,7 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    pub(crate) fn new(config: &aws_config::SdkConfig) -> Self {
+    pub(crate) fn new(config: &postern_runtime::aws::SdkConfig) -> Self {
         Self { client: Client::new(config), executions: Executions::new(config), reached: BTreeSet::new() }
     }
 

@@ -4,11 +4,13 @@ use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
 use jiff::{SignedDuration, Timestamp};
 use postern_runtime::NamedError;
 use postern_runtime::aws::{Failure, failure, is_closed_task};
+use postern_runtime::secrets::ReadSecret;
 use postern_types::{InvalidField, InvalidToken, JobId, TaskToken, fields};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::link::{Ask, Decision, InvalidLink, Key};
+use crate::keyring::Keyring;
+use crate::link::{Ask, Decision, InvalidLink};
 use crate::page::Page;
 
 /// The reasons for which an event is refused. A state machine matches their common name.
@@ -131,7 +133,7 @@ struct Http {
 /// Makes the links of a task, or serves the page behind a link.
 pub(crate) async fn handle(
     tasks: &impl Tasks,
-    key: &Key,
+    keys: &Keyring<impl ReadSecret>,
     event: &RawValue,
     now: Timestamp,
 ) -> Result<Answer, Error> {
@@ -139,10 +141,10 @@ pub(crate) async fn handle(
 
     if let Some(RequestContext { http }) = fields.request_context {
         let query = fields.raw_query_string.unwrap_or_default();
-        return Ok(Answer::Page(serve(tasks, key, &http.method, &query, now).await));
+        return Ok(Answer::Page(serve(tasks, keys, &http.method, &query, now).await));
     }
     let request = Request::read(&fields)?;
-    Ok(Answer::Links(links(key, &request, now)))
+    Ok(Answer::Links(links(keys, &request, now)))
 }
 
 /// A state machine's request for links.
@@ -177,19 +179,25 @@ impl Request {
     }
 }
 
-fn links(key: &Key, request: &Request, now: Timestamp) -> Links {
+fn links(keys: &Keyring<impl ReadSecret>, request: &Request, now: Timestamp) -> Links {
     let Request { ask, page, expires_in } = request;
     let job_id = ask.token.job_id();
     let expires_at = now.saturating_add(*expires_in).unwrap_or(Timestamp::MAX);
-    let link = |decision| format!("{page}?{}", key.query(ask, decision, expires_at));
+    let link = |decision| format!("{page}?{}", keys.query(ask, decision, expires_at));
 
     tracing::info!(%job_id, %expires_at, "approval links made");
     Links { job_id, approve: link(Decision::Approve), reject: link(Decision::Reject), expires_at }
 }
 
 /// Serves the page behind a link. Only POST decides, because mail scanners and previews open links with GET.
-async fn serve(tasks: &impl Tasks, key: &Key, method: &str, query: &str, now: Timestamp) -> Page {
-    let (decision, ask) = match key.read(query, now) {
+async fn serve(
+    tasks: &impl Tasks,
+    keys: &Keyring<impl ReadSecret>,
+    method: &str,
+    query: &str,
+    now: Timestamp,
+) -> Page {
+    let (decision, ask) = match keys.read(query, now).await {
         Ok(read) => read,
         Err(InvalidLink::Expired) => {
             return Page::message(410, "Too late", "This link has expired. No decision was made.");

@@ -2,22 +2,26 @@
 
 mod config;
 mod handler;
+mod keyring;
 mod link;
 mod page;
 
+use config::KeySource;
 use jiff::Timestamp;
+use keyring::Keyring;
 use postern_runtime::env::Environment;
+use postern_runtime::secrets::SecretsManager;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init(env!("CARGO_CRATE_NAME"));
-    let aws = postern_runtime::aws::config().await;
-    let secrets = aws_sdk_secretsmanager::Client::new(&aws);
-    let config = config::Config::from_env(&Environment::process(), &secrets).await?;
-    let tasks = aws_sdk_sfn::Client::new(&aws);
+    let environment = Environment::process();
+    let secrets = SecretsManager::from_env(&environment)?;
+    let keys = Keyring::open(KeySource::from_env(&environment)?, secrets, Timestamp::now()).await?;
+    let tasks = aws_sdk_sfn::Client::new(&postern_runtime::aws::config());
 
     postern_runtime::serve(async |event, _context| {
-        handler::handle(&tasks, &config.key, &event, Timestamp::now()).await
+        handler::handle(&tasks, &keys, &event, Timestamp::now()).await
     })
     .await
 }

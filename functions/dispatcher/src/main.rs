@@ -10,7 +10,7 @@ use postern_runtime::env::Environment;
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init(env!("CARGO_CRATE_NAME"));
     let config = Config::from_env(&Environment::process())?;
-    let iot = aws_sdk_iotdataplane::Client::new(&postern_runtime::aws::config().await);
+    let iot = aws_sdk_iotdataplane::Client::new(&postern_runtime::aws::config());
     postern_runtime::serve(async |event, context| {
         dispatch(&iot, &config, &event, Timestamp::now(), context.xray_trace_id.as_deref()).await
     })

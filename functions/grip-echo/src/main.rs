@@ -2,16 +2,17 @@
 
 mod config;
 mod handler;
+mod rotation;
 
-use config::Config;
-use grip::Publisher;
-use handler::handle;
+use std::time::Instant;
+
 use postern_runtime::env::Environment;
+use postern_runtime::secrets::SecretsManager;
+use rotation::Echo;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init(env!("CARGO_CRATE_NAME"));
-    let config = Config::from_env(&Environment::process())?;
-    let proxy = Publisher::new(&config.url)?.prefixed(&config.prefix);
-    postern_runtime::serve(async |event, _context| handle(&proxy, &config, &event).await).await
+    let echo = Echo::start(Environment::process, SecretsManager::from_env, Instant::now()).await?;
+    postern_runtime::serve(async |event, _context| echo.handle(&event, Instant::now()).await).await
 }

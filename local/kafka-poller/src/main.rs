@@ -153,7 +153,7 @@ fn policy(options: &Options) -> Policy {
 async fn dead_letters(options: &Options) -> Result<DeadLetters, postern_runtime::Error> {
     Ok(match &options.on_failure {
         Some(url) => {
-            let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config().await);
+            let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config());
             DeadLetters::S3(Bucket::open(s3, url, &options.uuid).await?)
         }
         None => DeadLetters::File(OpenOptions::new().append(true).create(true).open(&options.dead_letters)?),

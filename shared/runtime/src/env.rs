@@ -1,5 +1,6 @@
 //! Configuration from environment variables. A function reads it once, at cold start, into a struct named `Config`.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 /// An invalid environment variable: its name, the problem, and an example of a right value.
@@ -38,6 +39,12 @@ impl<'a> Environment<'a> {
     /// A fixed list of names and values, for tests.
     pub fn of(list: &'a [(&str, &str)]) -> Self {
         Self(Box::new(|name| list.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())))
+    }
+
+    /// This environment, in which `values` replace the variables of the same names. The values of a secret are one case.
+    #[must_use]
+    pub fn with(self, values: BTreeMap<String, String>) -> Self {
+        Self(Box::new(move |name| values.get(name).cloned().or_else(|| (self.0)(name))))
     }
 
     /// Parses the variable `name`, or `default` if the variable is unset or empty. The default is also the example of an
@@ -101,6 +108,14 @@ mod tests {
         assert_eq!(environment.parse("SET", "1", str::parse::<u8>), Ok(7));
         assert_eq!(environment.parse("EMPTY", "1", str::parse::<u8>), Ok(1));
         assert_eq!(environment.parse("UNSET", "1", str::parse::<u8>), Ok(1));
+    }
+
+    #[test]
+    fn added_values_replace_variables_of_the_same_name() {
+        let environment = Environment::of(&[("KEPT", "1"), ("REPLACED", "2")]);
+        let environment = environment.with(BTreeMap::from([("REPLACED".into(), "3".into())]));
+        assert_eq!(environment.required("KEPT", "1", str::parse::<u8>), Ok(1));
+        assert_eq!(environment.required("REPLACED", "1", str::parse::<u8>), Ok(3));
     }
 
     #[test]

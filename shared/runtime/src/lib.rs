@@ -1,5 +1,5 @@
 //! What the `main` of every Postern function does: it reads configuration from the environment ([`mod@env`]), starts
-//! logs ([`log`]), makes AWS clients ([`aws`]) and handles events ([`serve`]) with errors that a state machine can match
+//! logs ([`log`]), makes AWS clients ([`aws`]), reads secrets (`secrets`, a feature) and handles events ([`serve`]) with errors that a state machine can match
 //! ([`NamedError`]). Handlers count with [`metrics`].
 //!
 //! The crate contains no function's logic.
@@ -20,6 +20,8 @@ pub mod aws;
 pub mod env;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "secrets")]
+pub mod secrets;
 
 use std::cell::Cell;
 

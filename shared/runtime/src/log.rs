@@ -10,14 +10,15 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Starts logging to standard output. `crate_name` is the caller's `env!("CARGO_CRATE_NAME")`.
 ///
-/// `AWS_LAMBDA_LOG_LEVEL`, which Lambda sets from the function's logging configuration, gives the level; the default is
-/// `INFO`. Levels below `INFO` apply to the caller's crate and to this one only: at `DEBUG` the AWS SDK and the HTTP
+/// `LOG_LEVEL` gives the level, or `AWS_LAMBDA_LOG_LEVEL`, which Lambda sets from the function's logging configuration.
+/// The default is `INFO`. Levels below `INFO` apply to the caller's crate and to this one only: at `DEBUG` the AWS SDK and the HTTP
 /// client print requests, and with them the task tokens.
 ///
 /// # Panics
 /// When it is called twice in one process.
 pub fn init(crate_name: &'static str) {
-    let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().and_then(|level| level.parse().ok());
+    let level =
+        ["LOG_LEVEL", "AWS_LAMBDA_LOG_LEVEL"].iter().find_map(|name| std::env::var(name).ok()?.parse().ok());
     let targets = targets(crate_name, level.unwrap_or(LevelFilter::INFO));
 
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);

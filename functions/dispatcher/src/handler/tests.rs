@@ -8,7 +8,7 @@ use super::*;
 /// Dispatches a job through the real client to a service that gives this answer. Returns the error's name and the requests.
 async fn dispatch_to_stub(status: u16, code: &'static str) -> (Option<&'static str>, Vec<RecordedRequest>) {
     let stub = StubServer::answering(status, code);
-    let sdk = config_for(&stub.url(), "us-east-1", ("test", "test")).await;
+    let sdk = config_for(&stub.url(), "us-east-1", ("test", "test"));
     let event =
         json!({"Input": 1, "TaskToken": "abc", "Job": {"TimeoutSeconds": 90, "HeartbeatSeconds": 60}});
     let event = RawValue::from_string(event.to_string()).unwrap();
@@ -224,7 +224,7 @@ fn an_xray_header_becomes_a_trace_parent() {
 
 /// Dispatches a job to an endpoint at which no AWS service answers. Returns the error's message.
 async fn dispatch_to(endpoint: &str) -> String {
-    let sdk = config_for(endpoint, "us-east-1", ("test", "test")).await;
+    let sdk = config_for(endpoint, "us-east-1", ("test", "test"));
     let event = RawValue::from_string(r#"{"Input":1,"TaskToken":"abc"}"#.to_owned()).unwrap();
     let iot = aws_sdk_iotdataplane::Client::new(&sdk);
     let error = dispatch(&iot, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await.unwrap_err();

@@ -10,7 +10,7 @@ const RESULT: &str = r#"{"TaskToken":"abc","result":1}"#;
 /// calls.
 async fn deliver_to_stub(status: u16, code: &'static str) -> (Result<Effect, &'static str>, usize) {
     let stub = StubServer::answering(status, code);
-    let config = config_for(&stub.url(), "us-east-1", ("test", "test")).await;
+    let config = config_for(&stub.url(), "us-east-1", ("test", "test"));
     let event = RawValue::from_string(RESULT.to_owned()).unwrap();
     let done = answer(&aws_sdk_sfn::Client::new(&config), &event).await;
     let calls = stub.requests().len();

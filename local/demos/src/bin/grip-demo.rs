@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use postern_local::{Deployment, Emulator, EmulatorOptions, Project, Steps, say, verdict};
 use postern_pushpin::{Ports, Pushpin, Route, TIMEOUT, get, post};
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -85,11 +86,13 @@ impl Stack {
         steps.step(format_args!("the emulator listens on {endpoint}; deploying template.yml with GRIP"));
 
         let ports = Ports::free()?;
+        let secret =
+            json!({"GRIP_URL": ports.control(), "GRIP_VERIFY_KEY": KEY, "GRIP_PUBLISH_TOKEN": PUBLISH_TOKEN});
+        let secret = emulator.create_secret("grip", &secret.to_string()).await?;
         let deployment = Deployment::new("postern")
-            .parameter("GripUrl", &ports.control())
-            .parameter("GripVerifyKey", KEY)
+            .parameter("Grip", "true")
+            .parameter("GripSecretArn", &secret)
             .parameter("GripVerifyIssuer", ISSUER)
-            .parameter("GripPublishToken", PUBLISH_TOKEN)
             .parameter("GripPrefix", "demo-");
         let outputs = emulator.deploy(&deployment).await?;
         let url = outputs.get("GripEchoUrl").to_owned();

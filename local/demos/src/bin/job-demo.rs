@@ -23,7 +23,7 @@ async fn demo() -> Result<bool, Error> {
 
     let machine = stack.outputs.state_machine();
     say(format_args!("\nexecution of {machine} with {SAMPLE_INPUT}"));
-    let executions = Executions::new(&stack.emulator.sdk_config().await);
+    let executions = Executions::new(&stack.emulator.sdk_config());
     let finished = watch(&executions, machine, SAMPLE_INPUT, Some(&stack.worker_log)).await?;
 
     say("\nwhat ran where");

@@ -132,6 +132,7 @@ impl Stack {
         let endpoint = emulator.endpoint();
         steps.step(format_args!("the emulator listens on {endpoint}; deploying template.yml with Kafka"));
         let deployment = Deployment::new("postern")
+            .parameter("Kafka", "true")
             .parameter("MskClusterArn", CLUSTER)
             .parameter("MskSourceArn", CONNECTION)
             .parameter("CsvRecordFormat", "json")
@@ -164,7 +165,7 @@ impl Stack {
         self.progress(group, file.len(), &mut poller, steps).await?;
         poller.stop();
 
-        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config().await);
+        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config());
         let reading = Reading::of(&s3, self.outputs.get("CsvBucketName"), "").await?;
         steps.step(format_args!(
             "{} objects with {} rows; by partition and offset these are {} records",
@@ -238,7 +239,7 @@ impl Stack {
 
     /// Prints the key and the first lines of one object.
     async fn show_an_object(&self) -> Result<(), Failure> {
-        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config().await);
+        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config());
         let bucket = self.outputs.get("CsvBucketName");
         let list = s3.list_objects_v2().bucket(bucket).max_keys(1).send().await?;
         let key = list.contents().first().and_then(|object| object.key()).ok_or("the bucket is empty")?;
@@ -255,7 +256,7 @@ impl Stack {
 
     /// The number of batches that the poller gave up.
     async fn dead_letters(&self) -> Result<usize, Failure> {
-        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config().await);
+        let s3 = aws_sdk_s3::Client::new(&self.emulator.sdk_config());
         let bucket = self.outputs.get("MskDeadLetterBucketName");
         Ok(s3.list_objects_v2().bucket(bucket).send().await?.contents().len())
     }

@@ -1,0 +1,12 @@
+//! `postern-verify`: checks a deployed stack. People call it through `make verify`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use postern_local::verdict;
+use postern_verify::{Options, verify};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    verdict(verify(Options::parse()).await)
+}
