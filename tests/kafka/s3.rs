@@ -38,6 +38,8 @@ pub(crate) struct S3 {
     faults: Option<Mutex<Numbers>>,
     /// Whether reads fail, too.
     reads_fail: AtomicBool,
+    /// The next writes of keys that contain this text are refused, so many of them.
+    refused_next: Mutex<(String, u32)>,
     pub(crate) counts: Counts,
     puts: watch::Sender<u64>,
 }
@@ -80,6 +82,7 @@ impl S3 {
             objects: Mutex::default(),
             faults: faults.map(|seed| Mutex::new(Numbers::new(seed))),
             reads_fail: AtomicBool::new(false),
+            refused_next: Mutex::default(),
             counts: Counts::default(),
             puts: watch::Sender::new(0),
         });
@@ -126,10 +129,22 @@ impl S3 {
         }
     }
 
+    /// Refuses the next writes of keys that contain `text`.
+    pub(crate) fn refuse_next(&self, text: &str, writes: u32) {
+        *self.refused_next.lock().unwrap() = (text.to_owned(), writes);
+    }
+
+    fn is_refused(&self, path: &str) -> bool {
+        let mut refused = self.refused_next.lock().unwrap();
+        let refuse = refused.1 > 0 && path.contains(&refused.0);
+        refused.1 -= u32::from(refuse);
+        refuse
+    }
+
     /// Answers a request that writes an object.
     fn write(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
         self.puts.send_modify(|puts| *puts += 1);
-        let fault = self.fault();
+        let fault = if self.is_refused(request.uri().path()) { Fault::Refused } else { self.fault() };
         if matches!(fault, Fault::Refused | Fault::Conflict) {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
             let conflict = fault == Fault::Conflict;
