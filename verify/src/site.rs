@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
 use aws_sdk_sfn::Client;
 use http::Method;
 use postern_local::{Api, Executions, Finished, Outputs, Project, sdk_config};
+use postern_runtime::aws::SdkConfig;
 use serde_json::Value;
 
 use crate::cleanup::{Cleanup, Created, iot};
@@ -42,8 +42,8 @@ impl Site {
     /// Reads the stack's outputs and resources, and chooses the names of this run.
     pub(crate) async fn open(options: Options) -> Result<Self, Error> {
         let config = match options.target {
-            Target::Local => sdk_config(&options.endpoint).await,
-            Target::Aws => postern_runtime::aws::config().await,
+            Target::Local => sdk_config(&options.endpoint),
+            Target::Aws => postern_local::user_config().await,
         };
         let outputs = Outputs::of_stack(&config, &options.stack).await?;
         let api = Api::new(config.clone())?;

@@ -42,7 +42,8 @@ fn write(metric: &str, number: usize, tenant: Option<&str>) {
 
 /// Adds the tenant as a second dimension, beside the metric of the function alone.
 fn add_tenant(line: &mut Value, tenant: &str) {
-    line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] = json!([["FunctionName"], ["FunctionName", "Tenant"]]);
+    line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] =
+        json!([["FunctionName"], ["FunctionName", "Tenant"]]);
     line["Tenant"] = json!(tenant);
 }
 
