@@ -12,15 +12,15 @@ TOOLS := .postern
 PYTHON ?= python3
 # Every function has a folder in functions/. Its name there is its crate's name and its binary's name. What only one demo
 # deploys is built for that demo alone.
-DEMO_FUNCTIONS := msk-to-s3 grip-echo
+DEMO_FUNCTIONS := msk-to-s3 compact grip-echo
 FUNCTIONS := $(filter-out $(DEMO_FUNCTIONS),$(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml)))
 PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
 CARGO_CYCLONEDX := 0.5.9
-KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
 GRIP_PROGRAMS := -p grip-chat -p grip-echo -p postern-demos
+KAFKA_PROGRAMS := -p msk-to-s3 -p compact -p postern-kafka-poller -p postern-demos
 # Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
 # rebuilds the AWS crates with other features: that takes minutes.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -196,7 +196,7 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@$(LINT)/cfn-lint infra/*.yml
 	@$(LINT)/python -B .ci/lint/template.py
 	@echo "== state machines"
-	@for definition in statemachines/*.asl.json; do \
+	@for definition in statemachines/*.asl.json statemachines/*/*.asl.json; do \
 	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done
 	@for broken in .ci/lint/broken/*.asl.json; do \
 	    if $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$broken" >/dev/null 2>&1; then \

@@ -78,7 +78,7 @@ async fn run(name: &str, size: Size, sabotage: &str) -> Vec<String> {
     let project = Project::here().unwrap();
     let folder = project.fresh_folder(&format!("grip-{name}")).unwrap();
     let emulator = Emulator::start(&project, &folder, EmulatorOptions::default()).await.unwrap();
-    let database = aws_sdk_dynamodb::Client::new(&emulator.sdk_config().await);
+    let database = aws_sdk_dynamodb::Client::new(&emulator.sdk_config());
     table::create(&database).await;
 
     let address = emulator.endpoint().strip_prefix("http://").unwrap().parse().unwrap();

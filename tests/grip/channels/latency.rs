@@ -45,7 +45,7 @@ async fn from_publishing_to_receiving() {
     let project = Project::here().unwrap();
     let folder = project.fresh_folder("grip-latency").unwrap();
     let emulator = Emulator::start(&project, &folder, EmulatorOptions::default()).await.unwrap();
-    let database = aws_sdk_dynamodb::Client::new(&emulator.sdk_config().await);
+    let database = aws_sdk_dynamodb::Client::new(&emulator.sdk_config());
     table::create(&database).await;
 
     let mut client = connect(&pushpin, &publisher).await;
