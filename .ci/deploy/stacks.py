@@ -110,7 +110,8 @@ def finished(root: Identity) -> str:
 
     if until(status, "the stack") in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         return ""
-    events = client.describe_stack_events(StackName=STACK)["StackEvents"]
+    pages = client.get_paginator("describe_stack_events").paginate(StackName=STACK)
+    events = [event for page in pages for event in page["StackEvents"]]
     failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
     return "; ".join(event.get("ResourceStatusReason", "") for event in failed) or "it failed"
 
