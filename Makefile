@@ -12,15 +12,15 @@ TOOLS := .postern
 PYTHON ?= python3
 # Every function has a folder in functions/. Its name there is its crate's name and its binary's name. What only one demo
 # deploys is built for that demo alone.
-DEMO_FUNCTIONS := msk-to-s3 grip-echo
+DEMO_FUNCTIONS := msk-to-s3 compact grip-echo
 FUNCTIONS := $(filter-out $(DEMO_FUNCTIONS),$(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml)))
 PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
 CARGO_CYCLONEDX := 0.5.9
-KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
-GRIP_PROGRAMS := -p grip-echo -p postern-demos
+GRIP_PROGRAMS := -p grip-chat -p grip-echo -p postern-demos
+KAFKA_PROGRAMS := -p msk-to-s3 -p compact -p postern-kafka-poller -p postern-demos
 # Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
 # rebuilds the AWS crates with other features: that takes minutes.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -110,6 +110,8 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
+	@echo "== testing the browser client of the channels"
+	@node --test shared/grip/client >/dev/null
 	@echo "== testing the emulator's patches"
 	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
@@ -130,11 +132,19 @@ check-tools: ## Check that the SAM CLI and cargo-lambda are new enough to deploy
 	@$(PYTHON) infra/check_tools.py
 
 .PHONY: soak
-soak: tools mosquitto ## The fault tests with 2,000 jobs each, and 20 renewals of certificates: make soak [SEED=1]
+soak: tools mosquitto ## Faults with 2,000 jobs, 20 renewals, and ten minutes at a connection's limit: make soak [SEED=1]
 	@cargo build --locked --workspace --all-targets
 	@POSTERN_RENEWALS=20 POSTERN_CERTIFICATE_SECONDS=60 \
 	    cargo test --locked --workspace --test worker -- identity:: renewal::
-	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) POSTERN_FAULT_PARTITION_SECONDS=120 \
+	    cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_SOAK_SECONDS=600 cargo test --locked --workspace --test worker -- soak:: --nocapture
+
+.PHONY: soak-grip
+soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000 items: make soak-grip [SEED=1]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_GRIP_CLIENTS=200 POSTERN_GRIP_ITEMS=20000 POSTERN_GRIP_SEED=$(or $(SEED),1) \
+	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
 
 .PHONY: bench
 bench: bench-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
@@ -162,6 +172,11 @@ sizes: ## Build the functions for release, and compare their sizes with .ci/lint
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
+.PHONY: bench-publish
+bench-publish: tools bench-tools pushpin ## Measure publish to received, with and without a history, beside Node
+	@cargo build --locked --workspace --all-targets
+	@cargo test --locked --workspace --test grip -- --ignored --nocapture channels::latency
+
 .PHONY: lint
 lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences
 	@echo "== format"
@@ -181,7 +196,7 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@$(LINT)/cfn-lint infra/*.yml
 	@$(LINT)/python -B .ci/lint/template.py
 	@echo "== state machines"
-	@for definition in statemachines/*.asl.json; do \
+	@for definition in statemachines/*.asl.json statemachines/*/*.asl.json; do \
 	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done
 	@for broken in .ci/lint/broken/*.asl.json; do \
 	    if $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$broken" >/dev/null 2>&1; then \
@@ -201,6 +216,8 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	    $(TOOLS)/bin/cargo-deny --log-level error check --disable-fetch advisories; \
 	elif [ -n "$${REQUIRE_ADVISORIES:-}" ]; then echo "the advisory database cannot be fetched"; exit 1; \
 	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
+	@echo "== the crate grip, as it would be published"
+	@.ci/lint/publish.sh
 	@echo "OK: all checks passed"
 
 # ---- Release it ----------------------------------------------------------------------------------
