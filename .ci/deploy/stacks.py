@@ -39,11 +39,13 @@ def outputs(identity: Identity) -> dict[str, str]:
 
 
 class Template:
-    """The packaged template, in a bucket, for operations that need no SAM CLI."""
+    """The packaged template of a release's bundle, in a bucket, for operations that need no SAM CLI."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, bundle: pathlib.Path) -> None:
         packaged = emulator.folder / PACKAGED
-        sam(emulator.root, "package", "--resolve-s3", "--output-template-file", str(packaged))
+        source = ["--template-file", str(bundle / "template.yml")]
+        output = ["--resolve-s3", "--output-template-file", str(packaged)]
+        sam(emulator.root, "package", *source, *output)
         s3 = emulator.root.client("s3")
         s3.create_bucket(Bucket="templates")
         s3.put_object(Bucket="templates", Key=PACKAGED, Body=packaged.read_bytes())
@@ -108,7 +110,8 @@ def finished(root: Identity) -> str:
 
     if until(status, "the stack") in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         return ""
-    events = client.describe_stack_events(StackName=STACK)["StackEvents"]
+    pages = client.get_paginator("describe_stack_events").paginate(StackName=STACK)
+    events = [event for page in pages for event in page["StackEvents"]]
     failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
     return "; ".join(event.get("ResourceStatusReason", "") for event in failed) or "it failed"
 

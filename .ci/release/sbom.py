@@ -42,15 +42,14 @@ def commit_time() -> str:
 
 
 def keep(written: pathlib.Path, output: pathlib.Path) -> None:
-    text = written.read_text()
+    # The references of our own crates contain their paths on this machine.
+    text = written.read_text().replace(str(ROOT), "")
     about, components = json.loads(text)["metadata"]["component"], json.loads(text)["components"]
     nameless = [one["name"] for one in components if not one.get("purl")]
     if len(components) < 10 or nameless:
         sys.exit(
             f"{about['name']}: {len(components)} components, without a package URL: {nameless}"
         )
-    if str(ROOT) in text:
-        sys.exit(f"{about['name']}: the list contains a path of this machine")
 
     target = output / f"{about['name']}-{about['version']}.cdx.json"
     target.write_text(text)

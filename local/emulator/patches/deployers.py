@@ -174,6 +174,7 @@ SETTINGS = {
     "AWS::Logs::LogGroup": {"RetentionInDays": "logs:PutRetentionPolicy"},
     "AWS::S3::Bucket": {
         "BucketEncryption": "s3:PutEncryptionConfiguration",
+        "LifecycleConfiguration": "s3:PutLifecycleConfiguration",
         "OwnershipControls": "s3:PutBucketOwnershipControls",
         "PublicAccessBlockConfiguration": "s3:PutBucketPublicAccessBlock",
         "Tags": "s3:PutBucketTagging",
