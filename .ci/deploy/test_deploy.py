@@ -206,7 +206,7 @@ def given(emulator: Emulator) -> dict[str, str]:
         "MskSourceArn": CONNECTION,
         "Schedule": "rate(1 day)",
         "TableSchedule": "rate(1 day)",
-        "CsvColumns": "id,name",
+        "CsvColumns": "id,name,city,orders",
     }
 
 
