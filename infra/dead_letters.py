@@ -32,16 +32,16 @@ INVALID = {"TaskTokenDone.InvalidMessage", "MskToS3.InvalidEvent"}
 def main() -> None:
     arguments = parse()
     stack = Stack(arguments.stack)
-    letters = [*stack.answers(), *stack.batches()]
-    if not letters:
+    dead_letters = [*stack.answers(), *stack.batches()]
+    if not dead_letters:
         print(f"the stack {arguments.stack} has no dead letters")
         return
 
     failed = 0
-    for letter in letters:
-        print(letter.line())
+    for dead_letter in dead_letters:
+        print(dead_letter.line())
         if arguments.command == "redrive":
-            failed += not handle(stack, letter, arguments)
+            failed += not handle(stack, dead_letter, arguments)
     stack.release()
 
     if arguments.command == "redrive" and not arguments.yes:
@@ -58,33 +58,33 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def handle(stack: "Stack", letter: "Letter", arguments: argparse.Namespace) -> bool:
+def handle(stack: "Stack", dead_letter: "DeadLetter", arguments: argparse.Namespace) -> bool:
     """Resends or discards a dead letter, or says what would be done; whether that succeeded."""
-    if letter.invalid:
+    if dead_letter.invalid:
         if not arguments.discard:
             print("    left: the message itself is invalid (--discard deletes it)")
         elif arguments.yes:
-            stack.delete(letter)
+            stack.delete(dead_letter)
             print("    deleted")
         else:
             print("    would be deleted")
         return True
 
     if not arguments.yes:
-        print(f"    would be sent to {letter.function} again")
+        print(f"    would be sent to {dead_letter.function} again")
         return True
 
-    problem = stack.resend(letter)
+    problem = stack.resend(dead_letter)
     if problem:
         print(f"    NOT resent: {problem}")
         return False
-    stack.delete(letter)
+    stack.delete(dead_letter)
     print("    resent and deleted")
     return True
 
 
 @dataclasses.dataclass
-class Letter:
+class DeadLetter:
     """A dead letter, with the event that failed."""
 
     job: str
@@ -119,11 +119,11 @@ class Stack:
         self.sqs, self.s3, self.functions = map(boto3.client, ("sqs", "s3", "lambda"))
         self.hidden: set[str] = set()
 
-    def answers(self) -> list[Letter]:
+    def answers(self) -> list[DeadLetter]:
         """Returns the messages in the queue, which stay hidden from other readers until `release`."""
         if not self.queue:
             return []
-        seen: dict[str, Letter] = {}
+        seen: dict[str, DeadLetter] = {}
         while True:
             received = self.sqs.receive_message(
                 QueueUrl=self.queue,
@@ -139,7 +139,7 @@ class Stack:
                 self.hidden.add(message["ReceiptHandle"])
                 seen[message["MessageId"]] = answer(message, self.task_token_done)
 
-    def batches(self) -> list[Letter]:
+    def batches(self) -> list[DeadLetter]:
         """Returns the batches in the bucket."""
         if not self.bucket:
             return []
@@ -147,7 +147,7 @@ class Stack:
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
         return [self.batch(key) for key in keys]
 
-    def batch(self, key: str) -> Letter:
+    def batch(self, key: str) -> DeadLetter:
         """Reads the invocation record of a batch."""
         stored = self.s3.get_object(Bucket=self.bucket, Key=key)
         record = parsed(stored["Body"].read())
@@ -160,7 +160,7 @@ class Stack:
         )
         event = parsed(payload) if isinstance(payload, str) else payload
         reason = context.get("condition", "unknown reason")
-        return Letter(
+        return DeadLetter(
             job=offsets or key,
             tenant="-",
             reason=f"{reason} after {context.get('approximateInvokeCount', '?')} invocations",
@@ -172,28 +172,28 @@ class Stack:
             invalid=not event,
         )
 
-    def resend(self, letter: Letter) -> str | None:
+    def resend(self, dead_letter: DeadLetter) -> str | None:
         """Invokes the function with the event; the problem if the function did not succeed."""
         response = self.functions.invoke(
-            FunctionName=letter.function, Payload=json.dumps(letter.event).encode()
+            FunctionName=dead_letter.function, Payload=json.dumps(dead_letter.event).encode()
         )
         result = parsed(response["Payload"].read())
         if response.get("FunctionError"):
             return f"{result.get('errorType', 'unknown error')}"
 
-        bad = result.get("batchItemFailures") if letter.is_batch else None
+        bad = result.get("batchItemFailures") if dead_letter.is_batch else None
         if bad:
             first = bad[0].get("itemIdentifier")
             return f"a record is still bad: {json.dumps(first)}"
         return None
 
-    def delete(self, letter: Letter) -> None:
+    def delete(self, dead_letter: DeadLetter) -> None:
         """Deletes a dead letter."""
-        if letter.is_batch:
-            self.s3.delete_object(Bucket=self.bucket, Key=letter.receipt)
+        if dead_letter.is_batch:
+            self.s3.delete_object(Bucket=self.bucket, Key=dead_letter.receipt)
         else:
-            self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=letter.receipt)
-            self.hidden.discard(letter.receipt)
+            self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=dead_letter.receipt)
+            self.hidden.discard(dead_letter.receipt)
 
     def release(self) -> None:
         """Shows the messages that are left to other readers again."""
@@ -203,7 +203,7 @@ class Stack:
             )
 
 
-def answer(message: dict, function: str) -> Letter:
+def answer(message: dict, function: str) -> DeadLetter:
     """Reads a message: Lambda's invocation record, or the error action's message of the IoT rule."""
     body = parsed(message["Body"])
     if "requestPayload" in body:
@@ -214,7 +214,7 @@ def answer(message: dict, function: str) -> Letter:
 
     fields = event if isinstance(event, dict) else {}
     sent = message.get("Attributes", {}).get("SentTimestamp")
-    return Letter(
+    return DeadLetter(
         job=job_id(fields),
         tenant=str(fields.get("tenant", "-")),
         reason=reason,

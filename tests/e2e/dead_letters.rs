@@ -32,8 +32,8 @@ async fn an_answer_is_listed_without_its_token_and_resent_and_a_second_time_chan
     stack.worker().await;
     let execution = stack.execute(r#"{"a":15,"b":42}"#).await;
     let tokens = stack.tokens(&execution, 1).await;
-    let letter = stack.dead_letter().await;
-    again(&stack, &letter).await;
+    let dead_letter = stack.dead_letter().await;
+    again(&stack, &dead_letter).await;
 
     let (listed, output) = run(&stack, &["list"]).await;
     assert!(listed, "{output}");
@@ -54,7 +54,7 @@ async fn an_answer_is_listed_without_its_token_and_resent_and_a_second_time_chan
     let finished = stack.end(&execution).await;
     assert_eq!(finished.output.as_deref(), Some(r#"{"a":15,"b":42,"lambdaOutput":{"result":57}}"#));
 
-    again(&stack, &letter).await;
+    again(&stack, &dead_letter).await;
     let (resent, output) = run(&stack, &["redrive", "--yes"]).await;
     assert!(resent && output.contains("resent and deleted"), "{output}");
     assert_eq!(stack.end(&execution).await, finished, "the second answer reaches a closed task");
@@ -69,12 +69,12 @@ async fn what_the_rule_could_not_hand_over_is_resent_and_what_is_invalid_is_left
     let mut stack = Stack::with("dlq-rule", broken).await;
     stack.worker().await;
     let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
-    let letter = stack.dead_letter().await;
+    let dead_letter = stack.dead_letter().await;
 
     stack.emulator.deploy(&Deployment::new("test")).await.unwrap();
     stack.publish(r#"{"no":"token"}"#).await;
     let invalid = stack.dead_letter().await;
-    again(&stack, &letter).await;
+    again(&stack, &dead_letter).await;
     again(&stack, &invalid).await;
 
     let (resent, output) = run(&stack, &["redrive", "--yes"]).await;

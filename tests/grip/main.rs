@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod chat;
+mod channels;
 mod client;
 mod echo;
 mod library;

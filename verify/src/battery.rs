@@ -135,7 +135,7 @@ impl<'a> Battery<'a> {
             Ok(found) => {
                 self.check("dead-letter", async { found.reason() }).await;
                 self.check("rule-fields", async { found.rule_wins(site) }).await;
-                self.check("rule-no-json", async { found.no_json(site) }).await;
+                self.check("rule-no-json", async { Ok(found.no_json(site)) }).await;
             }
             Err(error) => self.check("dead-letter", async { Err(error) }).await,
         }

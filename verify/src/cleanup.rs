@@ -37,7 +37,7 @@ pub(crate) struct Cleanup {
     gate: Arc<RwLock<()>>,
 }
 
-/// How often the deletion of a certificate is tried: AWS IoT Core detaches things and policies asynchronously.
+/// How often a deletion is tried: AWS IoT Core detaches things and policies asynchronously.
 const ATTEMPTS: u32 = 10;
 
 impl Cleanup {
@@ -77,7 +77,7 @@ impl Cleanup {
 
     async fn delete(&self, created: &Created) -> Result<(), Error> {
         match created {
-            Created::Thing(name) => absent(self.iot(Method::DELETE, &format!("/things/{name}")).await),
+            Created::Thing(name) => self.delete_iot(&format!("/things/{name}")).await,
             Created::Certificate { id, arn, thing, policy } => {
                 self.delete_certificate(id, arn, thing, policy).await
             }
@@ -102,11 +102,14 @@ impl Cleanup {
         let path = format!("/things/{thing}/principals");
         absent(iot(&self.api, Method::DELETE, &path, &principal, "").await)?;
 
+        self.delete_iot(&format!("/certificates/{id}")).await
+    }
+
+    /// Deletes a thing or a certificate, which AWS IoT Core refuses while it still detaches the other.
+    async fn delete_iot(&self, path: &str) -> Result<(), Error> {
         for attempt in 1.. {
-            match self.iot(Method::DELETE, &format!("/certificates/{id}")).await {
-                Err(Error::Local(LocalError::Aws(why)))
-                    if attempt < ATTEMPTS && why.contains("DeleteConflict") =>
-                {
+            match self.iot(Method::DELETE, path).await {
+                Err(Error::Local(LocalError::Aws(why))) if attempt < ATTEMPTS && is_attached(&why) => {
                     sleep(Duration::from_secs(1)).await;
                 }
                 other => return absent(other),
@@ -152,6 +155,11 @@ pub(crate) async fn iot(
     let what = format!("IoT {method} {}", path.split('?').next().unwrap_or(path));
     let call = Call { service: "iot", method, path, headers, body: body.into() };
     Ok(api.send(&what, call).await?)
+}
+
+/// Whether a deletion was refused because something is still attached.
+fn is_attached(why: &str) -> bool {
+    why.contains("DeleteConflict") || why.contains("InvalidRequest")
 }
 
 /// Something that is not there needs no deletion.

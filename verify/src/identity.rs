@@ -65,13 +65,13 @@ impl Identity<'_> {
             secret(&folder.join("ca.pem"), ca)?;
             lines.push(("ca", "ca.pem"));
         }
-        let configuration: String =
+        let lines: Vec<String> =
             lines.iter().map(|(name, value)| format!("{name} = \"{value}\"\n")).collect();
 
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         secret(&folder.join("cert.pem"), &text(&certificate["certificatePem"]))?;
         secret(&folder.join("key.pem"), &text(&certificate["keyPair"]["PrivateKey"]))?;
-        secret(&folder.join("worker.toml"), &configuration)?;
+        secret(&folder.join("worker.toml"), &lines.concat())?;
         Ok(WorkerFiles::in_folder(folder))
     }
 }

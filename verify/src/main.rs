@@ -8,5 +8,6 @@ use postern_verify::{Options, verify};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    verdict(verify(Options::parse()).await)
+    // Boxed: the future of a whole run is too large for the stack frame of `main`.
+    verdict(Box::pin(verify(Options::parse())).await)
 }

@@ -16,6 +16,9 @@ use crate::options::{Options, Target};
 /// How long one execution may take. The longest waits for a heartbeat timeout and a retry.
 const TIMEOUT: Duration = Duration::from_mins(3);
 
+/// How often an execution is looked at on AWS, whose quotas are shared with production.
+const AWS_INTERVAL: Duration = Duration::from_millis(500);
+
 /// The stack, the clients for its account, and what belongs to this run alone.
 pub(crate) struct Site {
     pub(crate) options: Options,
@@ -57,7 +60,10 @@ impl Site {
         cleanup.add(Created::Folder(folder.clone()));
         let (broker, ca) = broker(&options, &api, &outputs).await?;
 
-        let executions = Executions::new(&config);
+        let mut executions = Executions::new(&config);
+        if options.target == Target::Aws {
+            executions = executions.every(AWS_INTERVAL);
+        }
         Ok(Self {
             options,
             config,

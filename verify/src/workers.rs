@@ -12,21 +12,37 @@ use crate::site::Site;
 /// How long a worker may take to subscribe, or to end by itself.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The pause before a worker that was refused is started again.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// The name of the program, which stands beside this one.
 const PROGRAM: &str = "postern-verify-worker";
 
-/// Starts a worker and waits until it has subscribed.
+/// Starts a worker and waits until it has subscribed. AWS IoT Core may need some seconds until it knows a new
+/// certificate and its policy, and until then a worker is refused and ends.
 pub(crate) async fn start(site: &Site, files: &WorkerFiles) -> Result<Process, Error> {
-    let mut worker = files.start(&site.project.program(PROGRAM), &[])?;
-
     let end = Instant::now() + TIMEOUT;
+    loop {
+        let mut worker = files.start(&site.project.program(PROGRAM), &[])?;
+        if subscribed(&mut worker, end).await {
+            return Ok(worker);
+        }
+        if Instant::now() > end {
+            return Err(worker.failure().into());
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Waits until a worker has subscribed; false if it ended before, or not in time.
+async fn subscribed(worker: &mut Process, end: Instant) -> bool {
     while !worker.logs().contains(r#""message":"subscribed""#) {
         if worker.ended().is_some() || Instant::now() > end {
-            return Err(worker.failure().into());
+            return false;
         }
         sleep(Duration::from_millis(20)).await;
     }
-    Ok(worker)
+    true
 }
 
 /// Starts a worker with more arguments and waits until it has ended; its exit status and its output.

@@ -63,7 +63,7 @@ impl Group {
         let once = counts.iter().sum::<usize>() == JOBS;
         expect(once, || format!("{JOBS} jobs were received {counts:?} times; each should go to one worker"))?;
         expect(counts.iter().all(|count| *count > 0), || format!("one worker got no job: {counts:?}"))?;
-        passed(format!("{JOBS} jobs went to two workers, {} and {}, each once", counts[0], counts[1]))
+        Ok(passed(format!("{JOBS} jobs went to two workers, {} and {}, each once", counts[0], counts[1])))
     }
 
     /// Whether a job waits for a group of which no member is connected.
@@ -73,9 +73,10 @@ impl Group {
             1 => "the job waited in the broker's queue and ran in its first attempt",
             _ => "the broker dropped the job; it ran in the retry after a heartbeat timeout",
         };
-        Ok(match site.is_aws() {
-            true => Verdict::Observed(found.into()),
-            false => Verdict::UnknownHere(format!("AWS does not document it; on the local stack {found}")),
+        Ok(if site.is_aws() {
+            Verdict::Observed(found.into())
+        } else {
+            Verdict::UnknownHere(format!("AWS does not document it; on the local stack {found}"))
         })
     }
 }
@@ -85,7 +86,9 @@ pub(crate) async fn worker_offline(site: &Site, files: &WorkerFiles) -> Checked 
     let machine = absence_probe(site, "absent").await?;
     let attempts = attempts(site, &machine, &site.tenant, files).await?;
     expect(attempts == 1, || format!("the job needed {attempts} attempts; its message did not wait"))?;
-    passed("a job that is sent while the worker is offline runs in its first attempt when the worker is back")
+    Ok(passed(
+        "a job that is sent while the worker is offline runs in its first attempt when the worker is back",
+    ))
 }
 
 /// A machine whose jobs time out soon after nobody took them, and are then sent once more.

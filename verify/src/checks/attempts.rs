@@ -37,7 +37,7 @@ pub(crate) async fn retry(site: &Site) -> Checked {
         serde_json::from_str(finished.output.as_deref().unwrap_or_default()).unwrap_or_default();
     let second = output["lambdaOutput"]["result"].as_str().unwrap_or_default();
     expect(first == [second], || format!("the idempotency key was {first:?}, and {second:?} in the retry"))?;
-    passed("EnteredTime and the idempotency key stay the same in a retry")
+    Ok(passed("EnteredTime and the idempotency key stay the same in a retry"))
 }
 
 /// Whether a redrive keeps `EnteredTime`. If it does not, a redriven job has a new idempotency key.
@@ -60,7 +60,7 @@ pub(crate) async fn redrive(site: &Site) -> Checked {
     site.end(&execution).await?;
     let entered = entered_times(&site.executions.history(&execution).await?);
     match entered.as_slice() {
-        [first, second] if first == second => passed("EnteredTime stays the same across a redrive"),
+        [first, second] if first == second => Ok(passed("EnteredTime stays the same across a redrive")),
         other => Ok(Verdict::Observed(format!("EnteredTime changes with a redrive: {}", other.join(", ")))),
     }
 }

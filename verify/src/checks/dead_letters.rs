@@ -89,7 +89,7 @@ impl DeadLetters {
             format!("the reason should be TaskTokenDone.InvalidMessage, and is {name:?}")
         })?;
         let condition = record["requestContext"]["condition"].as_str().unwrap_or_default();
-        passed(format!("the dead letter names its reason, {name}, and its condition, {condition}"))
+        Ok(passed(format!("the dead letter names its reason, {name}, and its condition, {condition}")))
     }
 
     /// Which `tenant` the function sees: the rule's, or the one that the worker wrote into its message.
@@ -106,19 +106,21 @@ impl DeadLetters {
         expect(tenant == site.tenant, || {
             format!("a worker can forge its tenant: the function sees {tenant:?}, not {:?}", site.tenant)
         })?;
-        passed("in SELECT *, topic(1) AS tenant the rule's value wins over the message's")
+        Ok(passed("in SELECT *, topic(1) AS tenant the rule's value wins over the message's"))
     }
 
     /// What becomes of a message that the rule's SQL cannot read.
-    pub(crate) fn no_json(&self, site: &Site) -> Checked {
-        let found = match self.no_json {
-            true => "a message that is no JSON reaches the dead-letter queue",
-            false => "a message that is no JSON reaches no queue",
+    pub(crate) fn no_json(&self, site: &Site) -> Verdict {
+        let found = if self.no_json {
+            "a message that is no JSON reaches the dead-letter queue"
+        } else {
+            "a message that is no JSON reaches no queue"
         };
-        Ok(match site.is_aws() {
-            true => Verdict::Observed(found.into()),
-            false => Verdict::UnknownHere(format!("AWS decides; on the local stack {found}")),
-        })
+        if site.is_aws() {
+            Verdict::Observed(found.into())
+        } else {
+            Verdict::UnknownHere(format!("AWS decides; on the local stack {found}"))
+        }
     }
 
     fn record(&self) -> Result<&Value, Error> {

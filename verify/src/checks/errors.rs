@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::checks::{Checked, expect, passed};
 use crate::copies::probe;
+use crate::error::Error;
 use crate::site::Site;
 
 /// A job that runs longer than its heartbeat timeout succeeds.
@@ -18,7 +19,7 @@ pub(crate) async fn long_job(site: &Site) -> Checked {
     expect(attempts == 1, || {
         format!("the job needed {attempts} attempts; heartbeats did not keep it alive")
     })?;
-    passed("a job of 15 s with HeartbeatSeconds 9 succeeds in its first attempt")
+    Ok(passed("a job of 15 s with HeartbeatSeconds 9 succeeds in its first attempt"))
 }
 
 /// A job without a worker fails with `States.HeartbeatTimeout`, which `Retry` and `Catch` match by that name.
@@ -55,11 +56,11 @@ async fn named(site: &Site, machine: &str, error: &str, tenant: &str, kind: &str
     expect(attempts == 2, || {
         format!("a Retry that names {error} should make 2 attempts, and there were {attempts}")
     })?;
-    passed(format!("Retry and Catch match {error}"))
+    Ok(passed(format!("Retry and Catch match {error}")))
 }
 
 /// The number of attempts of an execution with one task.
-async fn scheduled(site: &Site, execution: &str) -> Result<usize, crate::Error> {
+async fn scheduled(site: &Site, execution: &str) -> Result<usize, Error> {
     let history = site.executions.history(execution).await?;
     Ok(history.iter().filter(|event| *event.r#type() == HistoryEventType::TaskScheduled).count())
 }

@@ -12,7 +12,7 @@ pub(crate) async fn tenant(site: &Site, files: &WorkerFiles) -> Checked {
     let other = format!("{}-other", site.run);
     let arguments = ["--tenant", other.as_str(), "--check"];
     doctor(site, files, &arguments, "connection: ok", "subscription: FAILED").await?;
-    passed("the broker refuses the subscription to the jobs of another tenant")
+    Ok(passed("the broker refuses the subscription to the jobs of another tenant"))
 }
 
 /// A worker is refused when its client id is not its thing's name.
@@ -20,14 +20,14 @@ pub(crate) async fn client_id(site: &Site, files: &WorkerFiles) -> Checked {
     let other = format!("{}-somebody-else", site.run);
     let arguments = ["--client-id", other.as_str(), "--check"];
     doctor(site, files, &arguments, "certificate: ok", "connection: FAILED").await?;
-    passed("the broker refuses a connection under another client id")
+    Ok(passed("the broker refuses a connection under another client id"))
 }
 
 /// A worker whose thing has no group cannot join one.
 pub(crate) async fn group(site: &Site, files: &WorkerFiles) -> Checked {
     let arguments = ["--group", "strangers", "--check"];
     doctor(site, files, &arguments, "connection: ok", "subscription: FAILED").await?;
-    passed("the broker refuses the shared subscription of a group that is not the thing's")
+    Ok(passed("the broker refuses the shared subscription of a group that is not the thing's"))
 }
 
 /// Runs the worker's own check of its connection, which must find both lines.

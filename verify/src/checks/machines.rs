@@ -37,7 +37,7 @@ pub(crate) async fn outcomes(site: &Site, machine: &str) -> Checked {
     }
 
     expect(count > 0, || format!("the machine {machine} has no samples"))?;
-    passed(format!("{count} samples end as expected"))
+    Ok(passed(format!("{count} samples end as expected")))
 }
 
 /// Approves or rejects as a browser does: with the form of the page to which the link leads.
@@ -70,5 +70,5 @@ pub(crate) async fn distributed_map(site: &Site) -> Checked {
     let (_, finished) = site.run(site.outputs.machine("fan-out"), &input).await?;
     let difference = Ending::Succeeds(input).difference(&finished);
     expect(difference.is_none(), || difference.unwrap_or_default())?;
-    passed("SendTaskSuccess is accepted from 11 child executions of a Distributed Map")
+    Ok(passed("SendTaskSuccess is accepted from 11 child executions of a Distributed Map"))
 }

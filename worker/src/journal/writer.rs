@@ -126,12 +126,15 @@ impl Writer {
     }
 
     fn transaction(&mut self, requests: &mut [Box<dyn Request>]) -> rusqlite::Result<()> {
-        let changes = self.db.total_changes();
+        let (changes, start) = (self.db.total_changes(), Instant::now());
         self.db.execute_batch("BEGIN IMMEDIATE")?;
         let applied = requests
             .iter_mut()
             .try_for_each(|request| request.apply(&self.db))
             .and_then(|()| self.db.execute_batch("COMMIT"));
+        let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.health.add(Counter::JournalMicroseconds, took);
+
         if applied.is_err() {
             // SQLite has already rolled back after some errors: then there is nothing left to do.
             let _ = self.db.execute_batch("ROLLBACK");
@@ -153,19 +156,23 @@ impl Writer {
     }
 
     fn failing(&mut self, error: &rusqlite::Error) {
-        let reason = format!("{}: {error}", self.directory.display());
-        if self.health.set_journal_problem(Some(reason.clone())) {
-            tracing::error!(reason, "the journal cannot be written: no job is accepted until it can");
-        }
-
+        let mut reason = format!("{}: {error}", self.directory.display());
         // The open file is usable after these errors. After all others (damage, a file system that has gone) a
         // new connection may find what an operator has repaired.
         let keep = matches!(
             error.sqlite_error_code(),
             Some(ErrorCode::DiskFull | ErrorCode::ReadOnly | ErrorCode::DatabaseBusy)
         );
-        if !keep && let Ok(db) = store::open(&self.directory) {
-            self.db = db;
+        if !keep {
+            match store::open(&self.directory) {
+                Ok(db) => self.db = db,
+                // This error says what an operator can do.
+                Err(error) => reason = error.to_string(),
+            }
+        }
+
+        if self.health.set_journal_problem(Some(reason.clone())) {
+            tracing::error!(reason, "the journal cannot be written: no job is accepted until it can");
         }
     }
 
@@ -223,7 +230,14 @@ pub(super) async fn commit_inline(writer: &std::sync::Mutex<Writer>, request: Bo
 }
 
 /// The journal contains task tokens: only the worker's user may read it.
+#[cfg(unix)]
 fn restrict(directory: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+}
+
+/// On other systems the folder inherits its permissions: an operator restricts it.
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
