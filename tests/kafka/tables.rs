@@ -171,7 +171,7 @@ fn assert_readers_see(expected: &Rows, objects: &Path) {
 /// script.
 fn read(expression: &str, input: &str) -> Vec<((i64, i64), (Vec<String>, i64))> {
     let defines = if input.starts_with("\"\"\"") {
-        "exec(sys.stdin.read(), {'__name__': 'script'}, globals())"
+        "script = {'__name__': 'script'}; exec(sys.stdin.read(), script); read = script['read']"
     } else {
         ""
     };
