@@ -3,6 +3,7 @@
 mod app;
 mod config;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,8 +42,7 @@ async fn listen<S: Store + 'static>(store: S, config: Config) -> Result<(), Fail
     let app = Arc::new(App::new(channels, tokens));
 
     let listener = TcpListener::bind(("127.0.0.1", config.port)).await?;
-    #[expect(clippy::print_stdout, reason = "how the user learns the address")]
-    println!("The chat listens on http://{}", listener.local_addr()?);
+    announce(listener.local_addr()?);
     loop {
         let (socket, _) = listener.accept().await?;
         let app = Arc::clone(&app);
@@ -51,12 +51,17 @@ async fn listen<S: Store + 'static>(store: S, config: Config) -> Result<(), Fail
                 let (parts, body) = request.into_parts();
                 let request = Request::from_parts(parts, body.collect().await?.to_bytes().to_vec());
                 let response = app.answer(&request).await;
-                Ok::<_, Failure>(response.map(|body| Full::new(Bytes::from(body))))
+                Ok::<_, hyper::Error>(response.map(|body| Full::new(Bytes::from(body))))
             });
             // An error ends this connection of the proxy. The proxy opens another one.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
         });
     }
+}
+
+#[expect(clippy::print_stdout, reason = "how the user learns the address")]
+fn announce(address: SocketAddr) {
+    println!("The chat listens on http://{address}");
 }
 
 #[expect(clippy::print_stderr, reason = "the program's log; the error contains no message of a client")]

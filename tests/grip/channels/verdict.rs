@@ -84,10 +84,10 @@ fn check_loss(
     let is_new = from.epoch() != 0 && from.epoch() != to.epoch();
     let is_real =
         truth.deleted.iter().any(|(name, deleted)| name == channel && (is_new || is_within(deleted)));
-    match is_real {
-        true => Ok(()),
-        false => Err(format!("was told of a loss from {from} to {to}, where nothing was deleted")),
+    if is_real {
+        return Ok(());
     }
+    Err(format!("was told of a loss from {from} to {to}, where nothing was deleted"))
 }
 
 #[cfg(test)]

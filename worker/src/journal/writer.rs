@@ -23,6 +23,9 @@ const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// The first and the longest wait before a failed transaction is repeated.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How long a request that can wait does wait for one that cannot, with which it shares a sync.
+const LATER: Duration = Duration::from_millis(50);
+
 /// A request to the journal.
 pub(super) trait Request: Send {
     /// Changes the file. Called again if the transaction fails.
@@ -35,6 +38,8 @@ pub(super) trait Request: Send {
 pub(super) enum Message {
     /// Commit this.
     Request(Box<dyn Request>),
+    /// Commit this with the next request, or soon.
+    Later(Box<dyn Request>),
     /// End, and drop the sender when the file is closed.
     Close(oneshot::Sender<()>),
 }
@@ -184,17 +189,24 @@ impl Writer {
     }
 }
 
-/// Waits for requests until `until`, and for the first request only unless `all` is set. Then takes what else is
+/// Waits for requests until `until`, and for the first urgent request only unless `all` is set. Then takes what else is
 /// in the queue. Returns the sender of a request to close.
 fn collect(
     messages: &Receiver<Message>,
     waiting: &mut Vec<Box<dyn Request>>,
-    until: Instant,
+    mut until: Instant,
     all: bool,
 ) -> Option<oneshot::Sender<()>> {
     loop {
         match messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Message::Request(request)) => waiting.push(request),
+            Ok(Message::Later(request)) => {
+                waiting.push(request);
+                if !all {
+                    until = until.min(Instant::now() + LATER);
+                }
+                continue;
+            }
             Ok(Message::Close(closed)) => return Some(closed),
             Err(RecvTimeoutError::Timeout) => return None,
             // Every handle is gone: close, and tell nobody.
@@ -207,7 +219,7 @@ fn collect(
 
     while waiting.len() < BATCH {
         match messages.try_recv() {
-            Ok(Message::Request(request)) => waiting.push(request),
+            Ok(Message::Request(request) | Message::Later(request)) => waiting.push(request),
             Ok(Message::Close(closed)) => return Some(closed),
             Err(_) => break,
         }
