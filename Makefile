@@ -147,12 +147,14 @@ soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000
 	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
 
 .PHONY: bench
-bench: bench-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
+bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
 	@echo "== building, for release"
 	@cargo build --locked --release -p postern-kafka-bench
 	@cargo build --locked --release -p postern-grip-bench
 	@echo "== Kafka to CSV"
 	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
+	@echo "== compaction"
+	@$(TOOLS)/kafka-venv/bin/python -B benches/kafka/compact.py --rows $(or $(ROWS),1000000)
 	@echo "== GRIP echo"
 	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(RELEASE)/postern-grip-bench \
 	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python

@@ -107,7 +107,13 @@ impl S3 {
         self.puts.subscribe()
     }
 
-    /// Lets reads of objects fail as often as writes are refused, or not at all.
+    /// Draws whether a read fails: one in thirty does, because a run of compaction reads many objects.
+    fn fails_read(&self) -> bool {
+        let faults = self.faults.as_ref().filter(|_| self.reads_fail.load(Ordering::Relaxed));
+        faults.is_some_and(|numbers| numbers.lock().unwrap().below(30) == 0)
+    }
+
+    /// Lets reads of objects fail, or not.
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.reads_fail.store(fail, Ordering::Relaxed);
     }
@@ -122,9 +128,7 @@ impl S3 {
         let writes = matches!(*request.method(), Method::PUT | Method::POST);
         match object {
             true if writes => self.write(&request),
-            true if self.reads_fail.load(Ordering::Relaxed) && self.fault() == Fault::Refused => {
-                answer(503, "SlowDown")
-            }
+            true if self.fails_read() => answer(503, "SlowDown"),
             _ => self.store(&request),
         }
     }

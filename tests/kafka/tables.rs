@@ -18,25 +18,28 @@ use crate::s3::S3;
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
-/// The timestamp of the first record.
-const START: i64 = 1_767_225_600_000;
+
+/// The timestamp of the first record: some hours ago, because a broker deletes records that are older than its retention.
+fn start() -> i64 {
+    jiff::Timestamp::now().as_millisecond() / HOUR * HOUR - 6 * HOUR
+}
 
 /// The fields of the records and their timestamps by partition and offset.
 type Rows = BTreeMap<(i64, i64), (Vec<String>, i64)>;
 
 /// The timestamp of the record with this number. Of a hundred records, one is a day late and three are some hours late.
-fn timestamp(number: usize, records: usize) -> i64 {
+fn timestamp(start: i64, number: usize, records: usize) -> i64 {
     let spread = 3 * HOUR * i64::try_from(number).unwrap() / i64::try_from(records).unwrap();
     let late = match number % 100 {
         7 => DAY,
         20..23 => 2 * HOUR,
         _ => 0,
     };
-    START + spread - late
+    start + spread - late
 }
 
 /// Produces customers, and returns the rows that a reader must see. One record in 500 is a tombstone.
-fn fill(origin: &Origin, customers: &[Customer], numbers: std::ops::Range<usize>, total: usize) -> Rows {
+fn fill(origin: &Origin, customers: &[Customer], numbers: std::ops::Range<usize>, start: i64) -> Rows {
     let producer: ThreadedProducer<_> = ClientConfig::new()
         .set("bootstrap.servers", &origin.bootstrap_servers)
         .set("enable.idempotence", "false")
@@ -47,7 +50,7 @@ fn fill(origin: &Origin, customers: &[Customer], numbers: std::ops::Range<usize>
 
     let mut rows = Rows::new();
     for number in numbers {
-        let ((partition, offset), time) = (place(number), timestamp(number, total));
+        let ((partition, offset), time) = (place(number), timestamp(start, number, customers.len()));
         let json = customers[number].json();
         let mut record =
             BaseRecord::to(TOPIC).partition(partition).key(customers[number].id()).timestamp(time);
@@ -123,10 +126,10 @@ async fn a_table_has_every_record_once_although_processes_are_killed_and_s3_fail
 
     // The records come in two parts: the second part is late for hours that are in the table already.
     let customers: Vec<Customer> = customers(seed).take(records).collect();
-    let (mut expected, mut kills) = (Rows::new(), 0);
+    let (start, mut expected, mut kills) = (start(), Rows::new(), 0);
     for numbers in [0..records / 2, records / 2..records] {
         let produced = numbers.end;
-        expected.extend(fill(&kafka.origin, &customers, numbers, records));
+        expected.extend(fill(&kafka.origin, &customers, numbers, start));
         let committed = async {
             kill_until_committed(&mut start_poller, &lambda, &s3, &kafka.origin, produced, seed).await;
         };
@@ -168,7 +171,7 @@ fn assert_readers_see(expected: &Rows, objects: &Path) {
 /// script.
 fn read(expression: &str, input: &str) -> Vec<((i64, i64), (Vec<String>, i64))> {
     let defines = if input.starts_with("\"\"\"") {
-        "exec(sys.stdin.read(), {'__name__': 'script'}, globals())"
+        "script = {'__name__': 'script'}; exec(sys.stdin.read(), script); read = script['read']"
     } else {
         ""
     };

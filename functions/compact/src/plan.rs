@@ -69,8 +69,8 @@ pub(crate) async fn next(
     let selection = select(candidates, &manifest.ranges, &examined);
     let mut planner = Planner::new(config, manifest, clock, &selection);
     let more = planner.walk(store, Shape::of(config)).await?;
-    let planned = planner.finish(examined);
-    Ok(planned.map(|plan| Planned { plan, more }))
+    let plan = planner.finish(examined);
+    Ok(plan.map(|plan| Planned { plan, more }))
 }
 
 /// Walks through the records, and collects the plan.

@@ -158,14 +158,18 @@ impl Memory {
     }
 }
 
-/// Is pending the first time that it is polled. The test polls again in a turn of its choice, so nothing is woken.
+/// Is pending the first time that it is polled, so that the test can give the turn to another run.
 struct YieldOnce(bool);
 
 impl Future for YieldOnce {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -124,7 +124,7 @@ fn locate_nested<'o>(
         match (position, reader.kind()?) {
             (Some(position), _) => values[position] = Some(unicode_value(reader)?),
             (None, Kind::Object) if leads_further => {
-                locate_nested(reader, values, columns, path, drop_extra)?
+                locate_nested(reader, values, columns, path, drop_extra)?;
             }
             // A null on the way stands for an object without members.
             (None, Kind::Null) if leads_further => drop(reader.value()?),
