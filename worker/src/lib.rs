@@ -55,6 +55,7 @@ mod enroll;
 mod execution;
 mod explain;
 mod handler;
+mod handlers;
 pub mod health;
 mod identity;
 pub mod journal;
