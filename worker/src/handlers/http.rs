@@ -158,10 +158,7 @@ fn failure(error: &Error) -> TaskFailure {
     let mut causes = vec![error.to_string()];
     let (mut next, mut is_tls) = (error.source(), false);
     while let Some(cause) = next {
-        is_tls |= cause.is::<rustls::Error>();
-        // An io::Error shows the error that it contains in the place of its own.
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        is_tls |= inner.is_some_and(|inner| inner.is::<rustls::Error>());
+        is_tls |= is_tls_error(cause);
         causes.push(cause.to_string());
         next = cause.source();
     }
@@ -173,6 +170,12 @@ fn failure(error: &Error) -> TaskFailure {
     };
     causes.dedup();
     TaskFailure::new(name, causes.join(": "))
+}
+
+/// Whether an error is one of TLS. An `io::Error` may contain another one, which is not among its sources.
+fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    let contained = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || contained.is_some_and(|inner| is_tls_error(inner))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::*;
 
 fn exec(program: &Path, args: &[&str]) -> Exec {
     let args = args.iter().map(ToString::to_string).collect();
-    let env = vec!["POSTERN_TEST_ABSENT".into(), "CARGO_PKG_NAME".into()];
+    let env = vec!["POSTERN_TEST_ABSENT".into(), "PATH".into()];
     let program = program.into();
     Exec::new(config::Exec { program, args, env, directory: None, policy: None, timeout_seconds: 60 })
         .unwrap()
@@ -105,9 +105,10 @@ async fn the_program_sees_the_listed_variables_and_its_key_alone() {
     let output = run("/usr/bin/env".as_ref(), &[], json!(null)).await.unwrap();
     let mut lines: Vec<_> = output.stdout.lines().map(|line| line.split_once('=').unwrap()).collect();
     lines.sort_unstable();
+
     let names: Vec<_> = lines.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["CARGO_PKG_NAME", "POSTERN_IDEMPOTENCY_KEY"]);
-    assert_eq!(lines[0].1, "postern-worker");
+    assert_eq!(names, ["PATH", "POSTERN_IDEMPOTENCY_KEY"]);
+    assert_eq!(lines[0].1, std::env::var("PATH").unwrap());
 }
 
 #[tokio::test]
