@@ -100,7 +100,7 @@ impl Sql {
         stop: impl Future<Output = TaskFailure>,
     ) -> Result<String, TaskFailure> {
         let mut connection = sqlite::Connection::open(&self.config.url, call.read_only)?;
-        let canceller = connection.canceller();
+        let canceller = connection.canceller()?;
         let mut work = tokio::task::spawn_blocking(move || {
             Handle::current().block_on(async {
                 connection.begin(call.read_only).await?;

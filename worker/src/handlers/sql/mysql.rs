@@ -61,6 +61,8 @@ impl Connect for Connection {
             .map_err(|_| unavailable("url: it is not mysql://USER:PASSWORD@HOST:PORT/DATABASE"))?;
         let mut builder = OptsBuilder::from_opts(given)
             .max_allowed_packet(Some(MAX_PACKET))
+            // A row that is there already and stays as it is does not count as affected.
+            .client_found_rows(false)
             // A TIMESTAMP is shown in the zone of the session.
             .setup(vec!["SET time_zone = '+00:00'"]);
         if let Some(ca) = &options.ca {

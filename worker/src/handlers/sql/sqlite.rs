@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postern_types::TaskFailure;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection as Database, Error, ErrorCode, InterruptHandle, OpenFlags, ToSql};
+use rusqlite::{Connection as Database, Error, ErrorCode, OpenFlags, ToSql};
 
 use super::rows::{Cell, Rows, affected};
 use super::session::{ANSWERS, Call, Key, Session, unavailable};
@@ -16,13 +17,17 @@ use crate::handlers::input::Argument;
 /// How long a statement waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// After how many steps of its virtual machine SQLite looks whether the job was cancelled.
+const PROGRESS_STEPS: i32 = 10_000;
+
 /// A connection. Dropping it closes it.
 pub(super) struct Connection {
     database: Database,
 }
 
-/// Interrupts the running statement of a connection, at the latest when it is dropped.
-pub(super) struct Canceller(Arc<InterruptHandle>);
+/// Ends what a connection runs, and what it begins later, when it is dropped. An interrupt handle of SQLite would miss a
+/// statement that has not begun yet.
+pub(super) struct Canceller(Arc<AtomicBool>);
 
 impl Connection {
     /// Opens a file that exists.
@@ -37,8 +42,13 @@ impl Connection {
         Ok(Self { database })
     }
 
-    pub(super) fn canceller(&self) -> Canceller {
-        Canceller(Arc::new(self.database.get_interrupt_handle()))
+    pub(super) fn canceller(&self) -> Result<Canceller, TaskFailure> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&cancelled);
+        self.database
+            .progress_handler(PROGRESS_STEPS, Some(move || seen.load(Ordering::Relaxed)))
+            .map_err(|error| failure(&error))?;
+        Ok(Canceller(cancelled))
     }
 
     /// Lets SQLite check the statement, for `doctor`.
@@ -59,7 +69,7 @@ fn path(url: &str) -> Option<PathBuf> {
 
 impl Drop for Canceller {
     fn drop(&mut self) {
-        self.0.interrupt();
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

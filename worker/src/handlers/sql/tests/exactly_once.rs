@@ -6,8 +6,11 @@ use super::*;
 
 async fn site(engine: Engine) -> Db {
     let db = Db::new(engine).await;
-    let schema = include_str!("../answers.sql");
-    db.execute(schema.trim()).await;
+    let schema = match engine {
+        Engine::Mariadb => include_str!("../answers.mysql.sql"),
+        _ => include_str!("../answers.sql"),
+    };
+    db.execute(schema).await;
     db.execute("create table orders (n integer primary key)").await;
     db
 }

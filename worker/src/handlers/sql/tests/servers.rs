@@ -2,7 +2,7 @@
 //! in a temporary folder. The tests that run at a time share a server; the last one stops it.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -74,11 +74,15 @@ impl Server {
             Engine::Sqlite => return Self { process: None, folder, port, engine },
         };
 
+        let ready = ["ready to accept connections", "ready for connections"];
         let end = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let log = || fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-            assert!(process.try_wait().unwrap().is_none(), "{engine:?} has ended:\n{}", log());
-            assert!(Instant::now() < end, "{engine:?} does not listen:\n{}", log());
+        loop {
+            let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+            if ready.iter().any(|words| log.contains(words)) {
+                break;
+            }
+            assert!(process.try_wait().unwrap().is_none(), "{engine:?} has ended:\n{log}");
+            assert!(Instant::now() < end, "{engine:?} is not ready:\n{log}");
             sleep(Duration::from_millis(20));
         }
         Self { process: Some(process), folder, port, engine }
