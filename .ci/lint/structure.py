@@ -166,7 +166,12 @@ def undocumented_errors(root: pathlib.Path) -> list[str]:
     """Names such as "Worker.Failed" in the code of functions and worker, without a line in the documentation."""
     pages = [
         root / page
-        for page in ("docs/errors.md", "docs/handlers.md", "docs/grip.md", "docs/kafka/reference.md")
+        for page in (
+            "docs/errors.md",
+            "docs/handlers.md",
+            "docs/grip.md",
+            "docs/kafka/reference.md",
+        )
     ]
     explained = "".join(page.read_text() for page in pages if page.exists())
     sources = [*root.glob("functions/*/src/**/*.rs"), *root.glob("worker/src/**/*.rs")]

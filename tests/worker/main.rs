@@ -6,6 +6,7 @@
 
 mod connection;
 mod faults;
+mod handlers;
 mod identity;
 mod jobs;
 mod mosquitto;
