@@ -12,14 +12,15 @@ TOOLS := .postern
 PYTHON ?= python3
 # Every function has a folder in functions/. Its name there is its crate's name and its binary's name. What only one demo
 # deploys is built for that demo alone.
-DEMO_FUNCTIONS := msk-to-s3 grip-echo
+DEMO_FUNCTIONS := msk-to-s3 compact grip-echo
 FUNCTIONS := $(filter-out $(DEMO_FUNCTIONS),$(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml)))
 PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
-KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
-GRIP_PROGRAMS := -p grip-echo -p postern-demos
+CARGO_CYCLONEDX := 0.5.9
+GRIP_PROGRAMS := -p grip-chat -p grip-echo -p postern-demos
+KAFKA_PROGRAMS := -p msk-to-s3 -p compact -p postern-kafka-poller -p postern-demos
 # Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
 # rebuilds the AWS crates with other features: that takes minutes.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -109,6 +110,8 @@ test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to e
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
+	@echo "== testing the browser client of the channels"
+	@node --test shared/grip/client >/dev/null
 	@echo "== testing the emulator's patches"
 	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
@@ -129,19 +132,29 @@ check-tools: ## Check that the SAM CLI and cargo-lambda are new enough to deploy
 	@$(PYTHON) infra/check_tools.py
 
 .PHONY: soak
-soak: tools mosquitto ## The fault tests with 2,000 jobs each, and 20 renewals of certificates: make soak [SEED=1]
+soak: tools mosquitto ## Faults with 2,000 jobs, 20 renewals, and ten minutes at a connection's limit: make soak [SEED=1]
 	@cargo build --locked --workspace --all-targets
 	@POSTERN_RENEWALS=20 POSTERN_CERTIFICATE_SECONDS=60 \
 	    cargo test --locked --workspace --test worker -- identity:: renewal::
-	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) POSTERN_FAULT_PARTITION_SECONDS=120 \
+	    cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_SOAK_SECONDS=600 cargo test --locked --workspace --test worker -- soak:: --nocapture
+
+.PHONY: soak-grip
+soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000 items: make soak-grip [SEED=1]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_GRIP_CLIENTS=200 POSTERN_GRIP_ITEMS=20000 POSTERN_GRIP_SEED=$(or $(SEED),1) \
+	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
 
 .PHONY: bench
-bench: bench-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
+bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
 	@echo "== building, for release"
 	@cargo build --locked --release -p postern-kafka-bench
 	@cargo build --locked --release -p postern-grip-bench
 	@echo "== Kafka to CSV"
 	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
+	@echo "== compaction"
+	@$(TOOLS)/kafka-venv/bin/python -B benches/kafka/compact.py --rows $(or $(ROWS),1000000)
 	@echo "== GRIP echo"
 	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(RELEASE)/postern-grip-bench \
 	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
@@ -161,6 +174,11 @@ sizes: ## Build the functions for release, and compare their sizes with .ci/lint
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 
+.PHONY: bench-publish
+bench-publish: tools bench-tools pushpin ## Measure publish to received, with and without a history, beside Node
+	@cargo build --locked --workspace --all-targets
+	@cargo test --locked --workspace --test grip -- --ignored --nocapture channels::latency
+
 .PHONY: lint
 lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences
 	@echo "== format"
@@ -174,12 +192,13 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@echo "== structure: cycles, long functions and files, retired names"
 	@$(LINT)/python -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
 	@$(PYTHON) -B .ci/lint/structure.py
+	@$(PYTHON) -B .ci/lint/limits.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml
 	@$(LINT)/python -B .ci/lint/template.py
 	@echo "== state machines"
-	@for definition in statemachines/*.asl.json; do \
+	@for definition in statemachines/*.asl.json statemachines/*/*.asl.json; do \
 	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done
 	@for broken in .ci/lint/broken/*.asl.json; do \
 	    if $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$broken" >/dev/null 2>&1; then \
@@ -199,7 +218,20 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	    $(TOOLS)/bin/cargo-deny --log-level error check --disable-fetch advisories; \
 	elif [ -n "$${REQUIRE_ADVISORIES:-}" ]; then echo "the advisory database cannot be fetched"; exit 1; \
 	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
+	@echo "== the crate grip, as it would be published"
+	@.ci/lint/publish.sh
 	@echo "OK: all checks passed"
+
+# ---- Release it ----------------------------------------------------------------------------------
+
+.PHONY: package
+package: ## Fetch a release that deploys without a Rust toolchain: make package VERSION=1.2.3 [ARCH=x86_64] [FOLDER=dist]
+	@$(PYTHON) infra/package.py fetch $(or $(FOLDER),dist) --version '$(VERSION)' --architecture '$(or $(ARCH),arm64)'
+
+.PHONY: sbom
+sbom: $(TOOLS)/sbom/bin/cargo-cyclonedx ## List the dependencies of each function and of the worker as CycloneDX, in dist/
+	@mkdir -p dist
+	@$(PYTHON) .ci/release/sbom.py $(abspath $<) dist
 
 .PHONY: clean
 clean: ## Delete what was built and installed
@@ -280,6 +312,12 @@ $(TOOLS)/bin/cargo-deny:
 	@cargo install cargo-deny --version $(CARGO_DENY) --locked --debug --no-default-features --quiet \
 	    --root $(TOOLS) --target-dir $(TOOLS)/cargo-deny-target
 	@rm -rf $(TOOLS)/cargo-deny-target
+
+$(TOOLS)/sbom/bin/cargo-cyclonedx:
+	@echo "== building cargo-cyclonedx $(CARGO_CYCLONEDX) into $(@D)"
+	@cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX) --locked --debug --quiet \
+	    --root $(TOOLS)/sbom --target-dir $(TOOLS)/cargo-cyclonedx-target
+	@rm -rf $(TOOLS)/cargo-cyclonedx-target
 
 # The system packages, installed by the package manager if the user may do so.
 .PHONY: mosquitto pushpin

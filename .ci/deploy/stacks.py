@@ -15,12 +15,13 @@ SAM = pathlib.Path(sys.executable).parent / "sam"
 def sam(identity: Identity, *arguments: str, fails: str = "") -> str:
     """Runs the SAM CLI. `fails` is a text that the output must contain, if the command must fail."""
     done = identity.run(SAM, *arguments)
-    if fails and done.returncode != 0 and re.search(fails, done.stdout):
+    if fails and done.returncode != 0 and re.search(fails, done.stdout, re.DOTALL):
         return done.stdout
     if fails or done.returncode != 0:
         expected = f"must fail with {fails!r}" if fails else "must succeed"
+        end = "\n".join(done.stdout.splitlines()[-20:])
         sys.exit(
-            f"{done.stdout}\nsam {' '.join(arguments)}: it {expected}; it ended with {done.returncode}"
+            f"{end}\nsam {' '.join(arguments)}: it {expected}; it ended with {done.returncode}"
         )
     return done.stdout
 
@@ -38,11 +39,13 @@ def outputs(identity: Identity) -> dict[str, str]:
 
 
 class Template:
-    """The packaged template, in a bucket, for operations that need no SAM CLI."""
+    """The packaged template of a release's bundle, in a bucket, for operations that need no SAM CLI."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, bundle: pathlib.Path) -> None:
         packaged = emulator.folder / PACKAGED
-        sam(emulator.root, "package", "--resolve-s3", "--output-template-file", str(packaged))
+        source = ["--template-file", str(bundle / "template.yml")]
+        output = ["--resolve-s3", "--output-template-file", str(packaged)]
+        sam(emulator.root, "package", *source, *output)
         s3 = emulator.root.client("s3")
         s3.create_bucket(Bucket="templates")
         s3.put_object(Bucket="templates", Key=PACKAGED, Body=packaged.read_bytes())
@@ -107,7 +110,8 @@ def finished(root: Identity) -> str:
 
     if until(status, "the stack") in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         return ""
-    events = client.describe_stack_events(StackName=STACK)["StackEvents"]
+    pages = client.get_paginator("describe_stack_events").paginate(StackName=STACK)
+    events = [event for page in pages for event in page["StackEvents"]]
     failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
     return "; ".join(event.get("ResourceStatusReason", "") for event in failed) or "it failed"
 

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connection;
+mod disk;
 mod faults;
 mod identity;
 mod jobs;
@@ -16,3 +17,5 @@ mod renewal;
 mod sample_defects;
 mod scripted_broker;
 mod site;
+mod soak;
+mod stop;

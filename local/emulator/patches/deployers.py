@@ -40,15 +40,11 @@ class Calls(NamedTuple):
 
 ROLE = "arn:aws:iam::ACCOUNT:role/*"
 FUNCTION = "arn:aws:lambda:REGION:ACCOUNT:function:*"
-BUCKET_SETTINGS = (
-    "s3:PutEncryptionConfiguration s3:PutBucketPublicAccessBlock s3:PutBucketOwnershipControls "
-    "s3:PutBucketVersioning s3:PutBucketTagging"
-)
 CALLS = {
     "AWS::IAM::Role": Calls(
         ROLE,
         "RoleName",
-        "iam:CreateRole iam:AttachRolePolicy iam:PutRolePolicy",
+        "iam:CreateRole",
         "iam:AttachRolePolicy iam:DetachRolePolicy iam:PutRolePolicy iam:DeleteRolePolicy",
         "iam:DeleteRole iam:DetachRolePolicy iam:DeleteRolePolicy",
     ),
@@ -97,8 +93,8 @@ CALLS = {
     "AWS::Logs::LogGroup": Calls(
         "arn:aws:logs:REGION:ACCOUNT:log-group:*",
         "LogGroupName",
-        "logs:CreateLogGroup logs:PutRetentionPolicy logs:DescribeLogGroups@*",
-        "logs:PutRetentionPolicy logs:DescribeLogGroups@*",
+        "logs:CreateLogGroup logs:DescribeLogGroups@*",
+        "logs:DescribeLogGroups@*",
         "logs:DeleteLogGroup",
     ),
     "AWS::SQS::Queue": Calls(
@@ -109,11 +105,7 @@ CALLS = {
         "sqs:DeleteQueue",
     ),
     "AWS::S3::Bucket": Calls(
-        "arn:aws:s3:::*",
-        "BucketName",
-        f"s3:CreateBucket {BUCKET_SETTINGS}",
-        BUCKET_SETTINGS,
-        "s3:DeleteBucket",
+        "arn:aws:s3:::*", "BucketName", "s3:CreateBucket", "", "s3:DeleteBucket"
     ),
     "AWS::S3::BucketPolicy": Calls(
         "arn:aws:s3:::*",
@@ -165,6 +157,30 @@ CALLS = {
         "scheduler:DeleteSchedule scheduler:GetSchedule",
     ),
 }
+for _kind, _arn, _calls in (
+    ("Alarm", "arn:aws:cloudwatch:REGION:ACCOUNT:alarm:*", ("PutMetricAlarm", "DeleteAlarms")),
+    ("Dashboard", "arn:aws:cloudwatch::ACCOUNT:dashboard/*", ("PutDashboard", "DeleteDashboards")),
+):
+    _put, _delete = (f"cloudwatch:{call}" for call in _calls)
+    CALLS[f"AWS::CloudWatch::{_kind}"] = Calls(_arn, f"{_kind}Name", _put, _put, _delete)
+
+# What a property needs besides, whenever the resource is created or changed.
+SETTINGS = {
+    "AWS::IAM::Role": {
+        "ManagedPolicyArns": "iam:AttachRolePolicy",
+        "Policies": "iam:PutRolePolicy",
+    },
+    "AWS::Lambda::Function": {"ReservedConcurrentExecutions": "lambda:PutFunctionConcurrency"},
+    "AWS::Logs::LogGroup": {"RetentionInDays": "logs:PutRetentionPolicy"},
+    "AWS::S3::Bucket": {
+        "BucketEncryption": "s3:PutEncryptionConfiguration",
+        "LifecycleConfiguration": "s3:PutLifecycleConfiguration",
+        "OwnershipControls": "s3:PutBucketOwnershipControls",
+        "PublicAccessBlockConfiguration": "s3:PutBucketPublicAccessBlock",
+        "Tags": "s3:PutBucketTagging",
+        "VersioningConfiguration": "s3:PutBucketVersioning",
+    },
+}
 # The services to which a resource passes roles, and the properties that hold the roles' ARNs.
 PASSED = {
     "AWS::Lambda::Function": ("lambda", ("Role",)),
@@ -195,9 +211,12 @@ def needs(action: str, kind: str, name: str, properties: dict) -> list[tuple[str
     for call in getattr(calls, action).split():
         verb, _, resource = call.partition("@")
         found.append((verb, resource or arn, keys))
-    if kind == "AWS::Lambda::Function" and "ReservedConcurrentExecutions" in properties:
-        found.append(("lambda:PutFunctionConcurrency", arn, {}))
-    if action != "delete" and kind in PASSED:
+    if action == "delete":
+        return found
+
+    settings = SETTINGS.get(kind, {}).items()
+    found += [(verb, arn, keys) for setting, verb in settings if properties.get(setting)]
+    if kind in PASSED:
         service, fields = PASSED[kind]
         passed = {"iam:passedtoservice": f"{service}.amazonaws.com"}
         found += [("iam:PassRole", role, passed) for role in sorted(values(properties, fields))]
