@@ -22,15 +22,14 @@ pub(crate) async fn latencies(site: &Site) -> Checked {
         }
 
         let history = site.executions.history(&execution).await?;
-        let scheduled = at(&history, &HistoryEventType::TaskScheduled)?;
-        dispatch.push(at(&history, &HistoryEventType::TaskSubmitted)? - scheduled);
-        round_trip.push(at(&history, &HistoryEventType::TaskSucceeded)? - scheduled);
+        let since_scheduled = |kind: &HistoryEventType| {
+            Some(at(&history, kind)? - at(&history, &HistoryEventType::TaskScheduled)?)
+        };
+        // A fast worker's answer can end the task before Step Functions has recorded the dispatcher's return.
+        dispatch.extend(since_scheduled(&HistoryEventType::TaskSubmitted));
+        round_trip.extend(since_scheduled(&HistoryEventType::TaskSucceeded));
     }
 
-    let figures = |times: &mut Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        format!("p50 {:.0} ms, p99 {:.0} ms", percentile(times, 50), percentile(times, 99))
-    };
     Ok(Verdict::Observed(format!(
         "{} jobs, one after the other: dispatch {}; round trip {}",
         site.options.jobs,
@@ -40,10 +39,19 @@ pub(crate) async fn latencies(site: &Site) -> Checked {
 }
 
 /// The milliseconds at which the first event of a kind happened.
-fn at(history: &[HistoryEvent], kind: &HistoryEventType) -> Result<f64, Error> {
-    let event = history.iter().find(|event| event.r#type() == kind);
-    let event = event.ok_or_else(|| Error::unexpected(format!("the history has no {}", kind.as_str())))?;
-    Ok(event.timestamp().as_secs_f64() * 1_000.0)
+fn at(history: &[HistoryEvent], kind: &HistoryEventType) -> Option<f64> {
+    let event = history.iter().find(|event| event.r#type() == kind)?;
+    Some(event.timestamp().as_secs_f64() * 1_000.0)
+}
+
+/// The percentiles of the times that were measured.
+fn figures(times: &mut [f64]) -> String {
+    if times.is_empty() {
+        return "not recorded".into();
+    }
+
+    times.sort_by(f64::total_cmp);
+    format!("p50 {:.0} ms, p99 {:.0} ms", percentile(times, 50), percentile(times, 99))
 }
 
 /// The nearest-rank percentile of sorted values.
@@ -54,7 +62,7 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::percentile;
+    use super::{figures, percentile};
 
     #[test]
     fn a_percentile_is_the_value_at_its_nearest_rank() {
@@ -62,5 +70,11 @@ mod tests {
         assert!((percentile(&values, 50) - 50.0).abs() < f64::EPSILON);
         assert!((percentile(&values, 99) - 99.0).abs() < f64::EPSILON);
         assert!((percentile(&[7.0], 99) - 7.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn times_that_no_history_records_are_not_figures() {
+        assert_eq!(figures(&mut []), "not recorded");
+        assert_eq!(figures(&mut [7.0, 5.0]), "p50 5 ms, p99 7 ms");
     }
 }
