@@ -1,7 +1,8 @@
 # The entry points of the project. `make help` lists them.
 #
 # Everything that is installed goes into .postern/, which git ignores, in pinned versions with checked hashes. The
-# exceptions are two system packages: mosquitto, the second MQTT broker of the tests, and Pushpin, the GRIP proxy.
+# exceptions are four system packages: mosquitto, the second MQTT broker of the tests, Pushpin, the GRIP proxy, and
+# PostgreSQL and MariaDB, the databases of the tests.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -105,7 +106,7 @@ ENROLL = $(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),p
 # ---- Check it ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: tools kafka-tools mosquitto pushpin ## All tests: unit, property, end to end, and the emulator's patches
+test: tools kafka-tools mosquitto pushpin postgresql mariadb-server ## All tests: unit, property, end to end, and the emulator's patches
 	@echo "== building"
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
@@ -319,12 +320,15 @@ $(TOOLS)/sbom/bin/cargo-cyclonedx:
 	    --root $(TOOLS)/sbom --target-dir $(TOOLS)/cargo-cyclonedx-target
 	@rm -rf $(TOOLS)/cargo-cyclonedx-target
 
-# The system packages, installed by the package manager if the user may do so.
-.PHONY: mosquitto pushpin
-mosquitto pushpin:
-	@if ! PATH="$$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v $@ >/dev/null; then \
+# The system packages, installed by the package manager if the user may do so. A package is there if its program is.
+PROGRAM_postgresql := initdb
+PROGRAM_mariadb-server := mariadbd
+.PHONY: mosquitto pushpin postgresql mariadb-server
+mosquitto pushpin postgresql mariadb-server:
+	@folders="$$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin$$(printf ':%s' /usr/lib/postgresql/*/bin)"; \
+	if ! PATH="$$folders" command -v $(or $(PROGRAM_$@),$@) >/dev/null; then \
 	    echo "== installing $@ for the tests, as a system package"; \
-	    if command -v brew >/dev/null; then brew install --quiet $@; \
+	    if command -v brew >/dev/null; then brew install --quiet $(@:-server=); \
 	    elif command -v apt-get >/dev/null; then \
 	        sudo=$$( [ "$$(id -u)" = 0 ] || echo sudo ); \
 	        $$sudo apt-get update -qq; \

@@ -66,10 +66,8 @@ def make(arguments: argparse.Namespace) -> None:
     files = {"template.yml": template.encode()}
     for name in functions:
         files[f"functions/{name}.zip"] = function_zip(arguments.built / name / "bootstrap")
-    for path in (
-        *ALSO,
-        *(f"statemachines/{one.name}" for one in ROOT.glob("statemachines/*.json")),
-    ):
+    machines = [str(path.relative_to(ROOT)) for path in ROOT.glob("statemachines/**/*.json")]
+    for path in (*ALSO, *machines):
         files[path] = (ROOT / path).read_bytes()
 
     arguments.output.mkdir(parents=True, exist_ok=True)

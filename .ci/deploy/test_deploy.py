@@ -205,6 +205,8 @@ def given(emulator: Emulator) -> dict[str, str]:
         "MskClusterArn": CLUSTER,
         "MskSourceArn": CONNECTION,
         "Schedule": "rate(1 day)",
+        "TableSchedule": "rate(1 day)",
+        "CsvColumns": "id,name,city,orders",
     }
 
 

@@ -164,7 +164,15 @@ def cycles(imports: dict) -> list[list]:
 
 def undocumented_errors(root: pathlib.Path) -> list[str]:
     """Names such as "Worker.Failed" in the code of functions and worker, without a line in the documentation."""
-    pages = [root / "docs/errors.md", root / "docs/grip.md", root / "docs/kafka/reference.md"]
+    pages = [
+        root / page
+        for page in (
+            "docs/errors.md",
+            "docs/handlers.md",
+            "docs/grip.md",
+            "docs/kafka/reference.md",
+        )
+    ]
     explained = "".join(page.read_text() for page in pages if page.exists())
     sources = [*root.glob("functions/*/src/**/*.rs"), *root.glob("worker/src/**/*.rs")]
     names = {}

@@ -7,6 +7,7 @@
 mod connection;
 mod disk;
 mod faults;
+mod handlers;
 mod identity;
 mod jobs;
 mod mosquitto;

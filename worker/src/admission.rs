@@ -107,7 +107,7 @@ impl<L: Link> Admission<L> {
                 );
             }
             (Admitted::Known, Err(_)) => {
-                tracing::info!("an invalid message was received again: it is reported once")
+                tracing::info!("an invalid message was received again: it is reported once");
             }
             // Only jobs are admitted as jobs.
             (Admitted::New | Admitted::Answered(_), Err(_)) => {}

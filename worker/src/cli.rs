@@ -18,6 +18,7 @@ use crate::engine::{Engine, Stopped};
 #[cfg(unix)]
 use crate::enroll::enroll;
 use crate::handler::{Handler, Registry};
+use crate::handlers;
 use crate::health::Health;
 use crate::journal::{Journal, JournalError, Recovered, Retention};
 use crate::mqtt::Mqtt;
@@ -96,7 +97,11 @@ impl Worker {
         }
         start_logging(config.log_level);
         let name = self.name;
-        match runtime.block_on(work(&config, self.registry)) {
+        let registry = match handlers::register(self.registry, &config.handlers) {
+            Ok(registry) => registry,
+            Err(error) => return fail(name, 2, &error.to_string()),
+        };
+        match runtime.block_on(work(&config, registry)) {
             Ok(Stopped::Requested) => {
                 tracing::info!("stopped");
                 ExitCode::SUCCESS
@@ -286,11 +291,11 @@ fn start_logging(level: LevelFilter) {
         .init();
 }
 
-/// The given level for everything but the MQTT client and TLS: their lines below `WARN` may contain packets, and
-/// packets contain task tokens.
+/// The given level for everything but the MQTT client, TLS and the clients of databases: their lines below `WARN` may
+/// contain packets, and packets contain task tokens and payloads.
 fn log_levels(level: LevelFilter) -> Targets {
     let quiet = level.min(LevelFilter::WARN);
-    ["rumqttc", "rustls", "tokio_rustls"]
+    ["mysql_async", "rumqttc", "rustls", "tokio_postgres", "tokio_rustls"]
         .into_iter()
         .fold(Targets::new().with_default(level), |levels, target| levels.with_target(target, quiet))
 }

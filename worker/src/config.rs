@@ -2,6 +2,7 @@
 //! overrides the TOML file, which overrides the default.
 
 mod command_line;
+pub mod handlers;
 
 use std::env;
 use std::fmt;
@@ -16,6 +17,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::proxy::Proxy;
 use command_line::Options;
+use handlers::Sections;
 
 pub use command_line::{Command, CommandLine, Doctor, EnrollOptions};
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub proxy: Option<Proxy>,
     /// The lowest level that is logged.
     pub log_level: LevelFilter,
+    /// The handlers that the file describes, beside those of the program.
+    pub handlers: Sections,
 }
 
 /// A configuration that the worker cannot use. The message names the option and what would be right.
@@ -80,13 +84,21 @@ pub enum InvalidConfig {
         /// What is wrong with the value, and what would be right.
         problem: String,
     },
+    /// A section `[handlers.NAME]` describes no handler that can run.
+    #[error("handlers.{name}: {problem}")]
+    Handler {
+        /// The section's name, which is the job's kind.
+        name: String,
+        /// What is wrong with the section, and what would be right.
+        problem: String,
+    },
 }
 
 impl Config {
     /// Reads the configuration file that `line` names, and merges it with the flags and environment variables.
     pub fn load(line: &CommandLine) -> Result<Self, InvalidConfig> {
-        let options = line.options()?;
-        Self::new(options)
+        let (options, handlers) = line.options()?;
+        Ok(Self { handlers, ..Self::new(options)? })
     }
 
     fn new(options: Options) -> Result<Self, InvalidConfig> {
@@ -120,6 +132,7 @@ impl Config {
             keep_alive_seconds: keep_alive(options.keep_alive_seconds.unwrap_or(30))?,
             log_level: value("log_level", log_level.map_err(|_| "it must be error, warn, info or debug"))?,
             client_id,
+            handlers: Sections::new(),
         })
     }
 

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::explain::explain;
+use crate::handlers;
 use crate::mqtt::options::options;
 use crate::mqtt::{NotSubscribed, subscribe};
 use crate::tls::{self, TlsError};
@@ -34,6 +35,9 @@ pub(crate) async fn doctor(config: &Config, out: &mut (impl Write + Send)) -> io
         && let Some(mut connection) = report.step_with("connection", connect(config, tls).await)?
     {
         report.step("subscription", connection.subscribe(config).await)?;
+    }
+    for (name, section) in &config.handlers {
+        report.step(&format!("handler {name}"), handlers::check(name, section).await)?;
     }
     report.end()
 }

@@ -56,6 +56,7 @@ mod enroll;
 mod execution;
 mod explain;
 mod handler;
+mod handlers;
 pub mod health;
 mod identity;
 pub mod journal;

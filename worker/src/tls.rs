@@ -46,8 +46,8 @@ pub enum TlsError {
         /// The host's time.
         now: Timestamp,
     },
-    /// No `--ca` is given, and the system has no CA certificates.
-    #[error("this system has no CA certificates; give Amazon Root CA 1 with --ca")]
+    /// No CA is given, and the system has no CA certificates.
+    #[error("this system has no CA certificates; name a file with `ca` (for AWS IoT Core: Amazon Root CA 1)")]
     NoRoots,
     /// rustls does not accept the certificate or the key for another reason.
     #[error("the certificate cannot be used: {0}")]
@@ -56,7 +56,7 @@ pub enum TlsError {
 
 /// The worker's side of mutual TLS: the configured certificate and key, and the CAs that it trusts.
 pub(crate) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut tls = pair(builder(config)?, &config.cert, &config.key)?;
+    let mut tls = pair(builder(config.ca.as_deref())?, &config.cert, &config.key)?;
     if config.endpoint.port == 443 {
         // On port 443, AWS IoT Core tells MQTT from HTTPS by this protocol name.
         tls.alpn_protocols = vec![b"x-amzn-mqtt-ca".to_vec()];
@@ -78,7 +78,20 @@ pub(crate) fn check_pair(cert: &Path, key: &Path) -> Result<(), TlsError> {
 
 /// TLS to the same endpoint for HTTPS, without a certificate of the worker's.
 pub(crate) fn https_config(config: &Config) -> Result<ClientConfig, TlsError> {
-    Ok(builder(config)?.with_no_client_auth())
+    Ok(builder(config.ca.as_deref())?.with_no_client_auth())
+}
+
+/// TLS to a service of a handler, with a certificate and key of the worker's if the service wants them.
+#[cfg(any(feature = "http", feature = "sql"))]
+pub(crate) fn service_config(
+    ca: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+) -> Result<ClientConfig, TlsError> {
+    let builder = builder(ca)?;
+    match identity {
+        Some((cert, key)) => pair(builder, cert, key),
+        None => Ok(builder.with_no_client_auth()),
+    }
 }
 
 /// Adds a certificate and its key.
@@ -97,9 +110,9 @@ fn pair(
 }
 
 /// Trusts the configured CA, or the system's CAs.
-fn builder(config: &Config) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
+fn builder(ca: Option<&Path>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let mut roots = RootCertStore::empty();
-    match &config.ca {
+    match ca {
         Some(path) => {
             for ca in certificates("CA certificate", path)? {
                 roots.add(ca)?;

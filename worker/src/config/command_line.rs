@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use config::{Config as Sources, ConfigError, File, FileFormat};
 use serde::{Deserialize, Serialize};
 
+use super::handlers::Sections;
+
 /// The command line. Every option has an environment variable and, in the file, the same name with
 /// underscores.
 #[derive(Debug, Parser)]
@@ -156,39 +158,47 @@ pub(super) struct Options {
     #[arg(long, env = "POSTERN_LOG_LEVEL", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log_level: Option<String>,
+    /// The sections `[handlers.NAME]`, which only a file can have.
+    #[arg(skip)]
+    #[serde(default, skip_serializing)]
+    handlers: Sections,
 }
 
 impl CommandLine {
-    /// The options of the command line and the environment, and those of the file that they name.
-    pub(super) fn options(&self) -> Result<Options, ConfigError> {
+    /// The options of the command line and the environment, those of the file that they name, and the file's handlers.
+    pub(super) fn options(&self) -> Result<(Options, Sections), ConfigError> {
         // `doctor` takes the worker's options before its name and after it.
         let mut given = vec![&self.sources];
         if let Some(Command::Doctor(doctor)) = &self.command {
             given.push(&doctor.sources);
         }
 
-        let mut sources = Sources::builder();
+        let (mut sources, mut handlers) = (Sources::builder(), Sections::new());
         for path in given.iter().filter_map(|given| given.config.as_deref()) {
-            sources = sources.add_source(Sources::try_from(&Options::from_file(path)?)?);
+            let (options, sections) = Options::from_file(path)?;
+            sources = sources.add_source(Sources::try_from(&options)?);
+            handlers.extend(sections);
         }
         for given in &given {
             sources = sources.add_source(Sources::try_from(&given.options)?);
         }
-        sources.build()?.try_deserialize()
+        Ok((sources.build()?.try_deserialize()?, handlers))
     }
 }
 
 impl Options {
     /// Reads a TOML file. Relative paths in it start at the file's directory, so that the folder can be moved.
-    fn from_file(path: &Path) -> Result<Self, ConfigError> {
+    fn from_file(path: &Path) -> Result<(Self, Sections), ConfigError> {
         let file = Sources::builder().add_source(File::from(path).format(FileFormat::Toml)).build()?;
         let mut options: Self = file.try_deserialize()?;
+        let mut handlers = std::mem::take(&mut options.handlers);
 
         let folder = path.parent().unwrap_or(Path::new(""));
         let paths = [&mut options.cert, &mut options.key, &mut options.ca, &mut options.state_dir];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path).to_string_lossy().into_owned();
         }
-        Ok(options)
+        handlers.values_mut().for_each(|section| section.resolve(folder));
+        Ok((options, handlers))
     }
 }

@@ -1,0 +1,84 @@
+//! A private CA, and a service that asks for a certificate.
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+
+use super::*;
+
+/// A CA, and a server and a client that it knows.
+struct Pki {
+    folder: tempfile::TempDir,
+    acceptor: TlsAcceptor,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), ca.as_ref().pem()).unwrap();
+
+        let issue = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let certificate =
+                CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+            (certificate, key)
+        };
+        let (client, client_key) = issue("plant-7");
+        std::fs::write(folder.path().join("client.pem"), client.pem()).unwrap();
+        std::fs::write(folder.path().join("client.key"), client_key.serialize_pem()).unwrap();
+
+        let (server, server_key) = issue("localhost");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from(ca.as_ref().der().to_vec())).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .unwrap();
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                vec![CertificateDer::from(server.der().to_vec())],
+                PrivateKeyDer::try_from(server_key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        Self { folder, acceptor: TlsAcceptor::from(Arc::new(tls)) }
+    }
+
+    fn path(&self, name: &str) -> Option<std::path::PathBuf> {
+        Some(self.folder.path().join(name))
+    }
+}
+
+#[tokio::test]
+async fn a_private_ca_and_a_client_certificate_are_used() {
+    let pki = Pki::new();
+    let service = Service::start(OK, Some(pki.acceptor.clone())).await;
+    let url = format!("https://localhost:{}/", service.port);
+
+    let known = config::Http {
+        ca: pki.path("ca.pem"),
+        client_cert: pki.path("client.pem"),
+        client_key: pki.path("client.key"),
+        ..section(&url)
+    };
+    assert_eq!(run(&Http::new(known.clone()).unwrap(), json!({})).await.unwrap()["status"], 200);
+    assert!(Http::new(known.clone()).unwrap().check().await.unwrap().contains("200"));
+
+    let other = Pki::new();
+    let untrusted = config::Http { ca: other.path("ca.pem"), ..known.clone() };
+    let failure = run(&Http::new(untrusted).unwrap(), json!({})).await.unwrap_err();
+    assert_eq!(failure.error(), "Http.Tls");
+    assert!(failure.cause().contains("invalid peer certificate"), "{}", failure.cause());
+
+    let another_name = config::Http { base_url: url.replace("localhost", "127.0.0.1"), ..known.clone() };
+    assert_eq!(run(&Http::new(another_name).unwrap(), json!({})).await.unwrap_err().error(), "Http.Tls");
+
+    let anonymous = config::Http { client_cert: None, client_key: None, ..known.clone() };
+    assert!(run(&Http::new(anonymous).unwrap(), json!({})).await.is_err());
+    assert!(Http::new(config::Http { client_key: None, ..known }).is_err());
+}
