@@ -30,7 +30,7 @@ columns |= {name: "BIGINT" for name in ("kafka_partition", "kafka_offset", "kafk
 duckdb.sql(f'''COPY (SELECT DISTINCT ON (kafka_offset) * FROM read_csv('{folder}/t/0/*.csv', auto_detect = false,
     header = false, delim = ',', quote = '"', escape = '"', new_line = '\\\\n', columns = {columns}) ORDER BY kafka_offset)
     TO '{out}' (FORMAT parquet, COMPRESSION snappy)''')
-print(duckdb.sql(f"SELECT count(*) FROM '{out}'").fetchone()[0])
+print(duckdb.sql(f"SELECT count(*) FROM '{out}'").fetchall()[0][0])
 """ % (NAMES,)
 PYARROW = """
 import glob, sys
