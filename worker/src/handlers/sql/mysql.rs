@@ -94,6 +94,8 @@ impl Connect for Connection {
 impl Session for Connection {
     async fn begin(&mut self, read_only: bool) -> Result<(), TaskFailure> {
         let access = if read_only { "READ ONLY" } else { "READ WRITE" };
+        // CREATE, DROP and their like commit the transaction before they are checked: the session refuses them.
+        self.command(&format!("SET SESSION TRANSACTION {access}")).await?;
         self.command(&format!("START TRANSACTION {access}")).await
     }
 

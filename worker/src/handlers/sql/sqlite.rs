@@ -42,7 +42,7 @@ impl Connection {
         Ok(Self { database })
     }
 
-    pub(super) fn canceller(&self) -> Result<Canceller, TaskFailure> {
+    pub(super) fn canceller(&mut self) -> Result<Canceller, TaskFailure> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&cancelled);
         self.database
