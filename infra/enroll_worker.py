@@ -189,9 +189,12 @@ class Worker:
     def has_used(self, certificate: dict) -> bool:
         """Returns whether an answer has arrived over a connection with this certificate."""
         certificate_id = certificate["certificateId"]
+        function = boto3.client("lambda").get_function_configuration(
+            FunctionName=self.answer_function
+        )
         logs = boto3.client("logs")
         pages = logs.get_paginator("filter_log_events").paginate(
-            logGroupName=f"/aws/lambda/{self.answer_function}",
+            logGroupName=function["LoggingConfig"]["LogGroup"],
             startTime=int(certificate["creationDate"].timestamp()) * 1000,
             filterPattern=f'"{certificate_id}"',
         )

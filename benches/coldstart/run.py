@@ -8,7 +8,6 @@ invocation. In each round, all candidates take their turn; the figures are media
 import argparse
 import http.server
 import json
-import os
 import ssl
 import statistics
 import sys
