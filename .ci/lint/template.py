@@ -32,6 +32,9 @@ NO_RESOURCE = re.compile(
     r"|logs:(PutResourcePolicy|DescribeResourcePolicies|DescribeLogGroups)"
     r"|ec2:Describe\w+|ec2:(Create|Delete)NetworkInterface"
     r"|ec2:(Una|A)ssignPrivateIpAddresses|kafka:GetBootstrapBrokers|cloudwatch:PutMetricData"
+    r"|secretsmanager:GetRandomPassword"
+    # With a condition on the function, which `wildcards` checks.
+    r"|lambda:(Create|Delete|Get|Update)EventSourceMapping"
 )
 # A condition that a person sets to true on purpose. A public address must depend on one of them.
 ASKED_FOR = {"Approvals", "Grip", "Client"}
@@ -110,6 +113,7 @@ def wildcards(_name: str, resource: dict, _template: dict) -> list[str]:
                 f"wildcard: {action} on every resource, although it supports resources"
                 for action in actions
                 if not NO_RESOURCE.fullmatch(str(action))
+                or ("EventSourceMapping" in str(action) and "Condition" not in statement)
             ]
         principals = as_list(statement.get("Principal", []))
         if any(
@@ -191,7 +195,10 @@ def combinations(template: dict) -> list[str]:
     findings = []
     for values in itertools.product(("true", "false"), repeat=len(PARTS)):
         chosen = dict(zip(PARTS, values, strict=True))
-        title = ", ".join(part for part, value in chosen.items() if value == "true") or "nothing"
+        title = (
+            ", ".join(part for part, value in chosen.items() if value == "true")
+            or "None of the parts"
+        )
         findings += [
             f"{title}: {finding}" for finding in combination(template, {**GIVEN, **chosen})
         ]

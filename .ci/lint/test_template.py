@@ -7,7 +7,7 @@ import unittest
 import template
 import yaml
 
-BROKEN = pathlib.Path(__file__).parent / "broken"
+BROKEN = pathlib.Path(__file__).parent / "broken" / "templates"
 EXPECTED = re.compile(r"# Its findings must be: (.*)")
 
 

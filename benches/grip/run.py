@@ -3,7 +3,7 @@
     python3 benches/grip/run.py RUST_BINARY NODE_MODULES_PARENT PYTHON [ROUNDS]
 
 NODE_MODULES_PARENT is the folder in which `npm ci` was run with peers/package-lock.json. PYTHON has the packages of
-peers/requirements.txt.
+benches/requirements.txt.
 """
 
 import base64

@@ -116,7 +116,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument(
-        "--python", default=sys.executable, help="a Python that has requirements.txt"
+        "--python", default=sys.executable, help="a Python that has benches/requirements.txt"
     )
     options.add_argument(
         "--binary",
@@ -128,7 +128,7 @@ def main():
     orjson = [options.python, "-c", "import orjson"]
     if subprocess.run(orjson, capture_output=True, check=False).returncode:
         sys.exit(
-            f"{options.python} has no orjson: install benches/kafka/requirements.txt, or say --python"
+            f"{options.python} has no orjson: install benches/requirements.txt, or say --python"
         )
     contests = candidates(options)
     for shape, contest in contests.items():

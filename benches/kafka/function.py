@@ -27,6 +27,7 @@ class Function:
                     "Lambda-Runtime-Aws-Request-Id": "1",
                     "Lambda-Runtime-Deadline-Ms": "9999999999999",
                     "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:x:1:function:f",
+                    "Content-Type": "application/json",
                     "Content-Length": str(len(event)),
                 }.items():
                     self.send_header(name, value)

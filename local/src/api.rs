@@ -1,5 +1,5 @@
-//! Signed HTTP requests to the AWS services of which the local stack needs only a few calls: CloudFormation, Lambda,
-//! CloudWatch Logs, Secrets Manager and S3.
+//! Signed HTTP requests to the AWS services of which the local stack and the verification need only a few calls:
+//! CloudFormation, Lambda, IoT Core, CloudWatch Logs, Secrets Manager and S3.
 //!
 //! Step Functions is called through its SDK crate. The SDK crates of the services here are left out on purpose: for a
 //! dozen calls they would add some of the largest crates of the SDK to every build.
@@ -27,30 +27,33 @@ use crate::error::Error;
 /// How long one call may take. Uploading a function's debug build is the longest.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
+/// S3 requires this header of every signed request. The name belongs to a body that is not part of the signature.
+const UNSIGNED: (&str, &str) = ("x-amz-content-sha256", "UNSIGNED-PAYLOAD");
+
 /// A client of AWS, or of an emulator.
 #[derive(Debug, Clone)]
-pub(crate) struct Api {
+pub struct Api {
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     config: SdkConfig,
 }
 
 /// One call of a service.
-pub(crate) struct Call<'a> {
+pub struct Call<'a> {
     /// The service's name in host names and signatures, such as `cloudformation`.
-    pub(crate) service: &'static str,
+    pub service: &'static str,
     /// The HTTP method.
-    pub(crate) method: Method,
+    pub method: Method,
     /// The path and query.
-    pub(crate) path: &'a str,
+    pub path: &'a str,
     /// Headers besides the host's and the signature's.
-    pub(crate) headers: &'a [(&'static str, &'a str)],
+    pub headers: &'a [(&'static str, &'a str)],
     /// The body.
-    pub(crate) body: Bytes,
+    pub body: Bytes,
 }
 
 impl Api {
     /// A client with the endpoint, region and credentials of `config`.
-    pub(crate) fn new(config: SdkConfig) -> Result<Self, Error> {
+    pub fn new(config: SdkConfig) -> Result<Self, Error> {
         let mut roots = RootCertStore::empty();
         if config.endpoint_url().is_none_or(|endpoint| endpoint.starts_with("https:")) {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -108,7 +111,7 @@ impl Api {
     }
 
     /// Sends a call; the body of its response. `what` names the call in errors.
-    pub(crate) async fn send(&self, what: &str, call: Call<'_>) -> Result<Bytes, Error> {
+    pub async fn send(&self, what: &str, call: Call<'_>) -> Result<Bytes, Error> {
         let failed = |why: String| Error::Aws(format!("{what}: {why}"));
         let region = self.config.region().ok_or_else(|| failed("no AWS region is set".into()))?.to_string();
         let endpoint = self.config.endpoint_url().map_or_else(
@@ -173,12 +176,36 @@ impl Api {
         Ok(())
     }
 
+    /// Sends a request without a signature, as a browser does; the status and the body of its response.
+    pub async fn open(&self, method: Method, url: &str) -> Result<(u16, String), Error> {
+        let failed = |why: String| Error::Aws(format!("{method} {url}: {why}"));
+        let request = Request::builder().method(&method).uri(url).body(Full::new(Bytes::new()));
+        let request = request.map_err(|error| failed(error.to_string()))?;
+
+        let exchange = async {
+            let response = self.http.request(request).await.map_err(|error| innermost(&error))?;
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.map_err(|error| innermost(&error))?.to_bytes();
+            Ok((parts.status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
+        };
+        let exchanged = tokio::time::timeout(TIMEOUT, exchange).await;
+        exchanged.map_err(|_| Error::TimedOut(TIMEOUT, format!("{method} {url}")))?.map_err(failed)
+    }
+
     /// Puts an object into a bucket.
-    pub(crate) async fn put(&self, bucket: &str, key: &str, body: Bytes) -> Result<(), Error> {
-        let headers = [(CONTENT_TYPE.as_str(), "application/octet-stream")];
+    pub async fn put(&self, bucket: &str, key: &str, body: Bytes) -> Result<(), Error> {
+        let headers = [UNSIGNED, (CONTENT_TYPE.as_str(), "application/octet-stream")];
         let path = format!("/{bucket}/{key}");
         let call = Call { service: "s3", method: Method::PUT, path: &path, headers: &headers, body };
         self.send("S3 PutObject", call).await.map(drop)
+    }
+
+    /// Deletes an object from a bucket.
+    pub async fn delete(&self, bucket: &str, key: &str) -> Result<(), Error> {
+        let path = format!("/{bucket}/{key}");
+        let body = Bytes::new();
+        let call = Call { service: "s3", method: Method::DELETE, path: &path, headers: &[UNSIGNED], body };
+        self.send("S3 DeleteObject", call).await.map(drop)
     }
 
     /// The URL of an object of the emulator.

@@ -13,6 +13,7 @@ use crate::error::Error;
 #[derive(Debug, Clone)]
 pub struct Executions {
     client: Client,
+    interval: Duration,
 }
 
 /// How an execution ended.
@@ -31,7 +32,14 @@ pub struct Finished {
 impl Executions {
     /// Executions in the AWS account or emulator of `config`.
     pub fn new(config: &SdkConfig) -> Self {
-        Self { client: Client::new(config) }
+        Self { client: Client::new(config), interval: Duration::from_millis(50) }
+    }
+
+    /// Looks at an execution at this interval while waiting. The default suits an emulator; in an AWS account, the calls
+    /// count against a quota that others share.
+    #[must_use]
+    pub fn every(self, interval: Duration) -> Self {
+        Self { interval, ..self }
     }
 
     /// Starts an execution and returns its ARN.
@@ -58,7 +66,7 @@ impl Executions {
             if Instant::now() > last {
                 return Err(Error::TimedOut(timeout, "the execution to end".into()));
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(self.interval).await;
         }
     }
 
@@ -94,7 +102,7 @@ impl Executions {
             if Instant::now() > last {
                 return Err(Error::TimedOut(timeout, format!("{count} events of type {}", kind.as_str())));
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(self.interval).await;
         }
     }
 }

@@ -23,6 +23,7 @@ mod worker_files;
 mod zip;
 
 pub use account::user_config;
+pub use api::{Api, Call};
 pub use deployment::Deployment;
 pub use emulator::{Emulator, EmulatorOptions, environment, sdk_config};
 pub use error::Error;

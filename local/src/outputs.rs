@@ -15,12 +15,29 @@ pub struct Outputs {
     pub(crate) stack: String,
     pub(crate) values: BTreeMap<String, String>,
     pub(crate) machines: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) parameters: BTreeMap<String, String>,
 }
 
 impl Outputs {
     /// The value of an output; empty where the stack has no output of that name.
     pub fn get(&self, name: &str) -> &str {
         self.values.get(name).map_or("", String::as_str)
+    }
+
+    /// The name of the stack.
+    pub fn stack(&self) -> &str {
+        &self.stack
+    }
+
+    /// The value of a parameter of the template; empty where the template has no parameter of that name.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters.get(name).map_or("", String::as_str)
+    }
+
+    /// The names of all state machines of the stack, in alphabetical order.
+    pub fn machine_names(&self) -> impl Iterator<Item = &str> {
+        self.machines.keys().map(String::as_str)
     }
 
     /// The ARN of a state machine, by the name of its file in `statemachines/` without `.asl.json`, or by its logical
@@ -67,7 +84,8 @@ mod tests {
 
     fn outputs() -> Outputs {
         let machines = ["fan-out", "dojo"].map(|name| (name.to_owned(), format!("arn:{name}")));
-        Outputs { stack: "postern".into(), values: BTreeMap::new(), machines: machines.into() }
+        let (values, parameters) = (BTreeMap::new(), BTreeMap::new());
+        Outputs { stack: "postern".into(), values, machines: machines.into(), parameters }
     }
 
     #[test]

@@ -97,6 +97,9 @@ async fn describe(api: &Api, stack: &str) -> Result<Outputs, Error> {
     let values = members(&document, "Outputs")
         .map(|output| (child(output, "OutputKey"), child(output, "OutputValue")))
         .collect();
+    let parameters = members(&document, "Parameters")
+        .map(|parameter| (child(parameter, "ParameterKey"), child(parameter, "ParameterValue")))
+        .collect();
 
     let resources = resources(api, stack).await?.into_iter();
     let machines: BTreeMap<String, String> = resources
@@ -104,7 +107,7 @@ async fn describe(api: &Api, stack: &str) -> Result<Outputs, Error> {
         .map(|resource| (machine_name(&resource.logical_id), resource.physical_id))
         .collect();
 
-    Ok(Outputs { stack: stack.into(), values, machines })
+    Ok(Outputs { stack: stack.into(), values, machines, parameters })
 }
 
 /// All resources of a stack, page by page.

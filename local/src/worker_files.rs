@@ -13,6 +13,11 @@ pub struct WorkerFiles {
 }
 
 impl WorkerFiles {
+    /// The files in this folder.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
     /// The configuration file, for `--config`.
     pub fn config(&self) -> PathBuf {
         self.folder.join("worker.toml")

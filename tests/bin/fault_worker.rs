@@ -78,6 +78,7 @@ impl Handler for Trace {
 }
 
 fn main() -> ExitCode {
+    postern_test_disk::install();
     postern_worker::main(
         Registry::new()
             .on("once", Trace::new(Policy::Once))

@@ -47,6 +47,19 @@ impl Handler for Twice {
     }
 }
 
+/// Answers with the job's idempotency key.
+struct Key;
+
+impl Handler for Key {
+    type Output = String;
+
+    async fn run(&self, job: JobContext) -> Result<String, TaskFailure> {
+        Ok(job.idempotency_key())
+    }
+}
+
 fn main() -> ExitCode {
-    postern_worker::main(Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice))
+    postern_test_disk::install();
+    let registry = Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice);
+    postern_worker::main(registry.on("key", Key))
 }

@@ -4,6 +4,7 @@ use postern_local::Deployment;
 use serde_json::Value;
 
 use crate::stack::Stack;
+use crate::variants::{Runs, reachable};
 
 const CLUSTER: &str =
     "arn:aws:kafka:us-east-1:111111111111:cluster/producer/00000000-0000-4000-8000-000000000000-1";
@@ -71,4 +72,69 @@ async fn without_a_source_the_function_has_no_mapping_and_without_a_cluster_no_f
     let jobs =
         stack.emulator.deploy(&Deployment::new("jobs").parameter("TenantFilter", "other")).await.unwrap();
     assert_eq!(jobs.get("MskToS3FunctionName"), "");
+}
+
+/// A deployment with Kafka and compaction.
+fn with_tables() -> Deployment {
+    with_kafka().parameter("TableSchedule", "rate(1 hour)").parameter("CsvColumns", "id,name,city,orders")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_compaction_machine_makes_tables_and_each_of_its_retries_and_catches_is_reached() {
+    const MACHINE: &str = "CompactStateMachineArn";
+    let stack = Stack::without_waits("kafka-tables", with_tables()).await;
+    let answer = invoke_with_batch(&stack).await;
+    assert_eq!(answer["batchItemFailures"], Value::Array(Vec::new()), "{answer}");
+    let mut runs = Runs::new(&stack.emulator.sdk_config());
+
+    let arn = stack.outputs.get(MACHINE);
+    for _ in 0..2 {
+        let finished = runs.run("compact", arn, "{}").await;
+        assert_eq!(finished.status, "SUCCEEDED", "{finished:?}");
+    }
+    let bucket = stack.outputs.get("CsvBucketName");
+    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config());
+    let tables = s3.list_objects_v2().bucket(bucket).prefix("tables/customer/hour=").send().await.unwrap();
+    let keys: Vec<_> = tables.contents().iter().filter_map(|object| object.key()).collect();
+    let key = |partition: u32, first: u32, last: u32| {
+        format!("tables/customer/hour=2026-01-01T00/{partition}-{first:020}-{last:020}.parquet")
+    };
+    assert_eq!(keys, [key(0, 50, 51), key(2, 7, 7)]);
+
+    run_throttled(&stack, &mut runs).await;
+    let definition = runs.definition(arn).await;
+    let missed: Vec<_> = reachable(&definition)
+        .into_iter()
+        .filter(|rule| !runs.reached.contains(&format!("compact: {rule}")))
+        .collect();
+    assert!(missed.is_empty(), "no execution reached these rules: {missed:?}");
+}
+
+/// Runs the machine in a second stack, whose function is throttled: first the list of the partitions fails, then, in a run
+/// that begins with a partition, that partition.
+async fn run_throttled(stack: &Stack, runs: &mut Runs) {
+    let description = "Description: Compacts CSV objects into tables";
+    let throttled = format!("{description}\n      ReservedConcurrentExecutions: 0");
+    let mut throttled = Deployment::new("throttled").edit("template.yml", description, &throttled);
+    for (name, value) in [
+        ("Kafka", "true"),
+        ("MskClusterArn", CLUSTER),
+        ("TenantFilter", "throttled"),
+        ("CsvBucketName", "throttled-tables"),
+        ("TableSchedule", "rate(1 hour)"),
+        ("CsvColumns", "id,name,city,orders"),
+    ] {
+        throttled = throttled.parameter(name, value);
+    }
+    let throttled = stack.emulator.deploy(&throttled).await.unwrap();
+    let arn = throttled.get("CompactStateMachineArn");
+    let finished = runs.run("compact", arn, "{}").await;
+    assert_eq!(finished.error.as_deref(), Some("Lambda.TooManyRequestsException"), "{finished:?}");
+    let partitions = r#"{"Partitions":[{"Partition":0,"ClosedBefore":"2026-01-02T00:00:00Z"}]}"#;
+    let finished = runs
+        .run_changed("compact", arn, partitions, |definition| {
+            definition["StartAt"] = "Compact Each Partition".into();
+        })
+        .await;
+    assert_eq!(finished.error.as_deref(), Some("Compact.PartitionsFailed"), "{finished:?}");
 }

@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod dead_letters;
 mod demos;
+mod enrolment;
 mod events;
 mod grip;
 mod jobs;
 mod kafka;
 mod machines;
+mod nested_maps;
 mod permissions;
 mod samples;
 mod stack;
 mod variants;
+mod verify;

@@ -4,8 +4,9 @@
 //! is not ours (`client.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a measurement prints its table")]
 
-mod chat;
+mod channels;
 mod client;
 mod echo;
 mod library;

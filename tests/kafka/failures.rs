@@ -86,6 +86,48 @@ async fn bad_records_are_given_up_after_their_retries_and_the_others_are_written
     assert_eq!(given_up_after_retries(&client).await, expected);
 }
 
+/// The value of a property of the template's event source mapping.
+fn mapping_property(name: &str) -> String {
+    let template = include_str!("../../template.yml");
+    let mapping = template.split("\n  MskToS3Source:\n").nth(1).unwrap();
+    let lines = mapping.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    let value = lines.into_iter().find_map(|line| line.trim().strip_prefix(&format!("{name}: ")));
+    value.unwrap_or_else(|| panic!("the mapping has no {name}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_partition_that_fails_comes_again_whole_and_nothing_is_written_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&folder.path().join("broker")).await;
+    let (s3, endpoint) = S3::start(None).await;
+    let client = bucket(&endpoint).await;
+    let lambda = lambda(&endpoint, &[("CSV_METADATA_COLUMNS", "true"), ("KEY_PREFIX", "in")]).await;
+
+    let lines: Vec<String> = (0..600).map(|number| format!("line {number}")).collect();
+    let records = lines.iter().enumerate().map(|(number, line)| Produced {
+        partition: Some(place(number).0),
+        key: "k",
+        value: Some(line.as_bytes()),
+    });
+    produce(&kafka.origin.bootstrap_servers, TOPIC, records).unwrap();
+
+    // As often as the client of one invocation tries, so the first invocation fails, and for two partitions it writes.
+    s3.refuse_next(&format!("/{TOPIC}/1/"), 3);
+    let (size, retries) = (mapping_property("BatchSize"), mapping_property("MaximumRetryAttempts"));
+    let file = folder.path().join("dead-letters.jsonl");
+    let mut options = vec!["--batch-size", &size, "--maximum-retry-attempts", &retries];
+    options.extend(["--dead-letters", file.to_str().unwrap()]);
+    if mapping_property("BisectBatchOnFunctionError") == "true" {
+        options.push("--bisect-batch-on-function-error");
+    }
+    let _process = poller(&kafka.origin, &lambda.endpoint(), &endpoint, &options);
+    until_committed(&kafka.origin, &offsets(600)).await;
+
+    assert_eq!(s3.counts.refused.load(Ordering::Relaxed), 3);
+    let reading = Reading::of(&client, BUCKET, "in/").await.unwrap();
+    assert_eq!((reading.records.len(), reading.rows), (600, 600), "each record is in one object");
+}
+
 /// Checks the invocation records under `failed/`. Returns the places of their Kafka records in order.
 async fn given_up_after_retries(s3: &Client) -> Vec<(i32, i64)> {
     let mut given_up = Vec::new();

@@ -22,7 +22,7 @@ const RECORDS: usize = 3_000;
 /// The fields of the records by partition and offset.
 type Rows = BTreeMap<(i32, i64), Vec<String>>;
 
-fn number(variable: &str, default: usize) -> usize {
+pub(crate) fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |value| value.parse().unwrap())
 }
 
@@ -93,7 +93,7 @@ fn fill(origin: &Origin, customers: impl Iterator<Item = Customer>) -> Rows {
 
 /// How many times each kind of process was killed.
 #[derive(Default)]
-struct Kills {
+pub(crate) struct Kills {
     functions: usize,
     pollers: usize,
 }
@@ -101,7 +101,7 @@ struct Kills {
 /// Kills the function and the poller in turn until every record is committed. A poller that ends is replaced by another.
 ///
 /// A kill follows a put, so it interrupts the processing of a batch.
-async fn kill_until_committed(
+pub(crate) async fn kill_until_committed(
     mut start_poller: impl FnMut() -> Child,
     lambda: &Function,
     s3: &S3,
@@ -175,7 +175,7 @@ async fn assert_duckdb_reads(s3: &Client, folder: &Path, expected: &Rows) {
 }
 
 /// Copies the bucket's objects to files in a folder.
-async fn download(s3: &Client, folder: &Path) {
+pub(crate) async fn download(s3: &Client, folder: &Path) {
     let mut pages = s3.list_objects_v2().bucket(BUCKET).into_paginator().send();
     while let Some(page) = pages.next().await {
         for key in page.unwrap().contents().iter().map(|object| object.key().unwrap()) {
@@ -194,14 +194,18 @@ import sys, json, duckdb
 duckdb.sql('SET enable_progress_bar = false')
 for row in duckdb.sql(sys.stdin.read()).fetchall(): print(json.dumps(row))
 ";
+    run_python(SCRIPT, query)
+}
 
+/// Runs a script of the readers' Python with this input, and returns its output.
+pub(crate) fn run_python(script: &str, input: &str) -> String {
     let mut child = Command::new(python())
-        .args(["-c", SCRIPT])
+        .args(["-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), query.as_bytes()).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
 
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());

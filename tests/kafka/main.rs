@@ -6,3 +6,4 @@ mod failures;
 mod kills;
 mod parts;
 mod s3;
+mod tables;

@@ -81,17 +81,25 @@ pub(crate) fn release_build() -> Option<PathBuf> {
     std::env::var_os("POSTERN_MSK_TO_S3").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// Starts the function with this configuration. It writes to S3 at the endpoint `s3`.
+/// Starts msk-to-s3 with this configuration. It writes to S3 at the endpoint `s3`.
 pub(crate) async fn lambda(s3: &str, config: &[(&str, &str)]) -> Function {
     let built = || Project::here().unwrap().program("msk-to-s3");
-    let bootstrap = release_build().unwrap_or_else(built);
+    function(&release_build().unwrap_or_else(built), s3, config).await
+}
 
+/// Starts the function `compact` with this configuration.
+pub(crate) async fn compaction(s3: &str, config: &[(&str, &str)]) -> Function {
+    let config = [&[("KAFKA_TOPIC", TOPIC)], config].concat();
+    function(&Project::here().unwrap().program("compact"), s3, &config).await
+}
+
+async fn function(bootstrap: &Path, s3: &str, config: &[(&str, &str)]) -> Function {
     assert!(bootstrap.exists(), "{} is not built: run `cargo build --workspace`", bootstrap.display());
 
     let mut variables = vec![("AWS_LAMBDA_LOG_LEVEL", "OFF"), ("S3_BUCKET_NAME", BUCKET)];
     variables.extend(aws(s3));
     variables.extend(config);
-    Function::start(&bootstrap, 1, &variables).await.unwrap()
+    Function::start(bootstrap, 1, &variables).await.unwrap()
 }
 
 /// The environment that points AWS clients to `endpoint`, with a key.

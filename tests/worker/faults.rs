@@ -2,7 +2,7 @@
 //! worker is checked afterwards.
 //!
 //! `POSTERN_FAULT_JOBS` is the number of jobs in each run (default 150; `make soak` takes 2,000), and
-//! `POSTERN_FAULT_SEED` the seed of the first run. A failed run names its seed: the same seed makes the same plan.
+//! `POSTERN_FAULT_SEED` the seed of the first run. `POSTERN_FAULT_PARTITION_SECONDS` is the length of the first partition. A failed run names its seed: the same seed makes the same plan.
 
 mod checks;
 mod cloud;
@@ -14,7 +14,8 @@ mod run;
 use plan::{Fault, Plan};
 use run::Run;
 
-fn number(variable: &str, default: u64) -> u64 {
+/// The number in an environment variable.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |value| value.parse().unwrap())
 }
 
@@ -46,6 +47,30 @@ async fn a_worker_on_a_bad_network_keeps_its_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_on_a_slow_and_full_disk_keeps_its_promises() {
+    let faults_of_disk =
+        [Fault::SlowDisk, Fault::FullDisk, Fault::KillWorker, Fault::Duplicate, Fault::Reorder];
+    faults("disk", 1, &faults_of_disk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_loses_messages_and_sessions_breaks_no_promise() {
+    let faults_of_broker = [Fault::KillBroker, Fault::LoseSessions, Fault::Duplicate, Fault::SecondAttempt];
+    faults("broker", 1, &faults_of_broker).await;
+}
+
+/// The harness checked: a journal whose syncs do nothing loses jobs when the worker is killed, and a run must find out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_does_not_sync_is_found_out() {
+    let plan = Plan::new(number("POSTERN_FAULT_SEED", 1), 150, &[Fault::KillWorker]);
+    let run = Run::start("forgetful", 1, 1).await.on_a_forgetful_disk();
+
+    let checked = run.carry_out(plan).await.and_then(|evidence| evidence.check());
+    let broken = checked.expect_err("jobs that were acknowledged and not synced survived a power cut");
+    assert!(broken.contains("no answer to"), "{broken}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn everything_at_once_breaks_no_promise() {
     let all = [
         Fault::KillWorker,
@@ -54,7 +79,12 @@ async fn everything_at_once_breaks_no_promise() {
         Fault::Partition,
         Fault::Duplicate,
         Fault::SecondAttempt,
+        Fault::Reorder,
         Fault::RestartBroker,
+        Fault::KillBroker,
+        Fault::LoseSessions,
+        Fault::SlowDisk,
+        Fault::FullDisk,
     ];
     faults("all", 1, &all).await;
 }

@@ -5,12 +5,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connection;
+mod disk;
 mod faults;
 mod handlers;
 mod identity;
 mod jobs;
 mod mosquitto;
+mod operation;
 mod proxy;
 mod redelivery;
+mod renewal;
+mod sample_defects;
 mod scripted_broker;
 mod site;
+mod soak;
+mod stop;

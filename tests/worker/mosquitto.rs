@@ -23,7 +23,7 @@ pub(crate) struct Mosquitto {
 
 impl Mosquitto {
     /// A broker without persistence, which loses its sessions and messages when it stops.
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::with_config(name, "persistence false\n")
     }
 
@@ -86,7 +86,7 @@ impl Mosquitto {
     }
 
     /// Connects as the cloud and subscribes to the answers.
-    async fn cloud(&self) -> CloudSide {
+    pub(crate) async fn cloud(&self) -> CloudSide {
         let tls =
             rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
@@ -115,14 +115,14 @@ impl Mosquitto {
 }
 
 /// The cloud's connection to the broker.
-struct CloudSide {
+pub(crate) struct CloudSide {
     client: AsyncClient,
     answers: mpsc::UnboundedReceiver<Value>,
 }
 
 impl CloudSide {
     /// Publishes a job and waits for the broker's PUBACK.
-    async fn send(&self, payload: impl ToString) {
+    pub(crate) async fn send(&self, payload: impl ToString) {
         let options = PublishOptions::new(QoS::AtLeastOnce);
         let notice =
             self.client.publish_tracked("tenant1/to/worker", payload.to_string(), options).await.unwrap();
@@ -130,13 +130,13 @@ impl CloudSide {
     }
 
     /// Waits for the worker's next answer.
-    async fn answer(&mut self) -> Value {
+    pub(crate) async fn answer(&mut self) -> Value {
         timeout(TIMEOUT, self.answers.recv()).await.expect("the worker sent no answer").unwrap()
     }
 }
 
 /// A job in the AWS sample's format.
-fn job(token: &str, a: u64, b: u64) -> Value {
+pub(crate) fn job(token: &str, a: u64, b: u64) -> Value {
     json!({"Input": {"a": a, "b": b}, "TaskToken": token})
 }
 
@@ -158,42 +158,6 @@ async fn a_job_of_the_aws_sample_is_answered_in_the_samples_format() {
     cloud.send(json!({"Input": {"a": "x"}, "TaskToken": "T2"})).await;
     let failed = cloud.answer().await;
     assert_eq!((&failed["result"], &failed["exception"]), (&Value::Null, &json!("Add.NotANumber")));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_starts_before_its_broker_connects_later() {
-    let site = Mosquitto::new("early");
-    let worker = site.worker("worker.log");
-    logged(&worker, "(connection refused)").await;
-    let _broker = site.broker().await;
-    logged(&worker, r#""message":"subscribed""#).await;
-
-    let mut cloud = site.cloud().await;
-    cloud.send(job("T1", 1, 2)).await;
-    assert_eq!(cloud.answer().await, result("T1", 3));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_were_queued_while_the_worker_was_down_run_after_its_restart() {
-    let site = Mosquitto::new("queued");
-    let _broker = site.broker().await;
-    let mut worker = site.worker("first.log");
-    logged(&worker, r#""message":"subscribed""#).await;
-    assert!(worker.stop().unwrap().success());
-    assert!(logs(&worker).contains(r#""message":"stopped""#));
-
-    let mut cloud = site.cloud().await;
-    for number in 0..5 {
-        cloud.send(job(&format!("T{number}"), number, 0)).await;
-    }
-
-    let _worker = site.worker("second.log");
-    let mut results = Vec::new();
-    for _ in 0..5 {
-        results.push(cloud.answer().await["result"].as_u64().unwrap());
-    }
-    results.sort_unstable();
-    assert_eq!(results, [0, 1, 2, 3, 4]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

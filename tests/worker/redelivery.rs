@@ -5,11 +5,49 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::time::Duration;
 
 use postern_local::Process;
 
 use crate::scripted_broker::{Connection, Log, ScriptedBroker, publish};
 use crate::site::{Site, logged_times, logs};
+
+/// How long each sync takes in the tests with a slow store.
+const SLOW: Duration = Duration::from_millis(400);
+
+/// A site whose workers have a slow journal.
+fn slow(name: &str) -> Site {
+    let site = Site::new(&format!("{name}-slow"));
+    site.disk().slow(SLOW).unwrap();
+    site
+}
+
+/// Runs each case as two tests: with the machine's own disk, and with a slow one.
+macro_rules! with_a_quick_and_a_slow_store {
+    ($($case:ident: $site:literal,)*) => {
+        mod quick_store {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(super::Site::new($site)).await;
+            })*
+        }
+
+        mod slow_store {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(super::slow($site)).await;
+            })*
+        }
+    };
+}
+
+with_a_quick_and_a_slow_store! {
+    bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the_connection: "bursts",
+    jobs_whose_connection_is_lost_before_their_acknowledgement_run_once: "owed",
+    a_job_whose_packet_was_cut_off_runs_once_when_it_is_delivered_in_full: "cut",
+    after_a_lost_session_the_worker_subscribes_again_and_resends_unacknowledged_answers: "session",
+    a_reused_packet_id_with_another_message_is_another_job: "reused",
+}
 
 fn job(number: u16) -> String {
     format!(r#"{{"Input":{{"a":{number},"b":1}},"TaskToken":"T{number}"}}"#)
@@ -41,9 +79,7 @@ async fn assert_runs(worker: &Process, count: usize) {
     assert_eq!(logs(worker).matches(RECEIVED).count(), count, "a job ran twice");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the_connection() {
-    let site = Site::new("bursts");
+async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the_connection(site: Site) {
     let broker = ScriptedBroker::start(&site).await;
     let worker = site.worker("worker.log", &[]);
     let mut connection = broker.accept_subscribed().await;
@@ -63,9 +99,7 @@ async fn bursts_of_redeliveries_on_one_connection_run_each_job_once_and_keep_the
     assert_runs(&worker, 51).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn jobs_whose_connection_is_lost_before_their_acknowledgement_run_once() {
-    let site = Site::new("owed");
+async fn jobs_whose_connection_is_lost_before_their_acknowledgement_run_once(site: Site) {
     let broker = ScriptedBroker::start(&site).await;
     let worker = site.worker("worker.log", &[]);
     let mut first = broker.accept_subscribed().await;
@@ -86,9 +120,7 @@ async fn jobs_whose_connection_is_lost_before_their_acknowledgement_run_once() {
     assert_runs(&worker, 101).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_packet_was_cut_off_runs_once_when_it_is_delivered_in_full() {
-    let site = Site::new("cut");
+async fn a_job_whose_packet_was_cut_off_runs_once_when_it_is_delivered_in_full(site: Site) {
     let broker = ScriptedBroker::start(&site).await;
     let worker = site.worker("worker.log", &[]);
     let first = broker.accept_subscribed().await;
@@ -101,9 +133,7 @@ async fn a_job_whose_packet_was_cut_off_runs_once_when_it_is_delivered_in_full()
     assert_runs(&worker, 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn after_a_lost_session_the_worker_subscribes_again_and_resends_unacknowledged_answers() {
-    let site = Site::new("session");
+async fn after_a_lost_session_the_worker_subscribes_again_and_resends_unacknowledged_answers(site: Site) {
     let broker = ScriptedBroker::start(&site).await;
     let _worker = site.worker("worker.log", &[]);
     let mut first = broker.accept_subscribed().await;
@@ -117,9 +147,7 @@ async fn after_a_lost_session_the_worker_subscribes_again_and_resends_unacknowle
     second.still_works().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reused_packet_id_with_another_message_is_another_job() {
-    let site = Site::new("reused");
+async fn a_reused_packet_id_with_another_message_is_another_job(site: Site) {
     let broker = ScriptedBroker::start(&site).await;
     let worker = site.worker("worker.log", &[]);
     let mut connection = broker.accept_subscribed().await;

@@ -138,7 +138,8 @@ impl Connection {
         self.serve_until(|log| log.acknowledged.contains(&PROBE)).await;
     }
 
-    async fn answer(&mut self, packet: Packet) {
+    /// Answers a packet as a broker should.
+    pub(crate) async fn answer(&mut self, packet: Packet) {
         match packet {
             Packet::Publish(publish) => {
                 let message = serde_json::from_slice(&publish.payload).unwrap();

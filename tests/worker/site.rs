@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_local::{Process, Project};
+use postern_test_disk::Disk;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -136,8 +137,16 @@ impl Site {
                 command.env_remove(name);
             }
         }
-        command.current_dir(&self.folder).env("POSTERN_STATE_DIR", self.path("state"));
         command
+            .current_dir(&self.folder)
+            .env("POSTERN_STATE_DIR", self.path("state"))
+            .env(postern_test_disk::FOLDER, self.disk().folder());
+        command
+    }
+
+    /// The disk under the journals of this site's workers.
+    pub(crate) fn disk(&self) -> Disk {
+        Disk::new(self.path("disk"))
     }
 
     /// The broker's configuration of mutual TLS.

@@ -61,12 +61,16 @@ impl<L: Link> Admission<L> {
             Ok(job) => {
                 let run = self.execution.run_key(job);
                 let (job_id, message) = (job.id().to_string(), payload.clone());
-                Entry::Job(NewJob { job_id, kind: run.kind, key: run.key, message })
+                let started = self.execution.runs.is_started(&run);
+                Entry::Job(NewJob { job_id, kind: run.kind, key: run.key, message, started })
             }
             Err(invalid) => {
                 self.health.add(Counter::Invalid, 1);
                 tracing::error!(reason = invalid.reason, bytes = payload.len(), "a message is not a job");
-                Entry::Report(answers::report(invalid, payload))
+                Entry::Report {
+                    id: InvalidJob::report_id(payload),
+                    payload: answers::report(invalid, payload),
+                }
             }
         }
     }
@@ -75,26 +79,38 @@ impl<L: Link> Admission<L> {
         match (admitted, job) {
             (Admitted::New, Ok(job)) => {
                 self.health.add(Counter::Received, 1);
-                tracing::info!(job_id = %job.id(), kind = job.kind, execution = job.execution, "job received");
+                tracing::info!(
+                    job_id = %job.id(), trace_id = job.trace_id(), kind = job.kind, execution = job.execution,
+                    "job received"
+                );
                 let permit = self.permit().await;
                 self.run(job, false, permit);
             }
             (Admitted::Report(answer), _) => {
                 let permit = self.permit().await;
-                self.deliver(answer, permit);
+                self.deliver(answer, None, permit);
             }
             (Admitted::Answered(answer), Ok(job)) => {
                 self.health.add(Counter::Redelivered, 1);
-                tracing::info!(job_id = %job.id(), "job received again: its answer is sent again");
+                tracing::info!(
+                    job_id = %job.id(), trace_id = job.trace_id(),
+                    "job received again: its answer is sent again"
+                );
                 let permit = self.permit().await;
-                self.deliver(answer, permit);
+                self.deliver(answer, Some(job), permit);
             }
             (Admitted::Known, Ok(job)) => {
                 self.health.add(Counter::Redelivered, 1);
-                tracing::info!(job_id = %job.id(), "job received again: its answer will follow");
+                tracing::info!(
+                    job_id = %job.id(), trace_id = job.trace_id(),
+                    "job received again: its answer will follow"
+                );
+            }
+            (Admitted::Known, Err(_)) => {
+                tracing::info!("an invalid message was received again: it is reported once");
             }
             // Only jobs are admitted as jobs.
-            (_, Err(_)) => {}
+            (Admitted::New | Admitted::Answered(_), Err(_)) => {}
         }
     }
 
@@ -106,7 +122,7 @@ impl<L: Link> Admission<L> {
         }
 
         for answer in recovered.answers {
-            self.deliver(answer, self.spare_permit());
+            self.deliver(answer, None, self.spare_permit());
         }
         for RecoveredJob { message, started } in recovered.jobs {
             match JobMessage::parse(&message) {
@@ -129,10 +145,11 @@ impl<L: Link> Admission<L> {
         });
     }
 
-    fn deliver(&self, answer: Answer, permit: Option<OwnedSemaphorePermit>) {
+    /// Sends an answer in the background. The job names the trace in the log; an earlier process's answer has none.
+    fn deliver(&self, answer: Answer, job: Option<Arc<JobMessage>>, permit: Option<OwnedSemaphorePermit>) {
         let delivery = Arc::clone(&self.delivery);
         self.jobs.spawn(async move {
-            delivery.deliver(answer).await;
+            delivery.deliver(answer, job.as_ref().and_then(|job| job.trace_id())).await;
             drop(permit);
         });
     }

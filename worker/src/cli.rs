@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -16,14 +15,19 @@ use crate::backoff::Backoff;
 use crate::config::{Command, CommandLine, Config, EnrollOptions};
 use crate::doctor::doctor;
 use crate::engine::{Engine, Stopped};
+#[cfg(unix)]
 use crate::enroll::enroll;
 use crate::handler::{Handler, Registry};
+use crate::handlers;
 use crate::health::Health;
 use crate::journal::{Journal, JournalError, Recovered, Retention};
 use crate::mqtt::Mqtt;
 use crate::pause::Pause;
+#[cfg(unix)]
+use crate::service;
+use crate::signals::{PauseRequests, StopRequests};
+use crate::status;
 use crate::tls::TlsError;
-use crate::{handlers, service, status};
 
 /// How many bytes of sent answers the journal keeps at most, for jobs that are delivered again.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
@@ -113,11 +117,18 @@ impl Worker {
         CommandLine::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
     }
 
+    #[cfg(unix)]
     fn enroll(&self, options: &EnrollOptions) -> ExitCode {
         match enroll(options, &mut std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => self.fail(1, &error.to_string()),
         }
+    }
+
+    /// The swap of the symbolic link `current` that makes a renewal atomic exists on Unix only.
+    #[cfg(not(unix))]
+    fn enroll(&self, _: &EnrollOptions) -> ExitCode {
+        self.fail(1, "enroll does not work on this system: enrol on a Unix machine, and copy the identity")
     }
 
     fn fail(&self, status: u8, why: &str) -> ExitCode {
@@ -145,6 +156,7 @@ async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError>
     if let Some(address) = config.status_address {
         status::serve(address, health.clone()).await.map_err(|error| WorkError::Status { address, error })?;
     }
+    #[cfg(unix)]
     tokio::spawn(service::report(health.clone(), stop.clone()));
 
     let Some((journal, recovered)) = open_journal(config, &health, &stop).await? else {
@@ -235,16 +247,15 @@ fn follow_connection(mut connected: watch::Receiver<bool>, health: Health) {
     });
 }
 
-/// SIGUSR1 pauses the worker and SIGUSR2 resumes it. The file in the state directory is read again every second,
-/// because an operator may create or remove it by hand.
+/// Pauses and resumes the worker on request. The file in the state directory is read again every second, because an
+/// operator may create or remove it by hand.
 fn pause_on_signal(pause: Pause) -> std::io::Result<()> {
-    let (mut off, mut on) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    let mut requests = PauseRequests::new()?;
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(PAUSE_CHECK);
         loop {
             let set = tokio::select! {
-                _ = off.recv() => pause.set(true),
-                _ = on.recv() => pause.set(false),
+                paused = requests.next() => pause.set(paused),
                 _ = ticks.tick() => {
                     pause.refresh();
                     Ok(())
@@ -258,15 +269,12 @@ fn pause_on_signal(pause: Pause) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT requests a clean stop, the second one ends the process at once.
+/// The first request stops the worker in good order, the second one ends the process at once.
 fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut requests = StopRequests::new()?;
     tokio::spawn(async move {
         for _ in 0..2 {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            requests.next().await;
             if stop.is_cancelled() {
                 std::process::exit(1);
             }

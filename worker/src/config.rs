@@ -221,15 +221,23 @@ fn state_dir(given: Option<String>, client_id: &str) -> Result<PathBuf, InvalidC
         return Ok(first.into());
     }
 
-    let base = if rustix::process::geteuid().is_root() {
-        PathBuf::from("/var/lib")
-    } else if let Some(directory) = variable("XDG_STATE_HOME") {
-        PathBuf::from(directory)
-    } else {
-        let home = variable("HOME").ok_or(InvalidConfig::Missing("state_dir"))?;
-        PathBuf::from(home).join(".local/state")
-    };
+    let base = state_base().ok_or(InvalidConfig::Missing("state_dir"))?;
     Ok(base.join("postern-worker").join(client_id.replace('/', "_")))
+}
+
+/// The folder in which programs of this user keep their state.
+#[cfg(unix)]
+fn state_base() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some("/var/lib".into());
+    }
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    variable("XDG_STATE_HOME").map(PathBuf::from).or_else(home)
+}
+
+#[cfg(not(unix))]
+fn state_base() -> Option<PathBuf> {
+    variable("ProgramData").map(PathBuf::from)
 }
 
 fn variable(name: &str) -> Option<String> {

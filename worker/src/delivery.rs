@@ -40,15 +40,15 @@ enum Next {
 }
 
 impl<L: Link> Delivery<L> {
-    /// Publishes an answer until the broker has it, and takes it out of the outbox.
-    pub(crate) async fn deliver(&self, mut answer: Answer) {
+    /// Publishes an answer until the broker has it, and takes it out of the outbox. The trace's id is for the log.
+    pub(crate) async fn deliver(&self, mut answer: Answer, trace_id: Option<&str>) {
         let mut backoff = Backoff::default();
         loop {
             let published = tokio::select! {
                 published = self.link.publish(&self.topic, answer.payload.clone(), Priority::Answer) => published,
                 () = self.too_late() => Err(PublishError::Closed),
             };
-            match self.after(published, &answer, &mut backoff).await {
+            match self.after(published, &answer, trace_id, &mut backoff).await {
                 Next::Done => return self.journal.sent(answer.id).await,
                 Next::Keep => return,
                 Next::Replace(payload) => {
@@ -71,6 +71,7 @@ impl<L: Link> Delivery<L> {
         &self,
         published: Result<(), PublishError>,
         answer: &Answer,
+        trace_id: Option<&str>,
         backoff: &mut Backoff,
     ) -> Next {
         match published {
@@ -79,6 +80,7 @@ impl<L: Link> Delivery<L> {
                 let Summary { job_id, status } = answers::summary(&answer.payload);
                 tracing::info!(
                     job_id = job_id.map(tracing::field::display),
+                    trace_id,
                     answer = status,
                     "answer delivered"
                 );

@@ -69,7 +69,7 @@ impl<L: Link> Execution<L> {
             answer = self.answer(&key, &job, interrupted) => answer,
             never = self.heartbeats(&key, &job) => match never {},
         };
-        self.delivery.deliver(answer).await;
+        self.delivery.deliver(answer, job.trace_id()).await;
     }
 
     /// What identifies the job's run.
@@ -113,7 +113,10 @@ impl<L: Link> Execution<L> {
 
         if joined.stage != Stage::New {
             self.health.add(Counter::Joined, 1);
-            tracing::info!(job_id = %job.id(), "an earlier attempt with the same key is here: both share its run");
+            tracing::info!(
+                job_id = %job.id(), trace_id = job.trace_id(),
+                "an earlier attempt with the same key is here: both share its run"
+            );
         }
         joined.answered
     }
@@ -239,12 +242,15 @@ impl<L: Link> Execution<L> {
         self.runs.set_stuck(key);
         let stuck = self.count_stuck(|stuck| stuck + 1);
         tracing::error!(
-            job_id = %job.id(), kind = key.kind, stuck, slots = self.concurrency,
+            job_id = %job.id(), trace_id = job.trace_id(), kind = key.kind, stuck, slots = self.concurrency,
             "a handler did not end after its job's end: it keeps its slot"
         );
         let ended = handler.await;
         let stuck = self.count_stuck(|stuck| stuck - 1);
-        tracing::warn!(job_id = %job.id(), kind = key.kind, stuck, "a stuck handler has ended");
+        tracing::warn!(
+            job_id = %job.id(), trace_id = job.trace_id(), kind = key.kind, stuck,
+            "a stuck handler has ended"
+        );
         ended
     }
 
@@ -297,11 +303,11 @@ impl<L: Link> Execution<L> {
         match outcome {
             Ok(_) => {
                 self.health.add(Counter::Succeeded, 1);
-                tracing::info!(job_id = %job.id(), "job succeeded");
+                tracing::info!(job_id = %job.id(), trace_id = job.trace_id(), "job succeeded");
             }
             Err(failure) => {
                 self.health.add(Counter::Failed, 1);
-                tracing::warn!(job_id = %job.id(), error = failure.error(), "job failed");
+                tracing::warn!(job_id = %job.id(), trace_id = job.trace_id(), error = failure.error(), "job failed");
             }
         }
     }

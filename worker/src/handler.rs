@@ -139,6 +139,11 @@ impl JobContext {
         self.job.attempt
     }
 
+    /// The `traceparent` of W3C Trace Context that the dispatcher passes on, for the calls that the handler makes.
+    pub fn trace_parent(&self) -> Option<&str> {
+        self.job.trace_parent.as_deref()
+    }
+
     /// The time at which the state machine stops waiting, if it has a timeout.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.job.deadline

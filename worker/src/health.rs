@@ -59,11 +59,13 @@ pub enum Counter {
     JournalCommits,
     /// Transactions of the journal that failed and were repeated later.
     JournalFailures,
+    /// How long the transactions of the journal took, in microseconds.
+    JournalMicroseconds,
 }
 
 impl Counter {
     /// Every counter, in the order of declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Received,
         Self::Redelivered,
         Self::Invalid,
@@ -77,6 +79,7 @@ impl Counter {
         Self::JournalRequests,
         Self::JournalCommits,
         Self::JournalFailures,
+        Self::JournalMicroseconds,
     ];
 }
 

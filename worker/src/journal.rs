@@ -96,9 +96,10 @@ impl Journal {
         self.write(move |db| store::replace(db, id, &payload)).await;
     }
 
-    /// Notes that the broker has a message of the outbox, or that nobody waits for it any more.
+    /// Notes that the broker has a message of the outbox, or that nobody waits for it any more. The note shares the sync
+    /// of the next request: after a crash without it, the message is sent again, which does no harm.
     pub async fn sent(&self, id: i64) {
-        self.write(move |db| store::sent(db, id)).await;
+        self.submit(Message::Later, move |db| store::sent(db, id)).await;
     }
 
     /// Lets the file have this many pages and no more, as a full disk would; at least those that it has now.
@@ -130,11 +131,19 @@ impl Journal {
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.submit(Message::Request, operation).await
+    }
+
+    async fn submit<T, F>(&self, message: fn(Box<dyn Request>) -> Message, operation: F) -> T
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (reply, outcome) = oneshot::channel();
         let request = Box::new(Operation { run: operation, outcome: None, reply });
         match &self.handle {
             // A writer that has ended drops the request, which ends the wait below.
-            Handle::Thread(sender) => drop(sender.send(Message::Request(request))),
+            Handle::Thread(sender) => drop(sender.send(message(request))),
             #[cfg(test)]
             Handle::Inline(writer) => writer::commit_inline(writer, request).await,
         }

@@ -51,6 +51,7 @@ mod delivery;
 mod dial;
 mod doctor;
 mod engine;
+#[cfg(unix)]
 mod enroll;
 mod execution;
 mod explain;
@@ -65,7 +66,9 @@ mod pacing;
 mod pause;
 mod proxy;
 mod runs;
+#[cfg(unix)]
 mod service;
+mod signals;
 mod status;
 mod tls;
 

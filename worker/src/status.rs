@@ -129,6 +129,9 @@ fn describe(counter: Counter) -> (&'static str, &'static str) {
         Counter::JournalRequests => ("journal_requests", "Requests to the journal."),
         Counter::JournalCommits => ("journal_commits", "Transactions of the journal; each costs one sync."),
         Counter::JournalFailures => ("journal_failures", "Transactions of the journal that failed."),
+        Counter::JournalMicroseconds => {
+            ("journal_microseconds", "Time that the journal's transactions took, syncs included.")
+        }
     }
 }
 

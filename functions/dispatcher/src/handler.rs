@@ -132,6 +132,7 @@ pub(crate) async fn dispatch(
     let request = DispatchRequest::parse(event)?;
     let job_id = request.token.job_id();
     let topic = config.topic(request.job.tenant.as_ref())?;
+    let tenant = request.job.tenant.clone().unwrap_or_else(|| config.default_tenant.clone());
     let (name, expiry_seconds) = (request.job.name.clone(), request.job.expiry_seconds());
 
     let message = request.into_message(now, xray_trace_id.and_then(trace_parent));
@@ -143,7 +144,7 @@ pub(crate) async fn dispatch(
 
     iot.publish(Message { topic: topic.clone(), payload, job_id: job_id.clone(), expiry_seconds }).await?;
 
-    metrics::count("JobsDispatched");
+    metrics::count_for(tenant.as_str(), "JobsDispatched");
     tracing::info!(%job_id, %topic, bytes, name, execution = message.execution, "job dispatched");
     Ok(Dispatched { job_id, topic, bytes })
 }

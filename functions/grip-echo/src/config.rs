@@ -2,12 +2,16 @@
 
 use std::convert::Infallible;
 
+use grip::channels::JwtAuthorizer;
 use grip::{GripUrl, Key, Verifier};
 use postern_runtime::env::{Environment, InvalidVariable};
 use subtle::ConstantTimeEq as _;
 
 /// The shortest publish token, in bytes. A shorter one can be guessed.
 const TOKEN_BYTES: usize = 16;
+
+/// The `aud` of channel tokens, so that a token that the same key signed for another purpose is not one.
+pub(crate) const AUDIENCE: &str = "grip-echo";
 
 /// The function's configuration.
 pub(crate) struct Config {
@@ -18,8 +22,11 @@ pub(crate) struct Config {
     /// `GRIP_VERIFY_KEY` and `GRIP_VERIFY_ISS`, which default to those in `GRIP_URL`, and `GRIP_REQUIRE_SIGNATURE`,
     /// which defaults to true if there is a key.
     pub(crate) verifier: Verifier,
-    /// `GRIP_PUBLISH_TOKEN`: the credential for `POST /publish`. Without it, every publish request is refused.
+    /// `GRIP_PUBLISH_TOKEN`: the credential for `POST /publish` of a publisher that may always publish.
     pub(crate) publish_token: Option<PublishToken>,
+    /// `GRIP_CHANNEL_KEY`: the key of tokens that name channels and what their bearers may do there. Without this and
+    /// without `GRIP_PUBLISH_TOKEN`, every publish request is refused.
+    pub(crate) authorizer: Option<JwtAuthorizer>,
 }
 
 impl Config {
@@ -37,6 +44,9 @@ impl Config {
         let required = environment.parse_optional("GRIP_REQUIRE_SIGNATURE", "true", str::parse)?;
         let required = required.unwrap_or(key.is_some());
 
+        let authorizer = environment.parse_optional("GRIP_CHANNEL_KEY", "base64:c2VjcmV0", Key::parse)?;
+        let authorizer = authorizer.map(|key| JwtAuthorizer::new(key).audience(AUDIENCE));
+
         let mut verifier = key.map_or_else(Verifier::default, Verifier::new);
         if let Some(issuer) = issuer {
             verifier = verifier.issuer(issuer);
@@ -44,7 +54,7 @@ impl Config {
         if required {
             verifier = verifier.required();
         }
-        Ok(Self { url, prefix, verifier, publish_token })
+        Ok(Self { url, prefix, verifier, publish_token, authorizer })
     }
 }
 
@@ -91,6 +101,7 @@ mod tests {
             ("GRIP_REQUIRE_SIGNATURE", "hidden"),
             ("GRIP_PUBLISH_TOKEN", "hidden"),
             ("GRIP_PUBLISH_TOKEN", "hidden hidden hidden"),
+            ("GRIP_CHANNEL_KEY", "base64:hidden*"),
         ] {
             let error =
                 Config::from_env(&Environment::of(&[(name, value)])).map(|_| ()).unwrap_err().to_string();

@@ -1,7 +1,9 @@
 //! The handler: a WebSocket echo, a long-poll, a stream, and an endpoint that publishes to all of them.
 
 use std::fmt::Display;
+use std::time::SystemTime;
 
+use grip::channels::{Action, ChannelAuthorizer as _};
 use grip::lambda::{Event, InvalidEvent, LambdaResponse};
 use grip::{
     ControlTooLarge, Hold, HttpStream, InvalidHold, Item, KeepAlive, Origin, PUBLISH_BYTES, PublishError,
@@ -139,13 +141,13 @@ fn keep_alive(request: &Request<Vec<u8>>) -> Option<u32> {
     query.split('&').find_map(|pair| pair.strip_prefix("keep-alive="))?.parse().ok()
 }
 
-/// Publishes the request's body to every kind of listener, if the caller has the publish token.
+/// Publishes the request's body to every kind of listener, if the caller's token allows it.
 async fn publish(
     proxy: &impl Publish,
     config: &Config,
     request: &Request<Vec<u8>>,
 ) -> Result<Response<Vec<u8>>, Error> {
-    if let Some(refusal) = refuse_publisher(config, request) {
+    if let Some(refusal) = refuse_publisher(config, request).await {
         return Ok(refusal);
     }
 
@@ -173,25 +175,42 @@ async fn publish(
     Ok(text(StatusCode::OK, "Published\n"))
 }
 
-/// The response to a caller that may not publish: 403 if publishing is switched off, 401 without the right token.
-fn refuse_publisher(config: &Config, request: &Request<Vec<u8>>) -> Option<Response<Vec<u8>>> {
-    let Some(token) = &config.publish_token else {
-        metrics::count("GripRefused");
-        tracing::warn!("refused a publication: GRIP_PUBLISH_TOKEN is not set");
-        let problem = "Publishing is switched off: GRIP_PUBLISH_TOKEN is not set\n";
-        return Some(text(StatusCode::FORBIDDEN, problem));
-    };
-    if bearer(request).is_some_and(|given| token.matches(given)) {
-        return None;
+/// The response to a caller that may not publish: 403 if publishing is switched off or the token is for something else,
+/// 401 without a valid token.
+async fn refuse_publisher(config: &Config, request: &Request<Vec<u8>>) -> Option<Response<Vec<u8>>> {
+    if config.publish_token.is_none() && config.authorizer.is_none() {
+        tracing::warn!("refused a publication: neither GRIP_PUBLISH_TOKEN nor GRIP_CHANNEL_KEY is set");
+        let problem = "Publishing is switched off: neither GRIP_PUBLISH_TOKEN nor GRIP_CHANNEL_KEY is set\n";
+        return Some(refused(StatusCode::FORBIDDEN, problem));
     }
 
-    metrics::count("GripRefused");
-    tracing::warn!("refused a publication: the bearer token is missing or wrong");
-    let problem =
-        "Publishing needs the header \"Authorization: Bearer\" with the value of GRIP_PUBLISH_TOKEN\n";
-    let mut refusal = text(StatusCode::UNAUTHORIZED, problem);
+    let given = bearer(request);
+    if config.publish_token.as_ref().zip(given).is_some_and(|(token, given)| token.matches(given)) {
+        return None;
+    }
+    if let (Some(authorizer), Some(_)) = (&config.authorizer, given) {
+        match authorizer.identify(given, SystemTime::now()).await {
+            Ok(publisher) if authorizer.permits(&publisher, Action::Publish, CHANNEL) => return None,
+            Ok(_) => {
+                tracing::warn!("refused a publication: the channel token is not for the channel");
+                return Some(refused(StatusCode::FORBIDDEN, "The token does not allow to publish here\n"));
+            }
+            Err(problem) => tracing::warn!("refused a publication: {problem}"),
+        }
+    } else {
+        tracing::warn!("refused a publication: the bearer token is missing or wrong");
+    }
+
+    let problem = "Publishing needs the header \"Authorization: Bearer\" with the value of GRIP_PUBLISH_TOKEN, or \
+                   with a token that GRIP_CHANNEL_KEY verifies\n";
+    let mut refusal = refused(StatusCode::UNAUTHORIZED, problem);
     refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     Some(refusal)
+}
+
+fn refused(status: StatusCode, problem: &str) -> Response<Vec<u8>> {
+    metrics::count("GripRefused");
+    text(status, problem)
 }
 
 /// The token in `Authorization: Bearer TOKEN`.

@@ -23,6 +23,10 @@ pub(crate) enum BadRecord {
     TooManyColumns,
     #[error("the record has a key that is not a column; CSV_EXTRA_COLUMNS=drop would ignore it")]
     ExtraColumn,
+    #[error("a field does not have the type that CSV_COLUMNS declares")]
+    WrongType,
+    #[error("a value that must be an object, because a column is a part of it, is something else")]
+    NotNested,
 }
 
 impl From<InvalidJson> for BadRecord {

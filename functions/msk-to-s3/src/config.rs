@@ -2,6 +2,8 @@
 
 use postern_runtime::env::{Environment, InvalidVariable};
 
+use crate::column::{self, Column};
+
 /// How a record's value becomes a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -69,7 +71,7 @@ impl Metadata {
     ];
 
     /// The column's name in a header.
-    pub(crate) fn column(self) -> &'static str {
+    pub fn column(self) -> &'static str {
         Self::ALL.iter().find(|(_, _, column)| *column == self).map_or("", |(_, name, _)| name)
     }
 }
@@ -83,9 +85,8 @@ pub struct Config {
     pub prefix: String,
     /// `RECORD_FORMAT`: `lines` or `json`.
     pub format: Format,
-    /// `CSV_COLUMNS`: the names of a row's fields. If it is empty in `json` mode, the keys of an object's first record are
-    /// the columns.
-    pub columns: Vec<String>,
+    /// `CSV_COLUMNS`: a row's fields. If it is empty in `json` mode, the keys of an object's first record are the columns.
+    pub columns: Vec<Column>,
     /// `CSV_EXTRA_COLUMNS`: `drop` ignores keys that are not columns; `fail` makes such a record a bad record. The
     /// default is `drop` if `CSV_COLUMNS` is set, and `fail` otherwise.
     pub drop_extra: bool,
@@ -109,7 +110,8 @@ impl Config {
             "json" => Ok(Format::Json),
             _ => Err("it must be lines or json"),
         })?;
-        let columns = environment.parse_or("CSV_COLUMNS", "", "id,name", columns)?;
+        let columns =
+            environment.parse_or("CSV_COLUMNS", "", "id:int64,city=customer.city", column::parse)?;
 
         let header = environment.parse("CSV_HEADER", "false", |text| match flag(text) {
             Ok(true) if format == Format::Lines && columns.is_empty() => {
@@ -177,21 +179,6 @@ fn prefix(text: &str) -> Result<String, &'static str> {
     } else {
         Ok(format!("{text}/"))
     }
-}
-
-fn columns(text: &str) -> Result<Vec<String>, &'static str> {
-    let mut columns: Vec<String> = Vec::new();
-    for name in text.split(',').map(str::trim) {
-        if name.is_empty() && text.is_empty() {
-            break;
-        } else if name.is_empty() {
-            return Err("a column name is empty");
-        } else if columns.iter().any(|known| known == name) {
-            return Err("a column is named twice");
-        }
-        columns.push(name.to_owned());
-    }
-    Ok(columns)
 }
 
 fn metadata(text: &str) -> Result<Vec<Metadata>, &'static str> {

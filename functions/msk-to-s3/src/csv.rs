@@ -101,7 +101,7 @@ impl Fields {
 }
 
 /// The fields of a line without line breaks, each with its quotes.
-fn split(line: &str) -> impl Iterator<Item = Result<&str, BadRecord>> {
+pub(crate) fn split(line: &str) -> impl Iterator<Item = Result<&str, BadRecord>> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
         let text = rest.take()?;

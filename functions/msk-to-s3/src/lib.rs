@@ -11,20 +11,24 @@
 //! The crate is a library beside the binary so that `benches/kafka` can run the handler without a bucket.
 
 mod bad_record;
+mod column;
 mod config;
 mod convert;
 mod csv;
 mod event;
 mod handler;
 mod json;
+mod kind;
 mod object;
 mod payload;
 mod row;
 mod scan;
 mod store;
 
+pub use column::Column;
 pub use config::{Compression, Config, Format, LineBreaks, Metadata};
 pub use event::InvalidEvent;
 pub use handler::{Answer, BatchItemFailure, ItemIdentifier, write_batch};
+pub use kind::{Kind, Typed};
 pub use object::Object;
 pub use store::{Bucket, Error, Put, Store};

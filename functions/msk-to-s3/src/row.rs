@@ -20,8 +20,9 @@ use std::rc::Rc;
 
 use crate::bad_record::BadRecord;
 use crate::config::{Config, Format};
-use crate::csv::Fields;
+use crate::csv::{self, Fields};
 use crate::event::{Partition, Record};
+use crate::kind::Kind;
 
 use columns::Column;
 use metadata::MetadataWriter;
@@ -46,7 +47,7 @@ pub(crate) struct RowWriter<'c> {
 impl<'c> RowWriter<'c> {
     pub(crate) fn new(config: &'c Config) -> Self {
         let fields = Fields { neutralize: config.neutralize, line_breaks: config.line_breaks };
-        let columns = config.columns.iter().map(|name| Column::named(name)).collect();
+        let columns = config.columns.iter().map(Column::declared).collect();
         Self { config, columns, fields, metadata: MetadataWriter::new(&config.metadata, fields) }
     }
 
@@ -106,10 +107,29 @@ impl<'c> RowWriter<'c> {
 
     fn value(&self, csv: &mut Vec<u8>, columns: &[Column], value: &str) -> Result<(), BadRecord> {
         match self.config.format {
-            Format::Lines => self.fields.line(csv, value, columns.len()),
+            Format::Lines => {
+                self.fields.line(csv, value, columns.len())?;
+                check_types(value, columns)
+            }
             Format::Json => object::write(csv, self.fields, columns, value, self.config.drop_extra),
         }
     }
+}
+
+/// Checks the fields of a valid line against the declared types. A missing value fits every type.
+fn check_types(line: &str, columns: &[Column]) -> Result<(), BadRecord> {
+    if columns.iter().all(|column| column.kind() == Kind::Text) {
+        return Ok(());
+    }
+
+    for (field, column) in csv::split(line).zip(columns) {
+        let field = field?;
+        let text = field.strip_prefix('"').and_then(|field| field.strip_suffix('"')).unwrap_or(field);
+        if !field.is_empty() && !column.kind().accepts(text) {
+            return Err(BadRecord::WrongType);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

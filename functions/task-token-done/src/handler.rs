@@ -123,7 +123,7 @@ where
 
 /// Passes the answer in `event` on to Step Functions.
 pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Delivery, Error> {
-    let Answer { token, outcome, tenant, worker } = Answer::parse(event)?;
+    let Answer { token, outcome, tenant, worker, certificate } = Answer::parse(event)?;
     let job_id = token.job_id();
     let status = match &outcome {
         Outcome::Accepted => "accepted",
@@ -131,7 +131,13 @@ pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Deliv
         Outcome::Succeeded(_) => "succeeded",
         Outcome::Failed(_) => "failed",
     };
-    tracing::info!(%job_id, status, tenant, worker, "answer received");
+    // `infra/enroll_worker.py --revoke-old` looks for the certificate in this line.
+    tracing::info!(%job_id, status, tenant, worker, certificate, "answer received");
+    // A message that was invoked directly has no tenant, because only the rule adds one.
+    match &tenant {
+        Some(tenant) => metrics::count_for(tenant, "Answers"),
+        None => metrics::count("Answers"),
+    }
 
     let (reply, effect) = match outcome {
         Outcome::Accepted | Outcome::Heartbeat => (tasks.heartbeat(&token).await?, Effect::Alive),

@@ -9,12 +9,13 @@ import os
 import urllib.parse
 from collections.abc import Callable
 
-from ministack.services import lambda_svc
+from ministack.services import iam, lambda_svc
 from ministack.services.cloudformation import provisioners
 
 from patches.patching import patch, require, stock
 from patches.stepfunctions.definitions import definition_fault
 
+require(iam, "_roles")
 require(lambda_svc, "_functions", "_esms")
 
 _stock_sfn_definition = stock(provisioners, "_sfn_definition")
@@ -49,6 +50,24 @@ def with_concurrency(provision: Callable, properties_at: int) -> Callable:
 _functions = stock(provisioners, "_RESOURCE_HANDLERS")["AWS::Lambda::Function"]
 _functions["create"] = with_concurrency(_functions["create"], 1)
 _functions["update"] = with_concurrency(_functions["update"], 2)
+
+
+def with_boundary(provision: Callable, properties_at: int) -> Callable:
+    """Set a role's PermissionsBoundary ("AWS::IAM::Role"). ministack ignores it."""
+
+    def provisioned(*args, **options) -> tuple:
+        answer = provision(*args, **options)
+        iam._roles[answer[0]]["PermissionsBoundary"] = args[properties_at].get(
+            "PermissionsBoundary"
+        )
+        return answer
+
+    return provisioned
+
+
+_roles = stock(provisioners, "_RESOURCE_HANDLERS")["AWS::IAM::Role"]
+_roles["create"] = with_boundary(_roles["create"], 1)
+_roles["update"] = with_boundary(_roles["update"], 2)
 
 
 KAFKA_SETTINGS = ("Topics", "AmazonManagedKafkaEventSourceConfig", "ProvisionedPollerConfig")

@@ -34,7 +34,7 @@ class CloudFormation(Case):
         aws("cloudformation").create_stack(
             StackName=stack,
             TemplateBody=json.dumps(template),
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
 
         def done() -> dict | None:
@@ -51,6 +51,17 @@ class CloudFormation(Case):
         self.assertEqual(self.deploy({"Function": function})["StackStatus"], "CREATE_COMPLETE")
         found = aws("lambda").get_function_concurrency(FunctionName=name)
         self.assertEqual(found["ReservedConcurrentExecutions"], 5)
+
+    def test_template_sets_the_boundary_of_a_role(self) -> None:
+        name = unique("role")
+        boundary = "arn:aws:iam::aws:policy/PowerUserAccess"
+        trust = {"Version": "2012-10-17", "Statement": []}
+        properties = {"RoleName": name, "AssumeRolePolicyDocument": trust}
+        role = {"Type": "AWS::IAM::Role", "Properties": properties}
+        properties["PermissionsBoundary"] = boundary
+        self.assertEqual(self.deploy({"Role": role})["StackStatus"], "CREATE_COMPLETE")
+        found = aws("iam").get_role(RoleName=name)["Role"]["PermissionsBoundary"]
+        self.assertEqual(found["PermissionsBoundaryArn"], boundary)
 
     def test_template_keeps_the_settings_of_a_kafka_source(self) -> None:
         name = unique("f")

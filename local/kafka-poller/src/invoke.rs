@@ -65,9 +65,13 @@ impl Lambda {
         function: &str,
         caller: Option<Caller>,
     ) -> Result<Self, hyper::http::uri::InvalidUri> {
-        let uri = format!("{}/2015-03-31/functions/{function}/invocations", endpoint.trim_end_matches('/'))
-            .parse()?;
-        Ok(Self { http: Client::builder(TokioExecutor::new()).build_http(), uri, caller })
+        let endpoint = endpoint.trim_end_matches('/');
+        Self::at(&format!("{endpoint}/2015-03-31/functions/{function}/invocations"), caller)
+    }
+
+    /// The function that is invoked by a POST to this URL.
+    pub fn at(url: &str, caller: Option<Caller>) -> Result<Self, hyper::http::uri::InvalidUri> {
+        Ok(Self { http: Client::builder(TokioExecutor::new()).build_http(), uri: url.parse()?, caller })
     }
 
     async fn send(&self, event: Vec<u8>) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {

@@ -3,10 +3,12 @@
 //! The poller reads the partitions of a topic ([`source`]), gathers batches by count, bytes and window, and invokes a
 //! Lambda function with them ([`invoke`]). [`mapping`] then does what Lambda's event source mapping does: it commits the
 //! batch, sends the named records again, halves the batch, or gives records up to the on-failure destination
-//! ([`dead_letters`]). Event filters and schema registries are not supported.
+//! ([`dead_letters`]). Records that no event filter matches ([`filter`]) are committed without an invocation. Schema
+//! registries are not supported.
 
 pub mod dead_letters;
 pub mod event;
+pub mod filter;
 pub mod invoke;
 pub mod mapping;
 pub mod source;

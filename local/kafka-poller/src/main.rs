@@ -8,6 +8,7 @@ use aws_credential_types::Credentials;
 use clap::Parser;
 use postern_kafka_poller::dead_letters::{Bucket, DeadLetters};
 use postern_kafka_poller::event::Origin;
+use postern_kafka_poller::filter::Filters;
 use postern_kafka_poller::invoke::{Caller, Lambda};
 use postern_kafka_poller::mapping::{Mapping, Policy};
 use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start};
@@ -20,7 +21,12 @@ const MAX_RETRIES: u32 = 10;
 #[derive(Debug, Parser)]
 struct Options {
     /// The broker, host:port.
-    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", default_value = "127.0.0.1:9092")]
+    #[arg(
+        long,
+        visible_alias = "bootstrap",
+        env = "KAFKA_BOOTSTRAP_SERVERS",
+        default_value = "127.0.0.1:9092"
+    )]
     bootstrap_servers: String,
     /// The ARN of the MSK cluster or VPC connection that the broker stands for. Without it, events are those of a self-managed cluster.
     #[arg(long)]
@@ -46,7 +52,7 @@ struct Options {
     /// The Region of the function.
     #[arg(long, env = "AWS_DEFAULT_REGION", default_value = "us-east-1")]
     region: String,
-    /// The name of the function.
+    /// The name of the function, or the URL at which it is invoked. A URL without a path is that of AWS's Runtime Interface Emulator.
     #[arg(long, default_value = "msk-to-s3")]
     function: String,
     /// The maximum number of records in a batch.
@@ -67,6 +73,9 @@ struct Options {
     /// Ignore `batchItemFailures` in the function's answer.
     #[arg(long)]
     no_report_batch_item_failures: bool,
+    /// The pattern that a record's value must match, in the syntax of Lambda's event filters. Several patterns are alternatives.
+    #[arg(long)]
+    filter: Vec<String>,
     /// The pause in milliseconds before the first retry; each further retry doubles it.
     #[arg(long, default_value_t = 100)]
     retry_pause_ms: u64,
@@ -119,7 +128,8 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
     };
     let start = if options.latest { Start::Latest } else { Start::TrimHorizon };
 
-    let function = Lambda::new(&options.endpoint, &options.function, caller)?;
+    let filters = Filters::parse(options.filter.iter().map(String::as_str))?;
+    let function = Lambda::at(&invocation_url(&options.endpoint, &options.function), caller)?;
     let mut source = Source::open(&origin, &options.consumer_group_id, start, limits)?;
     let mut mapping = Mapping::new(origin, policy, &options.function, function, dead_letters);
 
@@ -130,6 +140,7 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
             mapping.too_large(record).await?;
         }
 
+        batch.records.retain(|record| filters.matches(record));
         let records = batch.records.len();
         if records > 0 {
             mapping.process(batch.records).await?;
@@ -137,6 +148,17 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
         source.commit(&next)?;
         tracing::info!(records, counts = ?mapping.counts(), "batch committed");
     }
+}
+
+/// The URL that invokes a function, which is named or has a URL of its own.
+fn invocation_url(endpoint: &str, function: &str) -> String {
+    let (endpoint, name) = match function.split_once("://") {
+        // Everything after the host is the path.
+        Some((_, rest)) if rest.trim_end_matches('/').contains('/') => return function.to_owned(),
+        Some(_) => (function, "function"),
+        None => (endpoint, function),
+    };
+    format!("{}/2015-03-31/functions/{name}/invocations", endpoint.trim_end_matches('/'))
 }
 
 fn policy(options: &Options) -> Policy {
@@ -174,6 +196,14 @@ mod tests {
         let bounded = read(&["--maximum-retry-attempts", "0", "--maximum-record-age-in-seconds", "60"]);
         assert_eq!((bounded.retries, bounded.age), (Some(0), Some(Duration::from_mins(1))));
         assert_eq!((read(&[]).retries, read(&[]).age), (Some(10), None));
+    }
+
+    #[test]
+    fn a_function_is_invoked_by_its_name_or_at_its_url() {
+        let at = "http://127.0.0.1:9/2015-03-31/functions";
+        assert_eq!(invocation_url("http://127.0.0.1:9/", "f"), format!("{at}/f/invocations"));
+        assert_eq!(invocation_url("x", "http://127.0.0.1:9"), format!("{at}/function/invocations"));
+        assert_eq!(invocation_url("x", "http://127.0.0.1:9/run"), "http://127.0.0.1:9/run");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - [`Verifier`] checks that the proxy made a request, with a [`Key`].
 //! - [`Item`] is a publication to a channel. `Publisher` (feature `publish`) sends it to the proxy that a [`GripUrl`]
 //!   names.
+//! - [`channels`] keeps a history of each channel, resumes clients, checks tokens, and knows who is present.
 //! - The module `lambda` (feature `lambda`) converts HTTP events of AWS Lambda from and to [`http`] types.
 //!
 //! Apart from `Publisher`, the crate does no input or output.
@@ -43,6 +44,7 @@
 //!
 //! The memory that the crate needs is proportional to the size of the request, whatever the request contains.
 
+pub mod channels;
 mod close;
 mod control;
 mod event;
@@ -55,6 +57,7 @@ pub mod lambda;
 mod publish;
 mod response;
 mod signature;
+mod token;
 mod websocket;
 
 pub use close::{Close, InvalidClose, REASON_BYTES};
@@ -68,5 +71,6 @@ pub use publish::{HttpStream, Item, WsMessage};
 #[cfg(feature = "publish")]
 pub use publish::{PUBLISH_BYTES, PublishError, Publisher};
 pub use response::HeaderNotUtf8;
-pub use signature::{InvalidSignature, NotSigned, Origin, TOKEN_CHARS, Verifier};
+pub use signature::{InvalidSignature, NotSigned, Origin, Verifier};
+pub use token::TOKEN_CHARS;
 pub use websocket::{ANSWER_BYTES, ControlTooLarge, End, InvalidHeader, Message, NotWebSocket, WebSocket};

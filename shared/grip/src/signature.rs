@@ -1,16 +1,14 @@
 //! The proxy's signature: `Grip-Sig`, a JSON web token (RFC 7519) in every request that the proxy makes.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use http::HeaderMap;
 use serde::Deserialize;
 
 use crate::key::Key;
-
-/// The longest token that is checked, in characters. The tokens of Pushpin and Fanout have fewer than 1,000.
-pub const TOKEN_CHARS: usize = 8_192;
+#[cfg(doc)]
+use crate::token::TOKEN_CHARS;
+use crate::token::{self, TokenProblem};
 
 /// Why a token is not a valid signature of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -124,29 +122,7 @@ impl Verifier {
 
     /// Checks one token.
     fn verify(&self, key: &Key, token: &[u8], now: SystemTime) -> Result<(), InvalidSignature> {
-        let (header, claims, signature) = parts(token).ok_or(InvalidSignature::Malformed)?;
-        let signed = &token[..token.len() - signature.len() - 1];
-
-        // The key decides the algorithm, never the token: RFC 8725, section 3.1.
-        let header: Header = decode_part(header)?;
-        if header.alg != key.algorithm() || header.crit.is_some() {
-            return Err(InvalidSignature::Algorithm);
-        }
-        let signature = BASE64URL.decode(signature).map_err(|_| InvalidSignature::Malformed)?;
-        if !key.verifies(signed, &signature) {
-            return Err(InvalidSignature::Signature);
-        }
-
-        // The claims mean nothing before the signature is verified.
-        let claims: Claims = decode_part(claims)?;
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        if !claims.exp.is_some_and(|end| now < end) {
-            return Err(InvalidSignature::Expired);
-        }
-        if claims.nbf.is_some_and(|start| now < start) {
-            return Err(InvalidSignature::NotYet);
-        }
-
+        let claims: Claims = token::verified(key, token, now)?;
         match &self.issuer {
             Some(issuer) if claims.iss.as_ref() != Some(issuer) => Err(InvalidSignature::Issuer),
             _ => Ok(()),
@@ -154,34 +130,21 @@ impl Verifier {
     }
 }
 
-/// The header, the claims and the signature of a compact token.
-fn parts(token: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    if token.len() > TOKEN_CHARS {
-        return None;
+impl From<TokenProblem> for InvalidSignature {
+    fn from(problem: TokenProblem) -> Self {
+        match problem {
+            TokenProblem::Malformed => Self::Malformed,
+            TokenProblem::Algorithm => Self::Algorithm,
+            TokenProblem::Signature => Self::Signature,
+            TokenProblem::Expired => Self::Expired,
+            TokenProblem::NotYet => Self::NotYet,
+        }
     }
-
-    let mut parts = token.split(|byte| *byte == b'.');
-    let three = (parts.next()?, parts.next()?, parts.next()?);
-    parts.next().is_none().then_some(three)
-}
-
-/// Decodes the JSON in one part of a token.
-fn decode_part<T: for<'de> Deserialize<'de>>(part: &[u8]) -> Result<T, InvalidSignature> {
-    let json = BASE64URL.decode(part).map_err(|_| InvalidSignature::Malformed)?;
-    serde_json::from_slice(&json).map_err(|_| InvalidSignature::Malformed)
-}
-
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    crit: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 struct Claims {
     iss: Option<String>,
-    exp: Option<f64>,
-    nbf: Option<f64>,
 }
 
 /// A token for the control endpoint, signed with a secret, that expires after `life`. Returns `None` if the key is a
@@ -193,19 +156,12 @@ pub(crate) fn token(
     life: std::time::Duration,
     now: SystemTime,
 ) -> Option<String> {
-    let end = (now + life).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let end = (now + life).duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     let claims = match issuer {
         Some(issuer) => serde_json::json!({ "iss": issuer, "exp": end }),
         None => serde_json::json!({ "exp": end }),
     };
-
-    let header = BASE64URL.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
-    let mut token = format!("{header}.{}", BASE64URL.encode(claims.to_string()));
-    let signature = BASE64URL.encode(key.sign(token.as_bytes())?);
-
-    token.push('.');
-    token.push_str(&signature);
-    Some(token)
+    token::sign(key, &claims)
 }
 
 #[cfg(test)]

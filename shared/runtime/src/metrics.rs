@@ -15,16 +15,36 @@ pub fn count(metric: &str) {
     add(metric, 1);
 }
 
-/// Adds `number` to `metric`. Zero writes no line.
-#[expect(clippy::print_stdout, reason = "CloudWatch Logs reads standard output")]
-pub fn add(metric: &str, number: usize) {
-    if number == 0 {
-        return;
-    }
+/// Adds 1 to `metric` of the function, and to `metric` of the function and a tenant: a second metric, by which an alarm
+/// can tell one tenant's silence from another's traffic.
+pub fn count_for(tenant: &str, metric: &str) {
+    write(metric, 1, Some(tenant));
+}
 
+/// Adds `number` to `metric`. Zero writes no line.
+pub fn add(metric: &str, number: usize) {
+    if number > 0 {
+        write(metric, number, None);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "CloudWatch Logs reads standard output")]
+fn write(metric: &str, number: usize, tenant: Option<&str>) {
     let function = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    println!("{}", line(metric, number, &function, now.as_millis()));
+
+    let mut line = line(metric, number, &function, now.as_millis());
+    if let Some(tenant) = tenant {
+        add_tenant(&mut line, tenant);
+    }
+    println!("{line}");
+}
+
+/// Adds the tenant as a second dimension, beside the metric of the function alone.
+fn add_tenant(line: &mut Value, tenant: &str) {
+    line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] =
+        json!([["FunctionName"], ["FunctionName", "Tenant"]]);
+    line["Tenant"] = json!(tenant);
 }
 
 fn line(metric: &str, number: usize, function: &str, at_ms: u128) -> Value {
@@ -54,5 +74,15 @@ mod tests {
         assert_eq!(line["_aws"]["Timestamp"], 1_700_000_000_000_u64);
         assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"], "ClosedTasks");
         assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0][0], "FunctionName");
+    }
+
+    #[test]
+    fn a_line_for_a_tenant_counts_for_the_function_and_for_the_tenant() {
+        let mut line = line("Answers", 1, "done", 1_700_000_000_000);
+        add_tenant(&mut line, "tenant1");
+
+        let dimensions = &line["_aws"]["CloudWatchMetrics"][0]["Dimensions"];
+        assert_eq!(*dimensions, json!([["FunctionName"], ["FunctionName", "Tenant"]]));
+        assert_eq!((&line["FunctionName"], &line["Tenant"]), (&json!("done"), &json!("tenant1")));
     }
 }

@@ -156,6 +156,8 @@ pub struct Answer {
     pub tenant: Option<String>,
     /// The worker's MQTT client id: the rule's `clientid()`.
     pub worker: Option<String>,
+    /// The id of the certificate that the worker connected with: the rule's `principal()`.
+    pub certificate: Option<String>,
 }
 
 /// What a worker's answer means for its task.
@@ -200,6 +202,7 @@ struct AnswerFields {
     cause: Option<Box<RawValue>>,
     tenant: Option<Box<RawValue>>,
     worker: Option<Box<RawValue>>,
+    certificate: Option<Box<RawValue>>,
 }
 
 impl Answer {
@@ -222,6 +225,7 @@ impl Answer {
             token: TaskToken::parse(token)?,
             tenant: text(fields.tenant.as_deref()),
             worker: text(fields.worker.as_deref()),
+            certificate: text(fields.certificate.as_deref()),
             outcome: Outcome::read(&fields),
         })
     }

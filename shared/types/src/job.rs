@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::digest::short_sha256;
 use crate::fields::{self, InvalidField, present};
 use crate::token::{JobId, TaskToken};
 
@@ -55,6 +56,13 @@ pub struct InvalidJob {
     pub token: Option<TaskToken>,
     /// The reason, without the message's content.
     pub reason: String,
+}
+
+impl InvalidJob {
+    /// Identifies the report about this payload: the same for each delivery, and different from every [`JobId`].
+    pub fn report_id(payload: &[u8]) -> String {
+        format!("report-{}", short_sha256(payload))
+    }
 }
 
 #[derive(Deserialize)]
@@ -113,6 +121,19 @@ impl JobMessage {
             attempt: fields::count("Attempt", fields.attempt.as_deref())?,
             trace_parent: fields::string("TraceParent", fields.trace_parent.as_deref())?,
         })
+    }
+
+    /// The trace's id: the second part of [`JobMessage::trace_parent`]. `None` if there is no valid one.
+    pub fn trace_id(&self) -> Option<&str> {
+        let mut parts = self.trace_parent.as_deref()?.split('-');
+        let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
+
+        let hex = |part: &str, length| {
+            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let valid =
+            hex(version, 2) && hex(trace, 32) && hex(parent, 16) && trace.bytes().any(|byte| byte != b'0');
+        valid.then_some(trace)
     }
 
     /// The job's id, whether or not the sender named it.

@@ -16,12 +16,28 @@ impl Evidence {
             broken.extend(self.check_starts(attempt, job));
         }
         broken.extend(self.jobs.iter().filter_map(|job| self.check_effect(job)));
+        broken.extend(self.jobs.iter().filter_map(|job| self.check_end(job)));
+        broken.extend(self.check_shares());
 
         if broken.is_empty() {
             return Ok(());
         }
         let shown = broken.iter().take(10).cloned().collect::<Vec<_>>().join("\n  ");
         Err(format!("{} promises broken, of {} attempts:\n  {shown}", broken.len(), self.answers.len()))
+    }
+
+    /// Every execution ends: one attempt of its job has an answer.
+    fn check_end(&self, job: &Job) -> Option<String> {
+        let mut of_job = self.answers.iter().filter(|(attempt, _)| attempt.number == job.number);
+        let ended = of_job.any(|(_, answers)| !answers.is_empty());
+        (!ended).then(|| format!("job {}: none of its attempts has an answer", job.number))
+    }
+
+    /// Each worker of a group has a fair part of the jobs: at least a quarter of an equal share.
+    fn check_shares(&self) -> Option<String> {
+        let fair = self.jobs.len() / self.received.len().max(1) / 4;
+        let uneven = self.received.iter().any(|received| *received < fair);
+        uneven.then(|| format!("the workers received {:?} of {} jobs", self.received, self.jobs.len()))
     }
 
     /// No handler of policy `once` starts twice for one `JobId`; the others start again only after a kill.

@@ -7,7 +7,7 @@ use postern_types::TaskToken;
 use rumqttc::mqttbytes::v5::Packet;
 use rumqttc::{AsyncClient, Broker, Event, MqttOptions, PublishOptions, QoS, TlsConfiguration, Transport};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::plan::Job;
 use crate::site::Site;
@@ -50,6 +50,8 @@ impl Attempt {
 pub(crate) struct Cloud {
     client: AsyncClient,
     pub(crate) answers: mpsc::UnboundedReceiver<Value>,
+    /// Counts the connections on which the answers are subscribed to.
+    pub(crate) subscribed: watch::Receiver<usize>,
 }
 
 impl Cloud {
@@ -63,11 +65,17 @@ impl Cloud {
             .set_unlimited_incoming_packet_size();
         let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
         let (sender, answers) = mpsc::unbounded_channel();
+        let (counter, mut subscribed) = watch::channel(0);
+        let subscriber = client.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let _ = sender.send(serde_json::from_slice(&publish.payload).unwrap());
+                    }
+                    // On each connection: the broker may have lost the session.
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                        tokio::spawn(subscribe(subscriber.clone(), counter.clone()));
                     }
                     Ok(_) => {}
                     // The broker restarts: the next poll connects again.
@@ -76,9 +84,8 @@ impl Cloud {
             }
         });
 
-        let subscribed = client.subscribe_tracked("tenant1/to/lambda", QoS::AtLeastOnce).await.unwrap();
-        subscribed.wait_completion_async().await.unwrap();
-        Self { client, answers }
+        subscribed.wait_for(|connections| *connections > 0).await.unwrap();
+        Self { client, answers, subscribed }
     }
 
     /// Publishes until the broker has the message. A message whose acknowledgement was lost is published twice, as
@@ -91,6 +98,16 @@ impl Cloud {
                 return;
             }
         }
+    }
+}
+
+async fn subscribe(client: AsyncClient, subscribed: watch::Sender<usize>) {
+    let notice = client.subscribe_tracked("tenant1/to/lambda", QoS::AtLeastOnce).await;
+    // If the connection falls meanwhile, the next one subscribes.
+    if let Ok(notice) = notice
+        && notice.wait_completion_async().await.is_ok()
+    {
+        subscribed.send_modify(|connections| *connections += 1);
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use postern_local::Process;
+use tokio::time::{Instant, sleep};
 
 use super::run::Evidence;
 use crate::mosquitto::Mosquitto;
-use crate::site::logged;
+use crate::site::{TIMEOUT, logged, logs};
 
 /// How many workers a run may have.
 const WORKERS: usize = 3;
@@ -63,6 +65,27 @@ impl Field {
         logged(worker, r#""message":"subscribed""#).await;
     }
 
+    /// Deletes the sessions and messages that the broker has saved. The broker must not run.
+    pub(crate) fn delete_sessions(&self) {
+        fs::remove_file(self.site().path("mosquitto.db")).unwrap();
+    }
+
+    /// Waits until a worker has a connection and a subscription that are not in the first `before` bytes of its log.
+    pub(crate) async fn until_connected_again(&self, worker: &Process, before: usize) {
+        let end = Instant::now() + 2 * TIMEOUT;
+        while !is_connected_again(&logs(worker), before) {
+            assert!(Instant::now() < end, "no new connection in:\n{}", logs(worker));
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// How many jobs a worker has received in all its processes.
+    pub(crate) fn received(&self, number: usize) -> usize {
+        let logs = (0..).map(|start| self.site().path(&format!("field-{number}.{start}.log")));
+        let logs = logs.map_while(|log| fs::read_to_string(log).ok());
+        logs.map(|log| log.matches(r#""message":"job received""#).count()).sum()
+    }
+
     /// Reads what the handlers left behind.
     pub(crate) fn read_traces(&self, evidence: &mut Evidence) {
         let starts = fs::read_to_string(self.site().path("starts.log")).unwrap_or_default();
@@ -76,4 +99,17 @@ impl Field {
         let Ok(mut rows) = effects.prepare("select key from effect") else { return };
         evidence.effects = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     }
+}
+
+/// Whether the log, without its first bytes, has a connection that receives jobs: one with the old session of a worker
+/// that was subscribed already, or one that has subscribed.
+fn is_connected_again(log: &str, before: usize) -> bool {
+    const SUBSCRIBED: &str = r#""message":"subscribed""#;
+    let (old, new) = log.split_at(before);
+    let Some(connected) = new.rfind(r#""message":"connected""#) else { return false };
+
+    let connection = &new[connected..];
+    let kept = connection.lines().next().is_some_and(|line| line.contains(r#""session":true"#));
+    let subscribed_before = old.contains(SUBSCRIBED) || new[..connected].contains(SUBSCRIBED);
+    (kept && subscribed_before) || connection.contains(SUBSCRIBED)
 }

@@ -28,13 +28,30 @@ pub(crate) enum Fault {
     Duplicate,
     /// A job that has been published is published as a new attempt: another task token, the same key.
     SecondAttempt,
+    /// New attempts of a job arrive in another order than they were published in.
+    Reorder,
     /// The broker ends and starts again.
     RestartBroker,
+    /// SIGKILL to the broker, which loses what it has not saved.
+    KillBroker,
+    /// The broker ends and starts again without any session.
+    LoseSessions,
+    /// Each sync of the workers' journals takes long, until the second fault after this one.
+    SlowDisk,
+    /// The workers' disk is full for a while, during which jobs arrive.
+    FullDisk,
 }
 
 impl Fault {
     fn is_of_network(self) -> bool {
-        matches!(self, Self::CutConnections | Self::Partition | Self::RestartBroker)
+        matches!(
+            self,
+            Self::CutConnections
+                | Self::Partition
+                | Self::RestartBroker
+                | Self::KillBroker
+                | Self::LoseSessions
+        )
     }
 }
 

@@ -26,8 +26,8 @@ pub(super) fn check(config: &Config) -> Step {
         )
     })?;
     let room = room(directory).map_err(|error| format!("cannot tell how much room {shown} has: {error}"))?;
-    let megabytes = room / (1024 * 1024);
-    if room < LEAST_ROOM {
+    let megabytes = room.map_or("an unknown number of".into(), |room| (room / (1024 * 1024)).to_string());
+    if room.is_some_and(|room| room < LEAST_ROOM) {
         return Err(format!(
             "{shown} has {megabytes} MB left; the worker stops accepting jobs when it cannot write its journal: free \
              at least 64 MB"
@@ -55,9 +55,16 @@ fn probe(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-fn room(directory: &Path) -> io::Result<u64> {
+/// The bytes that are left, where the system tells.
+#[cfg(unix)]
+fn room(directory: &Path) -> io::Result<Option<u64>> {
     let statistics = rustix::fs::statvfs(directory)?;
-    Ok(statistics.f_bavail * statistics.f_frsize)
+    Ok(Some(statistics.f_bavail * statistics.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn room(_: &Path) -> io::Result<Option<u64>> {
+    Ok(None)
 }
 
 #[cfg(test)]

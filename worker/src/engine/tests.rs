@@ -81,6 +81,20 @@ async fn a_job_that_is_delivered_twice_runs_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_is_not_a_job_is_reported_once_though_it_is_delivered_again() {
+    let bench = Bench::start(echo(), 1);
+    bench.send(1, "not json");
+    bench.send(2, "not json");
+    bench.answers("FAILED", 1).await;
+    bench.send(3, "not json");
+    bench.send(4, &our_job("abc", ""));
+    bench.answers("SUCCEEDED", 1).await;
+
+    assert_eq!(bench.acknowledged(4).await, [1, 2, 3, 4]);
+    assert_eq!(bench.published(), 2, "one report and one answer");
+}
+
+#[tokio::test(start_paused = true)]
 async fn heartbeats_go_out_while_the_handler_runs() {
     let slow = work(async |_| {
         sleep(Duration::from_secs(31)).await;

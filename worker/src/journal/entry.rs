@@ -11,7 +11,12 @@ pub enum Entry {
     /// A job.
     Job(NewJob),
     /// The report about a message that is not a job. It goes straight to the outbox.
-    Report(Bytes),
+    Report {
+        /// The same for each delivery of the message.
+        id: String,
+        /// The message for the answer topic.
+        payload: Bytes,
+    },
 }
 
 /// A job that has arrived.
@@ -25,6 +30,9 @@ pub struct NewJob {
     pub key: String,
     /// The message as it arrived.
     pub message: Bytes,
+    /// Whether a handler already runs for this kind and key. The journal alone cannot tell: the attempt that started
+    /// the handler may have been answered at its deadline.
+    pub started: bool,
 }
 
 /// What became of an [`Entry`].
@@ -32,7 +40,7 @@ pub struct NewJob {
 pub enum Admitted {
     /// The journal did not know the job. It is now on the disk and must run.
     New,
-    /// The job waits, runs, or has an answer that is still to be sent.
+    /// The job waits, runs, or has an answer that is still to be sent; or the message's report was made before.
     Known,
     /// The job has run and its answer was sent; send it again.
     Answered(Answer),

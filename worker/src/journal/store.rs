@@ -141,9 +141,18 @@ fn migrate(db: &mut Connection, file: &Path) -> Result<(), JournalError> {
 pub(super) fn admit(db: &Connection, entries: &[Entry], now: Timestamp) -> rusqlite::Result<Vec<Admitted>> {
     let admit = |entry: &Entry| match entry {
         Entry::Job(job) => admit_job(db, job, now),
-        Entry::Report(payload) => answer(db, None, payload, None, now).map(Admitted::Report),
+        Entry::Report { id, payload } => admit_report(db, id, payload, now),
     };
     entries.iter().map(admit).collect()
+}
+
+/// Puts a report into the outbox unless this message was reported before.
+fn admit_report(db: &Connection, id: &str, payload: &Bytes, now: Timestamp) -> rusqlite::Result<Admitted> {
+    let reported = db.prepare_cached("SELECT 1 FROM answers WHERE job_id = ?1")?.exists([id])?;
+    if reported {
+        return Ok(Admitted::Known);
+    }
+    answer(db, id, payload, None, now).map(Admitted::Report)
 }
 
 fn admit_job(db: &Connection, job: &NewJob, now: Timestamp) -> rusqlite::Result<Admitted> {
@@ -162,10 +171,17 @@ fn admit_job(db: &Connection, job: &NewJob, now: Timestamp) -> rusqlite::Result<
         .prepare_cached(
             // An attempt that joins a started run counts as started: it ends with that run.
             "INSERT INTO jobs (job_id, kind, key, message, received_at, started) VALUES (?1, ?2, ?3, ?4, ?5,
-                 EXISTS (SELECT 1 FROM jobs WHERE kind = ?2 AND key = ?3 AND started = 1))
+                 ?6 OR EXISTS (SELECT 1 FROM jobs WHERE kind = ?2 AND key = ?3 AND started = 1))
              ON CONFLICT (job_id) DO NOTHING",
         )?
-        .execute(params![job.job_id, job.kind, job.key, &job.message[..], now.as_millisecond()])?;
+        .execute(params![
+            job.job_id,
+            job.kind,
+            job.key,
+            &job.message[..],
+            now.as_millisecond(),
+            job.started
+        ])?;
     Ok(if added == 1 { Admitted::New } else { Admitted::Known })
 }
 
@@ -200,15 +216,16 @@ pub(super) fn finish(
     let mut remove = db.prepare_cached("DELETE FROM jobs WHERE job_id = ?1")?;
     let mut finish = |job: &Finished| {
         remove.execute([&job.job_id])?;
-        answer(db, Some(&job.job_id), &job.payload, job.deadline, now)
+        answer(db, &job.job_id, &job.payload, job.deadline, now)
     };
     finished.iter().map(&mut finish).collect()
 }
 
-/// Adds a message to the outbox. A job has one answer: a second one replaces the first.
+/// Adds a message to the outbox, under a job's id or a report's. A job has one answer: a second one replaces the
+/// first.
 fn answer(
     db: &Connection,
-    job_id: Option<&str>,
+    job_id: &str,
     payload: &Bytes,
     deadline: Option<Timestamp>,
     now: Timestamp,
@@ -232,9 +249,12 @@ pub(super) fn replace(db: &Connection, id: i64, payload: &[u8]) -> rusqlite::Res
     Ok(())
 }
 
-/// Notes that a message has left the outbox. A job's answer is kept for redeliveries, a report is not.
+/// Notes that a message has left the outbox. A job's answer is kept for redeliveries. Of a report only the id is
+/// kept, so that a redelivery makes no second one; a report of an earlier version of the worker has no id.
 pub(super) fn sent(db: &Connection, id: i64) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM answers WHERE id = ?1 AND job_id IS NULL")?.execute([id])?;
+    db.prepare_cached("UPDATE answers SET payload = x'' WHERE id = ?1 AND job_id LIKE 'report-%'")?
+        .execute([id])?;
     db.prepare_cached("UPDATE answers SET sent = 1 WHERE id = ?1 AND sent = 0")?.execute([id])?;
     Ok(())
 }

@@ -27,11 +27,21 @@ fn refusal(directory: &Path) -> JournalError {
 }
 
 fn job(job_id: &str) -> NewJob {
-    NewJob { job_id: job_id.into(), kind: "add".into(), key: job_id.into(), message: Bytes::from("message") }
+    NewJob {
+        job_id: job_id.into(),
+        kind: "add".into(),
+        key: job_id.into(),
+        message: Bytes::from("message"),
+        started: false,
+    }
 }
 
 fn finished(job_id: &str, payload: &str) -> Finished {
     Finished { job_id: job_id.into(), payload: Bytes::copy_from_slice(payload.as_bytes()), deadline: None }
+}
+
+fn report() -> Entry {
+    Entry::Report { id: "report-1".into(), payload: Bytes::from("report") }
 }
 
 async fn admit(journal: &Journal, job_id: &str) -> Admitted {
@@ -63,8 +73,8 @@ async fn the_next_process_finds_jobs_and_answers() {
     for job_id in ["waiting", "running", "answered", "sent"] {
         admit(&journal, job_id).await;
     }
-    let report = journal.admit(vec![Entry::Report(Bytes::from("report"))]).await;
-    assert!(matches!(&report[..], [Admitted::Report(_)]), "{report:?}");
+    let reported = journal.admit(vec![report()]).await;
+    assert!(matches!(&reported[..], [Admitted::Report(_)]), "{reported:?}");
     journal.start("add".into(), "running".into()).await;
     let deadline = Timestamp::from_millisecond(1_800_000_000_123).unwrap();
     let late = Finished { deadline: Some(deadline), ..finished("answered", "57") };
@@ -82,8 +92,9 @@ async fn the_next_process_finds_jobs_and_answers() {
     journal.sent(recovered.answers[0].id).await;
     journal.close().await;
 
-    let (_journal, recovered) = open(directory.path()).unwrap();
-    assert_eq!(recovered.answers.len(), 1, "a report is forgotten when it is sent");
+    let (journal, recovered) = open(directory.path()).unwrap();
+    assert_eq!(recovered.answers.len(), 1, "the report was sent");
+    assert_eq!(journal.admit(vec![report()]).await, [Admitted::Known]);
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// The first and the longest wait before a failed transaction is repeated.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How long a request that can wait does wait for one that cannot, with which it shares a sync.
+const LATER: Duration = Duration::from_millis(50);
+
 /// A request to the journal.
 pub(super) trait Request: Send {
     /// Changes the file. Called again if the transaction fails.
@@ -35,6 +38,8 @@ pub(super) trait Request: Send {
 pub(super) enum Message {
     /// Commit this.
     Request(Box<dyn Request>),
+    /// Commit this with the next request, or soon.
+    Later(Box<dyn Request>),
     /// End, and drop the sender when the file is closed.
     Close(oneshot::Sender<()>),
 }
@@ -126,12 +131,15 @@ impl Writer {
     }
 
     fn transaction(&mut self, requests: &mut [Box<dyn Request>]) -> rusqlite::Result<()> {
-        let changes = self.db.total_changes();
+        let (changes, start) = (self.db.total_changes(), Instant::now());
         self.db.execute_batch("BEGIN IMMEDIATE")?;
         let applied = requests
             .iter_mut()
             .try_for_each(|request| request.apply(&self.db))
             .and_then(|()| self.db.execute_batch("COMMIT"));
+        let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.health.add(Counter::JournalMicroseconds, took);
+
         if applied.is_err() {
             // SQLite has already rolled back after some errors: then there is nothing left to do.
             let _ = self.db.execute_batch("ROLLBACK");
@@ -153,19 +161,23 @@ impl Writer {
     }
 
     fn failing(&mut self, error: &rusqlite::Error) {
-        let reason = format!("{}: {error}", self.directory.display());
-        if self.health.set_journal_problem(Some(reason.clone())) {
-            tracing::error!(reason, "the journal cannot be written: no job is accepted until it can");
-        }
-
+        let mut reason = format!("{}: {error}", self.directory.display());
         // The open file is usable after these errors. After all others (damage, a file system that has gone) a
         // new connection may find what an operator has repaired.
         let keep = matches!(
             error.sqlite_error_code(),
             Some(ErrorCode::DiskFull | ErrorCode::ReadOnly | ErrorCode::DatabaseBusy)
         );
-        if !keep && let Ok(db) = store::open(&self.directory) {
-            self.db = db;
+        if !keep {
+            match store::open(&self.directory) {
+                Ok(db) => self.db = db,
+                // This error says what an operator can do.
+                Err(error) => reason = error.to_string(),
+            }
+        }
+
+        if self.health.set_journal_problem(Some(reason.clone())) {
+            tracing::error!(reason, "the journal cannot be written: no job is accepted until it can");
         }
     }
 
@@ -177,17 +189,24 @@ impl Writer {
     }
 }
 
-/// Waits for requests until `until`, and for the first request only unless `all` is set. Then takes what else is
+/// Waits for requests until `until`, and for the first urgent request only unless `all` is set. Then takes what else is
 /// in the queue. Returns the sender of a request to close.
 fn collect(
     messages: &Receiver<Message>,
     waiting: &mut Vec<Box<dyn Request>>,
-    until: Instant,
+    mut until: Instant,
     all: bool,
 ) -> Option<oneshot::Sender<()>> {
     loop {
         match messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Message::Request(request)) => waiting.push(request),
+            Ok(Message::Later(request)) => {
+                waiting.push(request);
+                if !all {
+                    until = until.min(Instant::now() + LATER);
+                }
+                continue;
+            }
             Ok(Message::Close(closed)) => return Some(closed),
             Err(RecvTimeoutError::Timeout) => return None,
             // Every handle is gone: close, and tell nobody.
@@ -200,7 +219,7 @@ fn collect(
 
     while waiting.len() < BATCH {
         match messages.try_recv() {
-            Ok(Message::Request(request)) => waiting.push(request),
+            Ok(Message::Request(request) | Message::Later(request)) => waiting.push(request),
             Ok(Message::Close(closed)) => return Some(closed),
             Err(_) => break,
         }
@@ -223,7 +242,14 @@ pub(super) async fn commit_inline(writer: &std::sync::Mutex<Writer>, request: Bo
 }
 
 /// The journal contains task tokens: only the worker's user may read it.
+#[cfg(unix)]
 fn restrict(directory: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+}
+
+/// On other systems the folder inherits its permissions: an operator restricts it.
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }

@@ -1,6 +1,9 @@
 use std::cell::RefCell;
 use std::path::Path;
+use std::time::Duration;
 
+use grip::Key;
+use grip::channels::{Grant, Identity, JwtAuthorizer};
 use postern_runtime::env::Environment;
 use serde_json::{Value, json};
 
@@ -155,6 +158,35 @@ async fn only_a_caller_with_the_publish_token_may_publish() {
     }
 }
 
+#[tokio::test]
+async fn a_channel_token_publishes_only_to_the_channels_that_it_names() {
+    let config = config(&[("GRIP_CHANNEL_KEY", "channel key"), ("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
+    let issuer = JwtAuthorizer::new(Key::parse("channel key").unwrap());
+    let grip_echo = issuer.clone().audience("grip-echo");
+    let stranger = JwtAuthorizer::new(Key::parse("another key").unwrap()).audience("grip-echo");
+    let token = |by: &JwtAuthorizer, channel: &str, action, seconds| {
+        let grants = vec![Grant::new(channel, [action])];
+        let publisher = Identity { grants, ..Identity::default() };
+        by.issue(&publisher, Duration::from_secs(seconds)).unwrap()
+    };
+
+    for (token, status) in [
+        (token(&grip_echo, "echo", Action::Publish, 60), 200),
+        (PUBLISH_TOKEN.to_owned(), 200),
+        (token(&grip_echo, "other", Action::Publish, 60), 403),
+        (token(&grip_echo, "echo", Action::Subscribe, 60), 403),
+        (token(&grip_echo, "echo", Action::Publish, 0), 401),
+        (token(&issuer, "echo", Action::Publish, 60), 401),
+        (token(&stranger, "echo", Action::Publish, 60), 401),
+    ] {
+        let proxy = Proxy::default();
+        let event = request("POST", "/publish", &bearer(&token), "news");
+        let answer = ask(&proxy, &config, &event).await.unwrap();
+        let published = proxy.published.borrow().len();
+        assert_eq!((&answer["statusCode"], published), (&json!(status), usize::from(status == 200)));
+    }
+}
+
 /// The proxy signs whatever it forwards: its signature says nothing about who publishes.
 #[tokio::test]
 async fn the_proxys_signature_alone_does_not_allow_to_publish() {
@@ -172,7 +204,10 @@ async fn without_a_publish_token_publishing_is_switched_off() {
         let proxy = Proxy::default();
         let answer = ask(&proxy, &config, &request("POST", "/publish", &headers, "news")).await.unwrap();
         assert_eq!((&answer["statusCode"], proxy.published.borrow().len()), (&json!(403), 0));
-        assert_eq!(answer["body"], "Publishing is switched off: GRIP_PUBLISH_TOKEN is not set\n");
+        assert_eq!(
+            answer["body"],
+            "Publishing is switched off: neither GRIP_PUBLISH_TOKEN nor GRIP_CHANNEL_KEY is set\n"
+        );
     }
 }
 

@@ -29,7 +29,7 @@ fn every_variable_can_be_set() {
     .unwrap();
 
     assert_eq!(config.prefix, "in/kafka/");
-    assert_eq!(config.columns, ["id", "name"]);
+    assert_eq!(config.columns, [Column::named("id"), Column::named("name")]);
     assert!(config.drop_extra && config.header && config.neutralize);
     assert_eq!(config.line_breaks, LineBreaks::Space);
     assert_eq!(

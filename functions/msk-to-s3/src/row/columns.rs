@@ -1,7 +1,9 @@
 //! The columns of a table, as the configuration or the first JSON object names them.
 
 use crate::bad_record::BadRecord;
+use crate::column;
 use crate::json::Reader;
+use crate::kind::Kind;
 
 /// The most columns that a record may name. A key that is out of order is compared with every column, so more
 /// columns would make such records slow.
@@ -10,23 +12,46 @@ pub(super) const MAX_COLUMNS: usize = 1_024;
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Column {
-    name: String,
-    /// The name as JSON writers write it before a value, for example `"id":`.
-    token: String,
+    declared: column::Column,
+    /// The key of the value as JSON writers write it before a value, for example `"id":`. A nested value has none.
+    token: Option<String>,
 }
 
 impl Column {
-    pub(super) fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), token: format!("{}:", serde_json::Value::from(name)) }
+    pub(super) fn declared(declared: &column::Column) -> Self {
+        let token = match declared.path.as_slice() {
+            [key] => Some(format!("{}:", serde_json::Value::from(key.as_str()))),
+            _ => None,
+        };
+        Self { declared: declared.clone(), token }
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.name
+        &self.declared.name
     }
 
-    pub(super) fn token(&self) -> &str {
-        &self.token
+    /// The keys that lead to the value.
+    pub(super) fn path(&self) -> &[String] {
+        &self.declared.path
     }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.declared.kind
+    }
+
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Whether the value is a member of the record's object, with this key.
+    fn is_member(&self, key: &str) -> bool {
+        self.path().len() == 1 && self.path()[0] == key
+    }
+}
+
+/// The column of the member with this key.
+pub(super) fn position(columns: &[Column], key: &str) -> Option<usize> {
+    columns.iter().position(|column| column.is_member(key))
 }
 
 /// The columns that a JSON object names: its keys, each once, in the order in which they appear.
@@ -38,13 +63,13 @@ pub(super) fn named_by(object: &str) -> Result<Vec<Column>, BadRecord> {
     while let Some(key) = reader.key()? {
         reader.value()?;
         let name = key.unescape().ok_or(BadRecord::NotAnObject)?;
-        if columns.iter().any(|column| column.name == name) {
+        if position(&columns, &name).is_some() {
             continue;
         }
         if columns.len() == MAX_COLUMNS {
             return Err(BadRecord::TooManyColumns);
         }
-        columns.push(Column::named(&name));
+        columns.push(Column::declared(&column::Column::named(&name)));
     }
     reader.end()?;
 

@@ -1,13 +1,14 @@
-//! `make demo-grip`: a WebSocket client, a long-poll and a stream talk to a Lambda function through Pushpin. The
+//! `make demo-grip`: a chat that a person can use, and then a WebSocket client, a long-poll and a stream talk to a Lambda function through Pushpin. The
 //! function and its URL are those of `template.yml`, deployed into the emulator.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use postern_local::{Deployment, Emulator, EmulatorOptions, Project, Steps, say, verdict};
+use postern_local::{Deployment, Emulator, EmulatorOptions, Process, Project, Steps, say, verdict};
 use postern_pushpin::{Ports, Pushpin, Route, TIMEOUT, get, post};
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -38,13 +39,15 @@ async fn demo() -> Result<bool, Failure> {
     let project = Project::here()?;
     let folder = project.fresh_folder("demo-grip")?;
     say("Postern: raw WebSockets, a long-poll and a stream on a Lambda function\n");
+    let chat = Chat::start(&project).await?;
+    let mut good = chat.try_out().await?;
     let stack = Stack::start(&project, &folder).await?;
     let clients = stack.pushpin.clients();
 
     say("\nwithout the proxy");
     let path = stack.url.strip_prefix(&stack.emulator.endpoint()).unwrap_or_default();
     let refused = get(address(&stack.emulator.endpoint())?, path).await?.status == 403;
-    let mut good = show("GET", "the function's URL", refused, "refused: 403");
+    good &= show("GET", "the function's URL", refused, "refused: 403");
 
     say(format_args!("\nWebSocket ws://{clients}/"));
     let (mut client, _) =
@@ -59,7 +62,8 @@ async fn demo() -> Result<bool, Failure> {
     say("\nclosing");
     good &= close(&mut client).await?;
 
-    drop((client, stack));
+    chat.wait_for_person(good)?;
+    drop((client, stack, chat));
     if good {
         say(
             "\nOK: only the proxy held connections; the function ran only when it had a request. Everything is stopped.",
@@ -68,6 +72,60 @@ async fn demo() -> Result<bool, Failure> {
         say(format_args!("\nFAILED\n  the logs are in {}", folder.display()));
     }
     Ok(good)
+}
+
+/// The chat of `examples/grip-chat`, and a Pushpin in front of it.
+struct Chat {
+    pushpin: Pushpin,
+    _process: Process,
+}
+
+impl Chat {
+    async fn start(project: &Project) -> Result<Self, Failure> {
+        let ports = Ports::free()?;
+        let port = postern_testing::free_port()?;
+        let url = format!("{}/?verify-iss={ISSUER}&verify-key={KEY}", ports.control());
+        let mut command = std::process::Command::new(project.program("grip-chat"));
+        command.env("GRIP_URL", url).env("PORT", port.to_string());
+
+        let log = project.fresh_folder("demo-grip-chat")?.join("chat.log");
+        let process = Process::start("the chat", &mut command, &log)?;
+        let route = Route::all(SocketAddr::from(([127, 0, 0, 1], port))).signed(ISSUER, KEY);
+        Ok(Self { pushpin: Pushpin::start(ports, &[route]).await?, _process: process })
+    }
+
+    /// Says where the chat is, and what a program sees there: a page, a token, and a message with its history.
+    async fn try_out(&self) -> Result<bool, Failure> {
+        let address = self.pushpin.clients();
+        say(format_args!("a chat with rooms, history and presence: open http://{address}/ in two windows"));
+        let page = get(address, "/").await?.text().await?.contains("<title>grip-chat</title>");
+        let mut good = show("page", "GET /", page, "is served");
+
+        let token = post(address, "/token", None, br#"{"name":"demo"}"#).await?.text().await?;
+        let token = token.trim_start_matches(r#"{"token":""#).trim_end_matches(r#""}"#).to_owned();
+        let message = br#"{"from":"demo","text":"hello"}"#;
+        let authorization = format!("Bearer {token}");
+        let written = post(address, "/channels/room.lobby", Some(&authorization), message).await?;
+        good &= show("message", "to the room lobby", written.status == 200, "is published");
+
+        let path = format!("/channels/room.lobby/poll?after=0&token={token}");
+        let history = get(address, &path).await?.text().await?;
+        good &=
+            show("history", "of the room lobby", history.contains(r#""text":"hello""#), "has the message");
+        Ok(good)
+    }
+
+    /// Leaves the chat open until the person at the terminal, if there is one, has seen enough.
+    fn wait_for_person(&self, good: bool) -> Result<(), Failure> {
+        if good && std::io::stdin().is_terminal() {
+            say(format_args!(
+                "\nthe chat is still open at http://{}/; press Enter to stop",
+                self.pushpin.clients()
+            ));
+            std::io::stdin().read_line(&mut String::new())?;
+        }
+        Ok(())
+    }
 }
 
 /// The emulator with the deployed function, and Pushpin in front of the function's URL.

@@ -1,5 +1,7 @@
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use http::header::HeaderValue;
 use proptest::prelude::*;
 use ring::rand::SystemRandom;
@@ -7,6 +9,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as 
 
 use super::*;
 use crate::key::InvalidKey;
+use crate::token::TOKEN_CHARS;
 
 /// A public key in two forms, and a token of its private key that expires in 2100.
 const RSA_PEM: &str = include_str!("../../testdata/rs256.pem");

@@ -60,3 +60,27 @@ proptest! {
         let _ = JobMessage::parse(text.as_bytes());
     }
 }
+
+#[test]
+fn the_trace_id_is_taken_from_a_valid_trace_parent_only() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let trace_id = |parent: &str| {
+        let message = serde_json::json!({"Input": 1, "TaskToken": "T", "TraceParent": parent}).to_string();
+        JobMessage::parse(message.as_bytes()).unwrap().trace_id().map(str::to_owned)
+    };
+    assert_eq!(trace_id(&format!("00-{TRACE}-00f067aa0ba902b7-01")).as_deref(), Some(TRACE));
+
+    let zeros = "0".repeat(32);
+    for invalid in [
+        String::new(),
+        TRACE.to_owned(),
+        format!("00-{TRACE}"),
+        format!("0-{TRACE}-00f067aa0ba902b7-01"),
+        format!("00-{}-00f067aa0ba902b7-01", &TRACE[1..]),
+        format!("00-{}-00f067aa0ba902b7-01", TRACE.to_uppercase()),
+        format!("00-{zeros}-00f067aa0ba902b7-01"),
+        format!("00-{TRACE}-00f067aa0ba902b-01"),
+    ] {
+        assert_eq!(trace_id(&invalid), None, "{invalid}");
+    }
+}

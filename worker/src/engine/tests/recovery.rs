@@ -248,3 +248,23 @@ fn a_result_is_not_lost_while_the_disk_is_full() {
         bench.answers("SUCCEEDED", 1).await;
     });
 }
+
+#[test]
+fn recovered_jobs_take_room_and_the_broker_keeps_what_does_not_fit() {
+    let (directory, broker) = (tempfile::tempdir().unwrap(), Broker::default());
+    let endless =
+        || Registry::new().on("work", Do(Policy::Idempotent, async |_| std::future::pending().await));
+    process(directory.path(), &broker, endless(), async |bench| {
+        for number in 1..=50 {
+            bench.send(number, &our_job(&format!("job-{number}"), ""));
+        }
+        bench.acknowledged(50).await;
+    });
+
+    process(directory.path(), &broker, endless(), async |bench| {
+        bench.send(51, &our_job("one-more", ""));
+        sleep(Duration::from_mins(1)).await;
+        let acknowledged = bench.broker.0.acknowledged.borrow().len();
+        assert_eq!(acknowledged, 50, "the worker took more jobs than it may hold");
+    });
+}

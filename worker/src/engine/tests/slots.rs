@@ -198,6 +198,27 @@ async fn a_retry_of_a_job_whose_handler_is_stuck_joins_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_joins_a_stuck_run_counts_as_started_before_its_acknowledgement() {
+    let (threads, directory) = (Threads::new(), tempfile::tempdir().unwrap());
+    let (handler, mut blocked) = blocked();
+    let bench = Bench::open(directory.path(), Broker::default(), handler, 2, threads.handle());
+    let deadline = in_seconds(100);
+    let clock = StoppedClock::new();
+    bench.send(1, &our_job("first", &format!(r#","IdempotencyKey":"k","Deadline":"{deadline}""#)));
+    blocked.started.recv().await.unwrap();
+    drop(clock);
+    bench.answers("FAILED", 1).await;
+
+    // The journal holds nothing of the first attempt any more, but its handler still runs. A process that dies now
+    // must not run the second attempt.
+    bench.send(2, &our_job("retry", r#","IdempotencyKey":"k""#));
+    bench.acknowledged(2).await;
+    let journal = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
+    let started = journal.query_row("SELECT started FROM jobs", [], |row| row.get(0));
+    assert_eq!(started, Ok(1), "without another step of the worker's tasks");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_whose_slots_are_all_stuck_ends() {
     let (threads, directory) = (Threads::new(), tempfile::tempdir().unwrap());
     let (handler, mut blocked) = blocked();

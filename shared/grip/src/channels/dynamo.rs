@@ -1,0 +1,23 @@
+//! A store in one DynamoDB table, for functions (feature `dynamodb`).
+//!
+//! The table's key is `pk` and `sk`, both strings, and its TTL attribute is `ttl`:
+//!
+//! | What | `pk` | `sk` | Other attributes |
+//! | --- | --- | --- | --- |
+//! | an item | `item#CHANNEL` | the offset, 20 digits | `epoch`, `content`, `writer`, `ttl` |
+//! | a member | `member#CHANNEL` | the member's id | `member`, `until`, `ttl` |
+//! | a revocation | `revoked#ID` | `-` | `until`, `ttl` |
+//!
+//! - **Appending** is one conditional write: the item with the next offset, if there is none yet. Of two publishers that
+//!   want the same offset, one wins, and the other takes the next. No offset is ever left out.
+//! - **The newest item of a channel has no `ttl`.** It gets one when the next item is there. A channel that is quiet for
+//!   longer than its history is kept therefore keeps its epoch and its offset, and no client is told of a loss that is
+//!   none. A process that ends between the two writes leaves an item without `ttl`, which the next one repairs.
+//! - **A write whose outcome is unknown** is looked up before it is repeated, by the random `writer`.
+
+mod append;
+mod attributes;
+mod history;
+mod members;
+
+pub use append::DynamoStore;

@@ -1,0 +1,10 @@
+//! Channels that lose nothing, in the example `grip-chat` behind a real Pushpin.
+
+mod browser;
+mod chat;
+mod faults;
+mod latency;
+mod links;
+mod refused;
+mod table;
+mod verdict;
