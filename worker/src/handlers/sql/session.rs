@@ -10,6 +10,9 @@ pub(super) const ANSWERS: &str = "postern_answers";
 /// The failure of a database that cannot be reached or ends the connection.
 pub(super) const UNAVAILABLE: &str = "Sql.Unavailable";
 
+/// How many deadlocks one claim of a key survives.
+const DEADLOCKS: usize = 100;
+
 /// What a job runs.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
@@ -54,7 +57,7 @@ pub(super) trait Session: Send {
 /// Runs the job in the transaction that was begun, and ends the transaction.
 pub(super) async fn finish(session: &mut impl Session, call: &Call) -> Result<String, TaskFailure> {
     if let Some(key) = &call.key {
-        if let Some(answer) = session.claim(key).await? {
+        if let Some(answer) = claim(session, key).await? {
             session.rollback().await?;
             return Ok(answer);
         }
@@ -66,6 +69,21 @@ pub(super) async fn finish(session: &mut impl Session, call: &Call) -> Result<St
     }
     session.commit().await.map_err(|failure| unknown_outcome(failure, call.read_only))?;
     Ok(answer)
+}
+
+/// Claims the key. A database that ends one of several waiting transactions as a deadlock has done nothing of it, so that
+/// the claim is made again in a new one.
+async fn claim(session: &mut impl Session, key: &Key) -> Result<Option<String>, TaskFailure> {
+    for _ in 0..DEADLOCKS {
+        match session.claim(key).await {
+            Err(failure) if failure.error() == "Sql.Conflict" => {
+                session.rollback().await?;
+                session.begin(false).await?;
+            }
+            claimed => return claimed,
+        }
+    }
+    session.claim(key).await
 }
 
 /// A connection that breaks during the commit leaves open whether the effects are there.
