@@ -20,7 +20,7 @@ fn nest(machine: &mut Value) {
 
     let jobs = map(
         "$.jobs",
-        json!({
+        &json!({
             "input.$": "$$.Map.Item.Value",
             "tenant.$": "$.tenant",
             "item.$": "States.Array($.plant, $$.Map.Item.Index)"
@@ -30,7 +30,7 @@ fn nest(machine: &mut Value) {
     );
     let plants = map(
         "$.plants",
-        json!({
+        &json!({
             "jobs.$": "$$.Map.Item.Value",
             "tenant.$": "$.tenant",
             "plant.$": "$$.Map.Item.Index"
@@ -42,7 +42,7 @@ fn nest(machine: &mut Value) {
 }
 
 /// A Map that is the last state, with one state inside.
-fn map(items: &str, selector: Value, name: &str, state: &Value) -> Value {
+fn map(items: &str, selector: &Value, name: &str, state: &Value) -> Value {
     json!({
         "Type": "Map",
         "ItemsPath": items,

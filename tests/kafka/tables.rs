@@ -167,9 +167,12 @@ fn assert_readers_see(expected: &Rows, objects: &Path) {
     eprintln!("DuckDB and pyarrow read the same {} records", rows.len());
 }
 
+/// A row of a table: the partition, the offset, the text columns and the timestamp.
+type TableRow = ((i64, i64), (Vec<String>, i64));
+
 /// Reads the rows that a Python expression gives. The expression can use `input`, or what the input defines if it is a
 /// script.
-fn read(expression: &str, input: &str) -> Vec<((i64, i64), (Vec<String>, i64))> {
+fn read(expression: &str, input: &str) -> Vec<TableRow> {
     let defines = if input.starts_with("\"\"\"") {
         "script = {'__name__': 'script'}; exec(sys.stdin.read(), script); read = script['read']"
     } else {

@@ -54,18 +54,13 @@ impl Config {
     pub fn from_env(environment: &Environment<'_>) -> Result<Self, InvalidVariable> {
         let source = msk_to_s3::Config::from_env(environment)?;
         environment.parse_or("CSV_COLUMNS", "", "id:int64,city=customer.city", |_| {
-            match source.columns.is_empty() {
-                true => Err("compaction needs the names of the columns"),
-                false => Ok(()),
-            }
+            if source.columns.is_empty() { Err("compaction needs the names of the columns") } else { Ok(()) }
         })?;
         environment.parse_or("CSV_METADATA_COLUMNS", "false", "true", |_| {
-            match [Metadata::Offset, Metadata::Timestamp]
-                .iter()
-                .all(|column| source.metadata.contains(column))
-            {
-                true => Ok(()),
-                false => Err("compaction needs the columns offset and timestamp"),
+            if [Metadata::Offset, Metadata::Timestamp].iter().all(|column| source.metadata.contains(column)) {
+                Ok(())
+            } else {
+                Err("compaction needs the columns offset and timestamp")
             }
         })?;
 

@@ -26,6 +26,7 @@ impl Disk {
     }
 
     /// The folder of the files.
+    #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -66,7 +66,7 @@ impl Cloud {
         let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
         let (sender, answers) = mpsc::unbounded_channel();
         let (counter, mut subscribed) = watch::channel(0);
-        let subscriber = client.clone();
+        let own_client = client.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {
                 match events.poll().await {
@@ -75,7 +75,7 @@ impl Cloud {
                     }
                     // On each connection: the broker may have lost the session.
                     Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                        tokio::spawn(subscribe(subscriber.clone(), counter.clone()));
+                        tokio::spawn(subscribe(own_client.clone(), counter.clone()));
                     }
                     Ok(_) => {}
                     // The broker restarts: the next poll connects again.

@@ -198,7 +198,9 @@ impl Options {
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path).to_string_lossy().into_owned();
         }
-        handlers.values_mut().for_each(|section| section.resolve(folder));
+        for section in handlers.values_mut() {
+            section.resolve(folder);
+        }
         Ok((options, handlers))
     }
 }

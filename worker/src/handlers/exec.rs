@@ -39,7 +39,7 @@ impl Exec {
     /// A handler of the section, or what is wrong with the section.
     pub(crate) fn new(config: config::Exec) -> Result<Self, String> {
         if !config.program.is_absolute() {
-            return Err(format!("program: {:?} must be an absolute path", config.program));
+            return Err(format!("program: {} must be an absolute path", config.program.display()));
         }
         let parsed = config.args.iter().map(|text| Template::parse(text));
         let arguments = parsed.collect::<Result<Vec<_>, _>>().map_err(|error| format!("args: {error}"))?;

@@ -32,10 +32,11 @@ impl Service {
                     match tls {
                         None => serve(stream, &requests, &response).await,
                         // A client that does not trust the server ends the connection.
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => serve(stream, &requests, &response).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, &requests, &response).await;
+                            }
+                        }
                     }
                 });
             }

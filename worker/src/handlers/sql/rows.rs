@@ -159,7 +159,7 @@ mod tests {
             let rows: Vec<BTreeMap<String, &RawValue>> = serde_json::from_str(&text_of_rows).unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(rows[0][&column].get()).unwrap(), text);
             if number.is_finite() {
-                prop_assert_eq!(rows[1][&column].get().parse::<f64>().unwrap(), number);
+                prop_assert_eq!(rows[1][&column].get().parse::<f64>().unwrap().to_bits(), number.to_bits());
             }
         }
     }

@@ -56,11 +56,11 @@ pub(super) trait Session: Send {
 
 /// Runs the job in the transaction that was begun, and ends the transaction.
 pub(super) async fn finish(session: &mut impl Session, call: &Call) -> Result<String, TaskFailure> {
-    if let Some(key) = &call.key {
-        if let Some(answer) = claim(session, key).await? {
-            session.rollback().await?;
-            return Ok(answer);
-        }
+    if let Some(key) = &call.key
+        && let Some(answer) = claim(session, key).await?
+    {
+        session.rollback().await?;
+        return Ok(answer);
     }
 
     let answer = session.execute(call).await?;

@@ -121,7 +121,7 @@ fn run(database: &Database, call: &Call) -> Result<String, TaskFailure> {
         return Ok(affected(changed as u64));
     }
 
-    let names: Vec<_> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
     let mut result = Rows::new(names.iter().map(String::as_str), call.max_rows)?;
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next().map_err(failed)? {

@@ -136,6 +136,7 @@ impl Parser<'_> {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a step of the scanner, like those that can fail")]
     fn copy(&mut self, length: usize) -> Result<(), String> {
         let (copied, rest) = self.rest.split_at(length);
         self.result.text.push_str(copied);

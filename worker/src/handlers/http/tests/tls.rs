@@ -49,6 +49,7 @@ impl Pki {
         Self { folder, acceptor: TlsAcceptor::from(Arc::new(tls)) }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the type of the configuration's members")]
     fn path(&self, name: &str) -> Option<std::path::PathBuf> {
         Some(self.folder.path().join(name))
     }

@@ -75,7 +75,7 @@ impl Server {
         };
 
         let ready = ["ready to accept connections", "ready for connections"];
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         loop {
             let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             if ready.iter().any(|words| log.contains(words)) {
