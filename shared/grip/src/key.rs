@@ -173,7 +173,6 @@ impl Key {
     }
 
     /// Signs a message. Returns `None` if the key is a public key.
-    #[cfg(any(test, feature = "publish"))]
     pub(crate) fn sign(&self, message: &[u8]) -> Option<hmac::Tag> {
         match &self.0 {
             Kind::Hs256(key) => Some(hmac::sign(key, message)),
