@@ -18,7 +18,6 @@ const CHROMIUM: [&str; 4] = [
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ];
 
-#[ignore = "red when it ran for the first time: whether the test or the chat is wrong is not known yet"]
 #[tokio::test]
 async fn a_page_that_slept_has_its_history_whole() {
     let Some(chromium) = CHROMIUM.iter().find(|path| std::path::Path::new(path).is_file()) else {

@@ -107,7 +107,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
     }
 
     async fn message(&self, client: &mut Served<'_>, text: &str) -> Result<(), ChannelsError> {
-        let Ok(message) = serde_json::from_str::<FromClient<'_>>(text) else {
+        let Ok(message) = FromClient::parse(text) else {
             client.ws.send(&*wire::refused("", "message", "the message is not one of this protocol"));
             return Ok(());
         };

@@ -32,7 +32,8 @@ pub(crate) enum FromClient<'a> {
     /// Publishes an item.
     Publish {
         channel: String,
-        #[serde(borrow)]
+        /// Set by [`FromClient::parse`].
+        #[serde(skip, default = "null")]
         data: &'a RawValue,
         #[serde(default, rename = "ref")]
         reference: u64,
@@ -47,6 +48,28 @@ pub(crate) enum FromClient<'a> {
     Leave { channel: String },
     /// Asks who is present.
     Members { channel: String },
+}
+
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+fn null() -> &'static RawValue {
+    RawValue::NULL
+}
+
+impl<'a> FromClient<'a> {
+    /// Reads a message. The data of an item are read by themselves: serde keeps the text of a value only outside of an
+    /// enum with a tag.
+    pub(crate) fn parse(text: &'a str) -> serde_json::Result<Self> {
+        let mut message = serde_json::from_str(text)?;
+        if let Self::Publish { data, .. } = &mut message {
+            *data = serde_json::from_str::<Data<'a>>(text)?.data;
+        }
+        Ok(message)
+    }
 }
 
 #[derive(Serialize)]
@@ -132,4 +155,25 @@ pub(crate) fn members(channel: &str, members: &[(Member, SystemTime)]) -> Value 
 /// A name that a client sent, short enough to be sent back.
 fn clip(name: &str) -> String {
     name.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_of_an_item_keep_their_text() {
+        let message = r#"{"type":"publish","channel":"room.7","data":{"price":1.50},"ref":7}"#;
+
+        let Ok(FromClient::Publish { channel, data, reference }) = FromClient::parse(message) else {
+            panic!("the message is not read as a publication");
+        };
+
+        assert_eq!((channel.as_str(), data.get(), reference), ("room.7", r#"{"price":1.50}"#, 7));
+    }
+
+    #[test]
+    fn an_item_without_data_is_refused() {
+        assert!(FromClient::parse(r#"{"type":"publish","channel":"room.7"}"#).is_err());
+    }
 }
