@@ -154,7 +154,7 @@ fn read_partitions(reader: &mut Reader<'_>, records: &mut impl Records) -> Resul
 fn read_usual<'e>(reader: &mut Reader<'e>, head: &str) -> Option<Record<'e>> {
     let after = |reader: &mut Reader<'e>, text: &str| reader.skip(text).then_some(());
     after(reader, head)?;
-    let offset = reader.unsigned().ok().flatten().filter(is_offset)?;
+    let offset = reader.unsigned().ok().flatten().filter(|offset| is_offset(*offset))?;
     after(reader, ",\"timestamp\":")?;
     let timestamp = reader.unsigned().ok()?;
 
@@ -212,13 +212,15 @@ fn read_record<'e>(reader: &mut Reader<'e>, partition: &Partition) -> Result<Rec
     if elsewhere {
         return Err(InvalidEvent::Elsewhere(partition.name.clone()));
     }
-    record.offset = offset.filter(is_offset).ok_or_else(|| InvalidEvent::Offset(partition.name.clone()))?;
+    record.offset = offset
+        .filter(|offset| is_offset(*offset))
+        .ok_or_else(|| InvalidEvent::Offset(partition.name.clone()))?;
     Ok(record)
 }
 
 /// Kafka's offsets are signed 64-bit numbers that are never negative.
-fn is_offset(number: &u64) -> bool {
-    i64::try_from(*number).is_ok()
+fn is_offset(number: u64) -> bool {
+    i64::try_from(number).is_ok()
 }
 
 fn payload<'e>(reader: &mut Reader<'e>) -> Result<Payload<'e>, InvalidJson> {
