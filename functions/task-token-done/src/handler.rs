@@ -1,12 +1,17 @@
 //! Passes a worker's answer on to Step Functions.
 
 use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
+use jiff::Timestamp;
+use postern_jobs::{Cancel, Jobs};
 use postern_runtime::aws::{Failure, failure, is_closed_task};
-use postern_runtime::{NamedError, metrics};
+use postern_runtime::metrics;
 use postern_types::limits::TASK_OUTPUT_BYTES;
-use postern_types::{Answer, InvalidAnswer, JobId, Outcome, TaskFailure, TaskToken};
+use postern_types::{Answer, JobId, Outcome, TaskFailure, TaskToken};
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::error::Error;
+use crate::record::{News, Record, Sender};
 
 /// The function's answer. An IoT rule invokes the function asynchronously and ignores it; a person who invokes the
 /// function by hand sees it.
@@ -34,30 +39,13 @@ pub(crate) enum Effect {
     Closed,
 }
 
-/// The reasons for which an answer is not delivered. Lambda retries the event and then sends it to the function's
-/// on-failure destination, so that no answer is lost.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("{0}")]
-    InvalidMessage(#[from] InvalidAnswer),
-    #[error("Step Functions throttled the call: {0}")]
-    Throttled(String),
-    #[error("Step Functions cannot be reached: {0}")]
-    Unavailable(String),
-    #[error("the function's role, or the policy of the KMS key, does not allow the call: {0}")]
-    AccessDenied(String),
-    #[error("Step Functions refused the answer: {0}")]
-    Refused(String),
-}
-
-impl NamedError for Error {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::InvalidMessage(_) => "TaskTokenDone.InvalidMessage",
-            Self::Throttled(_) => "TaskTokenDone.Throttled",
-            Self::Unavailable(_) => "TaskTokenDone.Unavailable",
-            Self::AccessDenied(_) => "TaskTokenDone.AccessDenied",
-            Self::Refused(_) => "TaskTokenDone.Refused",
+impl Effect {
+    /// The effect of an answer that Step Functions accepted.
+    fn of(news: &News) -> Self {
+        match news {
+            News::Accepted | News::Alive => Self::Alive,
+            News::Succeeded => Self::Succeeded,
+            News::Failed(_) | News::Cancelled(_) => Self::Failed,
         }
     }
 }
@@ -121,34 +109,42 @@ where
     }
 }
 
-/// Passes the answer in `event` on to Step Functions.
-pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Delivery, Error> {
+/// Passes the answer in `event` on to Step Functions, and records what became of the job.
+pub(crate) async fn answer(
+    tasks: &impl Tasks,
+    record: Option<&Record<impl Jobs, impl Cancel>>,
+    event: &RawValue,
+    now: Timestamp,
+) -> Result<Delivery, Error> {
     let Answer { token, outcome, tenant, worker, certificate } = Answer::parse(event)?;
     let job_id = token.job_id();
-    let status = match &outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Heartbeat => "heartbeat",
-        Outcome::Succeeded(_) => "succeeded",
-        Outcome::Failed(_) => "failed",
-    };
-    // `infra/enroll_worker.py --revoke-old` looks for the certificate in this line.
-    tracing::info!(%job_id, status, tenant, worker, certificate, "answer received");
-    // A message that was invoked directly has no tenant, because only the rule adds one.
-    match &tenant {
-        Some(tenant) => metrics::count_for(tenant, "Answers"),
-        None => metrics::count("Answers"),
-    }
+    note_receipt(&job_id, &outcome, (&tenant, &worker, &certificate));
 
-    let (reply, effect) = match outcome {
-        Outcome::Accepted | Outcome::Heartbeat => (tasks.heartbeat(&token).await?, Effect::Alive),
-        Outcome::Failed(failure) => (tasks.failure(&token, &failure).await?, Effect::Failed),
+    let (reply, news) = match outcome {
+        Outcome::Accepted => (tasks.heartbeat(&token).await?, News::Accepted),
+        Outcome::Heartbeat => (tasks.heartbeat(&token).await?, News::Alive),
+        Outcome::Failed(failure) => (tasks.failure(&token, &failure).await?, News::Failed(failure)),
+        Outcome::Cancelled(failure) => (tasks.failure(&token, &failure).await?, News::Cancelled(failure)),
+        Outcome::Upload(_) | Outcome::Download => {
+            let failure = TaskFailure::new(Answer::INVALID, "this stack has no claim check");
+            (tasks.failure(&token, &failure).await?, News::Failed(failure))
+        }
         Outcome::Succeeded(result) => succeed(tasks, &token, &result).await?,
     };
+    let sender = Sender { job_id: &job_id, tenant: tenant.as_deref(), worker: worker.as_deref() };
     let effect = match reply {
-        Reply::Taken => effect,
+        Reply::Taken => {
+            if let Some(record) = record {
+                record.taken(&sender, &news, now).await;
+            }
+            Effect::of(&news)
+        }
         Reply::Closed(reason) => {
             metrics::count("AnswersToClosedTasks");
             tracing::info!(%job_id, reason, "the task had ended before");
+            if let Some(record) = record {
+                record.closed(&sender, &news, now).await;
+            }
             Effect::Closed
         }
         Reply::InvalidOutput(reason) => return Err(Error::Refused(reason)),
@@ -158,9 +154,34 @@ pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Deliv
     Ok(Delivery { job_id, effect })
 }
 
+/// Logs and counts an answer before anything is done with it.
+fn note_receipt(
+    job_id: &JobId,
+    outcome: &Outcome,
+    (tenant, worker, certificate): (&Option<String>, &Option<String>, &Option<String>),
+) {
+    let status = match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Heartbeat => "heartbeat",
+        Outcome::Succeeded(_) => "succeeded",
+        Outcome::Failed(_) => "failed",
+        Outcome::Cancelled(_) => "cancelled",
+        Outcome::Upload(_) => "upload",
+        Outcome::Download => "download",
+    };
+    // `infra/enroll_worker.py --revoke-old` looks for the certificate in this line.
+    tracing::info!(%job_id, status, tenant, worker, certificate, "answer received");
+
+    // A message that was invoked directly has no tenant, because only the rule adds one.
+    match tenant {
+        Some(tenant) => metrics::count_for(tenant, "Answers"),
+        None => metrics::count("Answers"),
+    }
+}
+
 /// Makes the result the task's output, `{"result": ...}` as in the AWS sample. A result that Step Functions refuses
 /// fails the task with a name that a `Catch` can match, so that the execution does not wait for its timeout.
-async fn succeed(tasks: &impl Tasks, token: &TaskToken, result: &RawValue) -> Result<(Reply, Effect), Error> {
+async fn succeed(tasks: &impl Tasks, token: &TaskToken, result: &RawValue) -> Result<(Reply, News), Error> {
     let output = format!(r#"{{"result":{}}}"#, result.get());
     let failure = if output.len() > TASK_OUTPUT_BYTES {
         let bytes = output.len();
@@ -173,11 +194,11 @@ async fn succeed(tasks: &impl Tasks, token: &TaskToken, result: &RawValue) -> Re
             Reply::InvalidOutput(reason) => {
                 TaskFailure::new(INVALID_OUTPUT, format!("Step Functions refused the output: {reason}"))
             }
-            reply => return Ok((reply, Effect::Succeeded)),
+            reply => return Ok((reply, News::Succeeded)),
         }
     };
 
-    Ok((tasks.failure(token, &failure).await?, Effect::Failed))
+    Ok((tasks.failure(token, &failure).await?, News::Failed(failure)))
 }
 
 #[cfg(test)]
