@@ -14,6 +14,7 @@
 //! ([`serde_json::value::RawValue`]). Numbers keep their digits and objects keep the order of their keys through every hop.
 
 mod answer;
+pub mod claim_check;
 mod digest;
 pub mod fields;
 mod idempotency;
@@ -24,6 +25,7 @@ mod token;
 mod topic;
 
 pub use answer::{Answer, AnswerMessage, InvalidAnswer, Outcome, TaskFailure};
+pub use claim_check::Sha256Sum;
 pub use fields::{InvalidField, json_kind};
 pub use job::{InvalidJob, JobMessage};
 pub use request::{DispatchRequest, InvalidRequest, JobOptions};
