@@ -131,6 +131,10 @@ pub(crate) fn deadline_exceeded(job: &JobMessage) -> TaskFailure {
     TaskFailure::new("Worker.DeadlineExceeded", cause)
 }
 
+pub(crate) fn input_unavailable(why: &str) -> TaskFailure {
+    TaskFailure::new("Worker.InputUnavailable", format!("the job's input cannot be read: {why}"))
+}
+
 pub(crate) fn panicked(kind: &str) -> TaskFailure {
     TaskFailure::new("Worker.HandlerPanicked", format!("the handler of {kind:?} panicked"))
 }

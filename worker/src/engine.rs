@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::control::Control;
 use crate::delivery::Delivery;
 use crate::execution::{Execution, STOP_GRACE};
+use crate::grants::Grants;
 use crate::handler::Registry;
 use crate::health::Health;
 use crate::journal::{Journal, Recovered};
-use crate::link::{Incoming, Link};
+use crate::link::{Inbox, Incoming, Link};
 use crate::pause::Pause;
 use crate::runs::Runs;
 
@@ -66,15 +68,18 @@ impl<L: Link> Engine<L> {
     /// running jobs the drain time to end.
     pub async fn run(
         self,
-        mut incoming: mpsc::Receiver<Incoming<L::Receipt>>,
+        inbox: Inbox<L::Receipt>,
         recovered: Recovered,
         stop: CancellationToken,
     ) -> Stopped {
         let (drain, journal, abort) = (self.drain, self.journal.clone(), CancellationToken::new());
-        let admission = self.start(&stop, &abort);
+        let (admission, control) = self.start(&stop, &abort);
         admission.recover(recovered);
+        // Ends with the link. Until then it obeys also while the worker drains.
+        tokio::spawn(async move { control.run(inbox.control).await });
 
-        let stopped = receive(&mut incoming, &admission, &stop).await;
+        let mut jobs = inbox.jobs;
+        let stopped = receive(&mut jobs, &admission, &stop).await;
         admission.health.set_draining();
         stop.cancel();
         end_jobs(&admission.jobs, drain, &abort).await;
@@ -83,7 +88,7 @@ impl<L: Link> Engine<L> {
         stopped
     }
 
-    fn start(self, stop: &CancellationToken, abort: &CancellationToken) -> Admission<L> {
+    fn start(self, stop: &CancellationToken, abort: &CancellationToken) -> (Admission<L>, Control<L>) {
         self.health.set_slots(self.concurrency);
         let delivery = Arc::new(Delivery {
             link: self.link,
@@ -92,6 +97,12 @@ impl<L: Link> Engine<L> {
             health: self.health.clone(),
             stop: stop.clone(),
         });
+        let grants = Arc::new(Grants::default());
+        let control = Control {
+            delivery: Arc::clone(&delivery),
+            grants: Arc::clone(&grants),
+            pause: self.pause.clone(),
+        };
         let execution = Arc::new(Execution {
             registry: self.registry,
             default_kind: self.default_kind,
@@ -103,19 +114,21 @@ impl<L: Link> Engine<L> {
             journal: self.journal.clone(),
             delivery: Arc::clone(&delivery),
             pause: self.pause,
+            grants,
             health: self.health.clone(),
             stop: stop.clone(),
             abort: abort.clone(),
         });
 
-        Admission {
+        let admission = Admission {
             journal: self.journal,
             execution,
             delivery,
             health: self.health,
             room: Arc::new(Semaphore::new(self.max_jobs)),
             jobs: TaskTracker::new(),
-        }
+        };
+        (admission, control)
     }
 }
 

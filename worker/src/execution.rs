@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, Outcome};
 use crate::delivery::{Delivery, wait_until};
+use crate::grants::Grants;
 use crate::handler::{JobContext, Policy, Registry, idempotency_key};
 use crate::health::{Counter, Health};
 use crate::journal::{Answer, Finished, Journal, Memory};
@@ -53,6 +54,8 @@ pub(crate) struct Execution<L> {
     pub(crate) journal: Journal,
     pub(crate) delivery: Arc<Delivery<L>>,
     pub(crate) pause: Pause,
+    /// Presigned URLs that the cloud grants to jobs.
+    pub(crate) grants: Arc<Grants>,
     pub(crate) health: Health,
     /// No handler is started any more.
     pub(crate) stop: CancellationToken,
@@ -204,8 +207,10 @@ impl<L: Link> Execution<L> {
             return Err(answers::deadline_exceeded(&job));
         }
 
+        let input = self.input(&job).await?;
         let cancelled = CancellationToken::new();
-        let run = self.registry.start(&key.kind, JobContext::new(Arc::clone(&job), cancelled.clone()))?;
+        let context = JobContext::new(Arc::clone(&job), input, cancelled.clone());
+        let run = self.registry.start(&key.kind, context)?;
         self.health.add(Counter::Started, 1);
         let mut handler = self.handlers.spawn(run);
         let cut_off = tokio::select! {
@@ -224,6 +229,13 @@ impl<L: Link> Execution<L> {
             Ok(Ok(result)) => Ok(result),
             _ => Err(cut_off),
         }
+    }
+
+    /// The job's input.
+    #[expect(clippy::unused_async, reason = "an input that is kept in S3 has to be fetched")]
+    async fn input(&self, job: &JobMessage) -> Result<Box<RawValue>, TaskFailure> {
+        let _ = &self.grants;
+        job.input.clone().ok_or_else(|| answers::input_unavailable("this worker cannot fetch inputs from S3"))
     }
 
     /// Ends a handler that did not stop when it was told to, and waits until it has ended. A handler that blocks

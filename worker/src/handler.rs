@@ -69,6 +69,7 @@ pub enum Policy {
 #[derive(Debug)]
 pub struct JobContext {
     job: Arc<JobMessage>,
+    input: Box<RawValue>,
     cancelled: CancellationToken,
 }
 
@@ -76,8 +77,8 @@ impl JobContext {
     /// The error of a job whose input does not have the form that its handler expects.
     pub const INVALID_INPUT: &str = "Worker.InvalidInput";
 
-    pub(crate) fn new(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
-        Self { job, cancelled }
+    pub(crate) fn new(job: Arc<JobMessage>, input: Box<RawValue>, cancelled: CancellationToken) -> Self {
+        Self { job, input, cancelled }
     }
 
     /// A job with this input, for the tests of a handler. It belongs to no execution and has no deadline.
@@ -94,21 +95,27 @@ impl JobContext {
     pub fn for_test<T: Serialize + ?Sized>(input: &T) -> Self {
         let message = serde_json::json!({"TaskToken": "test", "Input": input}).to_string();
         match JobMessage::parse(message.as_bytes()) {
-            Ok(job) => Self::new(Arc::new(job), CancellationToken::new()),
+            Ok(job) => Self::of(Arc::new(job), CancellationToken::new()),
             Err(invalid) => panic!("not a job: {invalid}"),
         }
+    }
+
+    /// A job of no worker, with the input of its message.
+    pub(crate) fn of(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
+        let input = job.input.clone().unwrap_or_default();
+        Self::new(job, input, cancelled)
     }
 
     /// The job's input as a `T`. If the input has another form, the result is the failure
     /// `Worker.InvalidInput`, whose cause names the place.
     pub fn input<'a, T: Deserialize<'a>>(&'a self) -> Result<T, TaskFailure> {
-        serde_json::from_str(self.job.input.get())
+        serde_json::from_str(self.input.get())
             .map_err(|error| TaskFailure::new(Self::INVALID_INPUT, format!("the job's input: {error}")))
     }
 
     /// The JSON text of the job's input, exactly as the state machine passed it.
     pub fn raw_input(&self) -> &RawValue {
-        &self.job.input
+        &self.input
     }
 
     /// The public name of this attempt, for logs. A retry of the task has another one.

@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::link::{Incoming, Link, Priority, PublishError};
+use crate::link::{ControlMessage, Guarantee, Inbox, Incoming, Link, Priority, PublishError};
 use crate::tls::TlsError;
 use connection::{Connection, End};
 use outgoing::Message;
@@ -51,30 +51,44 @@ const INCOMING_CAPACITY: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Mqtt {
-    /// Reads the certificate and starts to connect. The receiver yields what arrives.
-    pub fn connect(config: &Config) -> Result<(Self, mpsc::Receiver<Incoming<Receipt>>), TlsError> {
+    /// Reads the certificate and starts to connect. The inbox yields what arrives.
+    pub fn connect(config: &Config) -> Result<(Self, Inbox<Receipt>), TlsError> {
         let identity = Identity::load(config)?;
-        let (incoming, receiver) = mpsc::channel(INCOMING_CAPACITY);
+        let (incoming, jobs) = mpsc::channel(INCOMING_CAPACITY);
+        let (control, control_receiver) = mpsc::channel(INCOMING_CAPACITY);
         let shared = Arc::new(Shared::default());
 
         let supervisor =
-            Supervisor { config: config.clone(), shared: Arc::clone(&shared), incoming, identity };
+            Supervisor { config: config.clone(), shared: Arc::clone(&shared), incoming, control, identity };
         tokio::spawn(supervisor.run());
-        Ok((Self { shared }, receiver))
+        Ok((Self { shared }, Inbox { jobs, control: control_receiver }))
     }
 
     /// Whether the broker has accepted the connection; changes as connections come and go.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.shared.connected()
     }
+
+    /// Whether the broker lets this worker subscribe to its control topics. A worker whose policy is older than these
+    /// topics may not publish its state and the progress of its jobs either.
+    pub fn controlled(&self) -> watch::Receiver<bool> {
+        self.shared.controlled()
+    }
 }
 
 impl Link for Mqtt {
     type Receipt = Receipt;
 
-    async fn publish(&self, topic: &Topic, payload: Bytes, priority: Priority) -> Result<(), PublishError> {
+    async fn publish(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        priority: Priority,
+        guarantee: Guarantee,
+    ) -> Result<(), PublishError> {
         let (outcome, receiver) = oneshot::channel();
-        self.shared.outgoing.push(Message { topic: topic.to_string(), payload, priority, outcome });
+        let message = Message { topic: topic.to_string(), payload, priority, guarantee, outcome };
+        self.shared.outgoing.push(message);
         receiver.await.unwrap_or(Err(PublishError::Closed))
     }
 
@@ -94,6 +108,7 @@ struct Supervisor {
     config: Config,
     shared: Arc<Shared>,
     incoming: mpsc::Sender<Incoming<Receipt>>,
+    control: mpsc::Sender<ControlMessage<Receipt>>,
     identity: Identity,
 }
 
@@ -108,6 +123,7 @@ impl Supervisor {
                 config: &self.config,
                 shared: &self.shared,
                 incoming: &self.incoming,
+                control: &self.control,
                 subscribed: &mut subscribed,
             };
             match connection.run(&mut self.identity).await {

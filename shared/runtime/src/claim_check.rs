@@ -12,12 +12,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
 
 use crate::env::{Environment, InvalidVariable};
 use crate::presign::{Object, PresignError, Presigner};
-use crate::signed::{client, innermost};
+use crate::transport::{Client, client, innermost};
 
 /// The time limit of one attempt. Three attempts stay below the functions' own timeout.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -84,7 +82,7 @@ pub struct Upload {
 pub struct ClaimCheck {
     bucket: String,
     presigner: Presigner,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client,
 }
 
 impl ClaimCheck {
@@ -199,7 +197,9 @@ impl ClaimCheck {
 
 /// Whether another attempt would end in the same way.
 fn refuses(status: StatusCode) -> bool {
-    status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::REQUEST_TIMEOUT
+    status.is_client_error()
+        && status != StatusCode::TOO_MANY_REQUESTS
+        && status != StatusCode::REQUEST_TIMEOUT
 }
 
 fn denied(object: Object<'_>, status: StatusCode) -> StorageError {
@@ -233,7 +233,9 @@ mod tests {
     type Requests = Arc<Mutex<Vec<Request<Bytes>>>>;
 
     /// A claim check whose S3 gives these answers, one after the other and the last one again and again.
-    fn claim_check(answers: &'static [(u16, &'static [(&'static str, &'static str)])]) -> (ClaimCheck, Requests) {
+    fn claim_check(
+        answers: &'static [(u16, &'static [(&'static str, &'static str)])],
+    ) -> (ClaimCheck, Requests) {
         let requests = Requests::default();
         let seen = Arc::clone(&requests);
         let server = LoopbackServer::start(move |request| {
@@ -269,7 +271,10 @@ mod tests {
     #[tokio::test]
     async fn an_object_is_described_by_the_headers_of_s3() {
         let sum = "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
-        let (claims, requests) = claim_check(&[(200, &[("x-amz-checksum-sha256", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=")])]);
+        let (claims, requests) = claim_check(&[(
+            200,
+            &[("x-amz-checksum-sha256", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=")],
+        )]);
         let described = claims.describe(OBJECT).await.unwrap();
         assert_eq!(BASE64.encode(described.sha256.unwrap()), sum);
         assert_eq!(described.from, None);

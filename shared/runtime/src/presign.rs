@@ -15,6 +15,7 @@ use http::uri::InvalidUri;
 use http::{Request, Uri};
 
 use crate::env::{Environment, InvalidVariable};
+use crate::transport::domain;
 
 /// How long a URL is valid. The temporary credentials that sign it can end before.
 pub const VALIDITY: Duration = Duration::from_hours(1);
@@ -55,7 +56,8 @@ impl Presigner {
             environment.parse_optional(name, "http://127.0.0.1:4566", checked)
         };
         let region = environment.required("AWS_REGION", "eu-west-1", text)?;
-        let endpoint = endpoint("AWS_ENDPOINT_URL_S3")?.map_or_else(|| endpoint("AWS_ENDPOINT_URL"), |url| Ok(Some(url)))?;
+        let endpoint = endpoint("AWS_ENDPOINT_URL_S3")?
+            .map_or_else(|| endpoint("AWS_ENDPOINT_URL"), |url| Ok(Some(url)))?;
 
         let key = environment.required("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE", text)?;
         let secret = environment.required("AWS_SECRET_ACCESS_KEY", "the-secret-of-the-key", text)?;
@@ -65,7 +67,6 @@ impl Presigner {
     }
 
     /// Whether the URLs begin with `https`.
-    #[cfg(feature = "claim-check")]
     pub(crate) fn uses_tls(&self) -> bool {
         self.endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https"))
     }
@@ -127,7 +128,7 @@ impl Presigner {
     /// valid for one label before the Region's name.
     fn address(&self, object: Object<'_>) -> Result<Uri, InvalidUri> {
         let Object { bucket, key } = object;
-        let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let domain = domain(&self.region);
         let key = encoded(key);
         match &self.endpoint {
             Some(endpoint) => format!("{endpoint}/{bucket}/{key}"),
@@ -143,7 +144,9 @@ fn encoded(key: &str) -> String {
     let mut path = String::with_capacity(key.len());
     for byte in key.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => path.push(byte.into()),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                path.push(byte.into())
+            }
             _ => path.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -198,8 +201,16 @@ mod tests {
         let headers = |bytes| [header("content-length", bytes), header("x-amz-checksum-sha256", "c3VtCg==")];
         let url = |bytes| signer.url("PUT", object, &headers(bytes), then()).unwrap().to_string();
 
-        assert!(url("5").starts_with("https://claims.s3.eu-west-1.amazonaws.com/tenant1/abc?"), "{}", url("5"));
-        assert!(url("5").contains("X-Amz-SignedHeaders=content-length%3Bhost%3Bx-amz-checksum-sha256"), "{}", url("5"));
+        assert!(
+            url("5").starts_with("https://claims.s3.eu-west-1.amazonaws.com/tenant1/abc?"),
+            "{}",
+            url("5")
+        );
+        assert!(
+            url("5").contains("X-Amz-SignedHeaders=content-length%3Bhost%3Bx-amz-checksum-sha256"),
+            "{}",
+            url("5")
+        );
         assert!(url("5").contains("X-Amz-Expires=3600"), "{}", url("5"));
         assert_ne!(url("5"), url("6"), "another length has another signature");
     }
@@ -211,8 +222,17 @@ mod tests {
             signer.address(Object { bucket, key: "t/ä b+%" }).unwrap().to_string()
         };
         assert_eq!(address("eu-west-1", "", "b"), "https://b.s3.eu-west-1.amazonaws.com/t/%C3%A4%20b%2B%25");
-        assert_eq!(address("cn-north-1", "", "b"), "https://b.s3.cn-north-1.amazonaws.com.cn/t/%C3%A4%20b%2B%25");
-        assert_eq!(address("eu-west-1", "", "a.b"), "https://s3.eu-west-1.amazonaws.com/a.b/t/%C3%A4%20b%2B%25");
-        assert_eq!(address("eu-west-1", "http://127.0.0.1:1/", "b"), "http://127.0.0.1:1/b/t/%C3%A4%20b%2B%25");
+        assert_eq!(
+            address("cn-north-1", "", "b"),
+            "https://b.s3.cn-north-1.amazonaws.com.cn/t/%C3%A4%20b%2B%25"
+        );
+        assert_eq!(
+            address("eu-west-1", "", "a.b"),
+            "https://s3.eu-west-1.amazonaws.com/a.b/t/%C3%A4%20b%2B%25"
+        );
+        assert_eq!(
+            address("eu-west-1", "http://127.0.0.1:1/", "b"),
+            "http://127.0.0.1:1/b/t/%C3%A4%20b%2B%25"
+        );
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Shared {
     pub(super) outgoing: Arc<Outgoing>,
     deliveries: Mutex<Deliveries>,
     connected: watch::Sender<bool>,
+    /// Whether the broker lets this worker subscribe to its control topics.
+    controlled: watch::Sender<bool>,
     /// When the broker accepted the last connection.
     accepted: Mutex<Option<Instant>>,
     /// Cancelled to close the link.
@@ -72,6 +74,19 @@ impl Shared {
 
     pub(super) fn connected(&self) -> watch::Receiver<bool> {
         self.connected.subscribe()
+    }
+
+    /// Notes whether the worker has its control topics.
+    pub(super) fn set_controlled(&self, controlled: bool) {
+        self.controlled.send_replace(controlled);
+    }
+
+    pub(super) fn is_controlled(&self) -> bool {
+        *self.controlled.borrow()
+    }
+
+    pub(super) fn controlled(&self) -> watch::Receiver<bool> {
+        self.controlled.subscribe()
     }
 
     /// Notes a message that has arrived. `None` for a redelivery that an owed PUBACK answers.

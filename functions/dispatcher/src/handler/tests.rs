@@ -1,6 +1,9 @@
 use std::cell::RefCell;
 
+use postern_runtime::NamedError as _;
 use postern_testing::{RecordedRequest, StubServer, config_for};
+use postern_types::InvalidRequest;
+use postern_types::limits::IOT_PAYLOAD_BYTES;
 use serde_json::{Value, json};
 
 use super::*;
@@ -13,7 +16,7 @@ async fn dispatch_to_stub(status: u16, code: &'static str) -> (Option<&'static s
         json!({"Input": 1, "TaskToken": "abc", "Job": {"TimeoutSeconds": 90, "HeartbeatSeconds": 60}});
     let event = RawValue::from_string(event.to_string()).unwrap();
     let iot = aws_sdk_iotdataplane::Client::new(&sdk);
-    let done = dispatch(&iot, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await;
+    let done = dispatch(&iot, None, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await;
     let requests = stub.requests();
     (done.err().map(|error| error.name()), requests)
 }
@@ -81,7 +84,7 @@ fn config(list: &[(&str, &str)]) -> Config {
 
 async fn dispatch_json(iot: &Broker, config: &Config, event: &Value) -> Result<Dispatched, Error> {
     let event = RawValue::from_string(event.to_string()).unwrap();
-    dispatch(iot, config, &event, Timestamp::UNIX_EPOCH, None).await
+    dispatch(iot, None, config, &event, Timestamp::UNIX_EPOCH, None).await
 }
 
 #[tokio::test]
@@ -172,6 +175,8 @@ fn the_state_machines_match_the_errors_of_this_function_and_no_others() {
         Error::InvalidInput(InvalidRequest::Shape(String::new())),
         Error::InvalidTopic(InvalidTopic::EmptyLevel),
         Error::PayloadTooLarge(0),
+        Error::InputFrom(String::new()),
+        Error::Storage(String::new()),
         Error::Throttled(String::new()),
         Error::PublishRefused(String::new()),
         Error::PublishFailed(String::new()),
@@ -227,7 +232,7 @@ async fn dispatch_to(endpoint: &str) -> String {
     let sdk = config_for(endpoint, "us-east-1", ("test", "test"));
     let event = RawValue::from_string(r#"{"Input":1,"TaskToken":"abc"}"#.to_owned()).unwrap();
     let iot = aws_sdk_iotdataplane::Client::new(&sdk);
-    let error = dispatch(&iot, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await.unwrap_err();
+    let error = dispatch(&iot, None, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await.unwrap_err();
 
     assert_eq!(error.name(), "Dispatcher.PublishFailed");
     error.to_string()

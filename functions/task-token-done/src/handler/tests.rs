@@ -3,6 +3,12 @@ use std::cell::RefCell;
 use postern_testing::{StubServer, config_for};
 
 use super::*;
+use crate::claim::tests::Sent;
+
+/// A stack without a claim check. Commands are kept.
+fn none() -> Claims<Sent> {
+    Claims { bucket: None, commands: Sent::default() }
+}
 
 const RESULT: &str = r#"{"TaskToken":"abc","result":1}"#;
 
@@ -12,7 +18,7 @@ async fn deliver_to_stub(status: u16, code: &'static str) -> (Result<Effect, &'s
     let stub = StubServer::answering(status, code);
     let config = config_for(&stub.url(), "us-east-1", ("test", "test"));
     let event = RawValue::from_string(RESULT.to_owned()).unwrap();
-    let done = answer(&aws_sdk_sfn::Client::new(&config), &event).await;
+    let done = answer(&aws_sdk_sfn::Client::new(&config), &none(), &event).await;
     let calls = stub.requests().len();
     (done.map(|done| done.effect).map_err(|error| error.name()), calls)
 }
@@ -77,7 +83,7 @@ impl Tasks for StepFunctions {
 
 async fn answer_json(tasks: &StepFunctions, event: &str) -> Result<Effect, Error> {
     let event = RawValue::from_string(event.to_owned()).unwrap();
-    answer(tasks, &event).await.map(|done| done.effect)
+    answer(tasks, &none(), &event).await.map(|done| done.effect)
 }
 
 /// The calls that one event causes when Step Functions accepts them all.
@@ -168,4 +174,30 @@ async fn a_result_that_step_functions_refuses_fails_the_task() {
     let calls = calls(&with_output(TASK_OUTPUT_BYTES + 1)).await;
     assert_eq!(calls.len(), 1);
     assert!(calls[0].starts_with("failure abc TaskTokenDone.OutputTooLarge | the output has 262145 bytes"));
+}
+
+#[tokio::test]
+async fn a_worker_that_asks_gets_a_command_and_its_task_a_heartbeat() {
+    let request =
+        r#"{"TaskToken":"abc","Status":"UPLOAD","Bytes":200000,"Sha256":"SUM","tenant":"t","worker":"w"}"#;
+    let event = RawValue::from_string(request.replace("SUM", &"ab".repeat(32))).unwrap();
+
+    let (tasks, claims) = (StepFunctions::default(), none());
+    let effect = answer(&tasks, &claims, &event).await.unwrap().effect;
+    assert_eq!((effect, tasks.calls.borrow().len()), (Effect::Replied, 1));
+    let sent = claims.commands.0.borrow();
+    assert_eq!((&*sent[0].0, sent[0].1.name()), ("t/to/worker/w", "REFUSED"), "there is no bucket");
+
+    let (tasks, claims) = (StepFunctions::replying([Ok(Reply::Closed("TaskTimedOut".into()))]), none());
+    let effect = answer(&tasks, &claims, &event).await.unwrap().effect;
+    assert_eq!((effect, claims.commands.0.borrow().len()), (Effect::Closed, 1));
+}
+
+#[tokio::test]
+async fn a_result_that_is_not_where_its_upload_went_fails_the_task() {
+    let event = r#"{"TaskToken":"abc","Status":"SUCCEEDED","tenant":"t","worker":"w","ResultRef":{"Bucket":"b","Key":"t/x",
+        "Bytes":7,"Sha256":"ab","ContentType":"text/csv"}}"#;
+    let (tasks, event) = (StepFunctions::default(), RawValue::from_string(event.to_owned()).unwrap());
+    assert_eq!(answer(&tasks, &none(), &event).await.unwrap().effect, Effect::Failed);
+    assert!(tasks.calls.borrow()[0].contains("TaskTokenDone.InvalidAnswer"), "{:?}", tasks.calls);
 }

@@ -17,7 +17,7 @@ use super::*;
 use crate::TaskFailure;
 use crate::handler::{Handler, JobContext, Policy};
 use crate::journal::Retention;
-use crate::link::{Priority, PublishError};
+use crate::link::{ControlKind, ControlMessage, Guarantee, Priority, PublishError};
 
 pub(super) const RETENTION: Retention = Retention { age: Duration::from_hours(24), bytes: 1_000_000 };
 
@@ -49,7 +49,13 @@ pub(super) struct Delivery {
 impl Link for Broker {
     type Receipt = Delivery;
 
-    async fn publish(&self, _: &Topic, payload: Bytes, _: Priority) -> Result<(), PublishError> {
+    async fn publish(
+        &self,
+        _: &Topic,
+        payload: Bytes,
+        _: Priority,
+        _: Guarantee,
+    ) -> Result<(), PublishError> {
         assert!(payload.len() <= IOT_PAYLOAD_BYTES);
         if self.0.unreachable.load(Ordering::SeqCst) {
             return std::future::pending().await;
@@ -85,6 +91,7 @@ fn is_durable(file: &Path, job_id: &str) -> bool {
 pub(super) struct Bench {
     pub(super) broker: Broker,
     pub(super) incoming: mpsc::Sender<Incoming<Delivery>>,
+    pub(super) control: mpsc::Sender<ControlMessage<Delivery>>,
     pub(super) stop: CancellationToken,
     pub(super) health: Health,
     pub(super) pause: Pause,
@@ -109,7 +116,9 @@ impl Bench {
         concurrency: usize,
         handlers: Handle,
     ) -> Self {
-        let (incoming, receiver) = mpsc::channel(100);
+        let (incoming, jobs) = mpsc::channel(100);
+        let (control, control_receiver) = mpsc::channel(100);
+        let inbox = Inbox { jobs, control: control_receiver };
         let (health, stop) = (Health::new(), CancellationToken::new());
         let (journal, recovered) = Journal::inline(directory, RETENTION, health.clone());
         let pause = Pause::new(directory, health.clone());
@@ -127,8 +136,8 @@ impl Bench {
             pause: pause.clone(),
             health: health.clone(),
         };
-        let engine = tokio::spawn(engine.run(receiver, recovered, stop.clone()));
-        Self { broker, incoming, stop, health, pause, journal, engine, _directory: None }
+        let engine = tokio::spawn(engine.run(inbox, recovered, stop.clone()));
+        Self { broker, incoming, control, stop, health, pause, journal, engine, _directory: None }
     }
 
     pub(super) fn send(&self, number: u32, payload: &str) {
@@ -138,6 +147,13 @@ impl Bench {
         let receipt = Delivery { number, job_id: token.unwrap_or_default() };
         let payload = Bytes::copy_from_slice(payload.as_bytes());
         self.incoming.try_send(Incoming::Message { payload, receipt }).unwrap();
+    }
+
+    /// Sends a control message.
+    pub(super) fn control(&self, number: u32, kind: ControlKind, payload: &str) {
+        let (payload, receipt) =
+            (Bytes::copy_from_slice(payload.as_bytes()), Delivery { number, job_id: String::new() });
+        self.control.try_send(ControlMessage { kind, payload, expires_in: None, receipt }).unwrap();
     }
 
     /// Waits until `count` messages with this status are published, and returns them.

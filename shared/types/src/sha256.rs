@@ -1,12 +1,8 @@
-//! Names, sums and limits of the claim check: large inputs and results travel through a bucket, and messages refer to
-//! them. The messages themselves are in the modules of jobs, answers and commands.
+//! The SHA-256 of an object's content.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::token::JobId;
-use crate::topic::Tenant;
 
 /// The SHA-256 of an object's content. On the wire it is 64 lower-case hexadecimal digits.
 ///
@@ -72,16 +68,6 @@ impl<'de> Deserialize<'de> for Sha256Sum {
         Self::parse(&digits)
             .ok_or_else(|| serde::de::Error::custom("a SHA-256 must be 64 lower-case hexadecimal digits"))
     }
-}
-
-/// The key of a job's result. No other job, and no other tenant, has it.
-pub fn result_key(tenant: &Tenant, job_id: &JobId) -> String {
-    format!("{tenant}/{job_id}")
-}
-
-/// The key of a job's input, or of the note that says where the input is.
-pub fn input_key(tenant: &Tenant, job_id: &JobId) -> String {
-    format!("{tenant}/inputs/{job_id}")
 }
 
 #[cfg(test)]
