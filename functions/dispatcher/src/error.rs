@@ -1,4 +1,4 @@
-//! The reasons for which a job is not published.
+//! The errors of the dispatcher.
 
 use postern_runtime::NamedError;
 use postern_types::limits::IOT_PAYLOAD_BYTES;
@@ -13,9 +13,13 @@ pub(crate) enum Error {
     InvalidTopic(#[from] InvalidTopic),
     #[error(
         "the message has {0} bytes and AWS IoT Core accepts at most {IOT_PAYLOAD_BYTES}; \
-         pass a reference, such as an S3 URL, instead of a large input"
+         deploy the stack with ClaimCheck=true, or pass a reference to a large input"
     )]
     PayloadTooLarge(usize),
+    #[error("Job.InputFrom: {0}")]
+    InputFrom(String),
+    #[error("the input cannot be kept in S3: {0}")]
+    Storage(String),
     #[error("AWS IoT Core throttled the message: {0}")]
     Throttled(String),
     #[error("AWS IoT Core refused the message: {0}; check the policy of the function's role and the topic")]
@@ -27,11 +31,11 @@ pub(crate) enum Error {
 impl NamedError for Error {
     fn name(&self) -> &'static str {
         match self {
-            Self::InvalidInput(_) | Self::InvalidTopic(_) => "Dispatcher.InvalidInput",
+            Self::InvalidInput(_) | Self::InvalidTopic(_) | Self::InputFrom(_) => "Dispatcher.InvalidInput",
             Self::PayloadTooLarge(_) => "Dispatcher.PayloadTooLarge",
             Self::Throttled(_) => "Dispatcher.Throttled",
             Self::PublishRefused(_) => "Dispatcher.PublishRefused",
-            Self::PublishFailed(_) => "Dispatcher.PublishFailed",
+            Self::PublishFailed(_) | Self::Storage(_) => "Dispatcher.PublishFailed",
         }
     }
 }

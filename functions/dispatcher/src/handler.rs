@@ -7,13 +7,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use postern_jobs::Jobs;
 use postern_runtime::aws::{Failure, failure};
+use postern_runtime::claim_check::ClaimCheck;
 use postern_runtime::env::{Environment, InvalidVariable};
 use postern_runtime::metrics;
-use postern_types::limits::IOT_PAYLOAD_BYTES;
-use postern_types::{DispatchRequest, InvalidTopic, JobId, JobMessage, Tenant, Topic, TopicTemplate};
+use postern_types::{
+    DispatchRequest, InvalidTopic, JobId, JobMessage, ObjectRef, Tenant, Topic, TopicTemplate,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::claim::{self, Owner};
 use crate::error::Error;
 use crate::record::Record;
 
@@ -97,21 +100,25 @@ impl Publish for aws_sdk_iotdataplane::Client {
 pub(crate) async fn dispatch(
     iot: &impl Publish,
     jobs: Option<&impl Jobs>,
+    claims: Option<&ClaimCheck>,
     config: &Config,
     event: &RawValue,
     now: Timestamp,
     xray_trace_id: Option<&str>,
 ) -> Result<Dispatched, Error> {
-    let request = DispatchRequest::parse(event)?;
+    let mut request = DispatchRequest::parse(event)?;
     let job_id = request.token.job_id();
     let topic = config.topic(request.job.tenant.as_ref())?;
     let tenant = request.job.tenant.clone().unwrap_or_else(|| config.default_tenant.clone());
     let (name, expiry_seconds) = (request.job.name.clone(), request.job.expiry_seconds());
 
+    let from = request.job.input_from.take();
+
     let mut message = request.into_message(now, xray_trace_id.and_then(trace_parent));
+    let owner = Owner { tenant: &tenant, job_id: &job_id };
     let mut record = Record::new(jobs, &job_id, (&tenant, &topic), name.as_deref(), &message, now);
     message.resume = record.resume().await;
-    let payload = payload(&mut message, &job_id)?;
+    let payload = payload(claims, owner, from.as_ref(), &mut message).await?;
     let bytes = payload.len();
 
     record.dispatched(message.resume.is_some()).await;
@@ -128,16 +135,18 @@ pub(crate) async fn dispatch(
 
 /// The message's payload. The progress of an earlier attempt is left out where it makes the message too large: a job that
 /// starts from the beginning is better than a job that does not start.
-fn payload(message: &mut JobMessage, job_id: &JobId) -> Result<Vec<u8>, Error> {
-    let mut payload = serde_json::to_vec(message).unwrap_or_default();
-    if payload.len() > IOT_PAYLOAD_BYTES && message.resume.take().is_some() {
-        tracing::warn!(%job_id, "input and progress exceed one message; the job starts from the beginning");
-        payload = serde_json::to_vec(message).unwrap_or_default();
-    }
-
-    match payload.len() {
-        bytes if bytes > IOT_PAYLOAD_BYTES => Err(Error::PayloadTooLarge(bytes)),
-        _ => Ok(payload),
+async fn payload(
+    claims: Option<&ClaimCheck>,
+    owner: Owner<'_>,
+    from: Option<&ObjectRef>,
+    message: &mut JobMessage,
+) -> Result<Vec<u8>, Error> {
+    match claim::payload(claims, owner, from, message).await {
+        Err(Error::PayloadTooLarge(bytes)) if message.resume.take().is_some() => {
+            tracing::warn!(job_id = %owner.job_id, bytes, "the message is too large with the last progress; the job starts anew");
+            claim::payload(claims, owner, from, message).await
+        }
+        done => done,
     }
 }
 

@@ -1,6 +1,8 @@
-//! The reasons for which an answer is not delivered.
+//! The errors of the function.
 
 use postern_runtime::NamedError;
+use postern_runtime::claim_check::StorageError;
+use postern_runtime::iot::PublishFailed;
 use postern_types::InvalidAnswer;
 
 /// The reasons for which an answer is not delivered. Lambda retries the event and then sends it to the function's
@@ -17,6 +19,10 @@ pub(crate) enum Error {
     AccessDenied(String),
     #[error("Step Functions refused the answer: {0}")]
     Refused(String),
+    #[error("the claim check cannot be used: {0}")]
+    ClaimCheck(#[from] StorageError),
+    #[error("the command to the worker cannot be published: {0}")]
+    NotPublished(#[from] PublishFailed),
 }
 
 impl NamedError for Error {
@@ -27,6 +33,10 @@ impl NamedError for Error {
             Self::Unavailable(_) => "TaskTokenDone.Unavailable",
             Self::AccessDenied(_) => "TaskTokenDone.AccessDenied",
             Self::Refused(_) => "TaskTokenDone.Refused",
+            Self::ClaimCheck(StorageError::Denied { .. }) => "TaskTokenDone.AccessDenied",
+            Self::ClaimCheck(_) => "TaskTokenDone.Unavailable",
+            Self::NotPublished(failed) if failed.again => "TaskTokenDone.Unavailable",
+            Self::NotPublished(_) => "TaskTokenDone.AccessDenied",
         }
     }
 }

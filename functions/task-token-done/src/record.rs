@@ -23,6 +23,8 @@ pub(crate) enum News {
     Accepted,
     /// The job still waits or runs.
     Alive,
+    /// The worker asked for a presigned URL.
+    Asked,
     /// The job succeeded.
     Succeeded,
     /// The job failed.
@@ -49,7 +51,7 @@ impl<J: Jobs, C: Cancel> Record<J, C> {
                 return;
             }
             // A job has many heartbeats. None of them says more than the first answer did.
-            News::Alive => return,
+            News::Alive | News::Asked => return,
             News::Succeeded => End::new(State::Succeeded, Rank::Answered),
             News::Failed(failure) => because(State::Failed, Rank::Answered, failure),
             News::Cancelled(failure) => because(State::Cancelled, Rank::Answered, failure),
@@ -62,7 +64,7 @@ impl<J: Jobs, C: Cancel> Record<J, C> {
     pub(crate) async fn closed(&self, sender: &Sender<'_>, news: &News, now: Timestamp) {
         let Some(tenant) = tenant(sender) else { return };
 
-        if matches!(news, News::Accepted | News::Alive) {
+        if matches!(news, News::Accepted | News::Alive | News::Asked) {
             let reason = "the task had ended";
             let call = self.workers.cancel(&tenant, sender.job_id, reason, CANCEL_SECONDS);
             match call.await {

@@ -4,6 +4,7 @@ use postern_jobs::{MemoryJobs, Progress, State};
 use postern_runtime::NamedError as _;
 use postern_testing::{RecordedRequest, StubServer, config_for};
 use postern_types::InvalidRequest;
+use postern_types::limits::IOT_PAYLOAD_BYTES;
 use serde_json::{Value, json};
 
 use super::*;
@@ -19,7 +20,7 @@ async fn dispatch_to_stub(status: u16, code: &'static str) -> (Option<&'static s
         json!({"Input": 1, "TaskToken": "abc", "Job": {"TimeoutSeconds": 90, "HeartbeatSeconds": 60}});
     let event = RawValue::from_string(event.to_string()).unwrap();
     let iot = aws_sdk_iotdataplane::Client::new(&sdk);
-    let done = dispatch(&iot, NO_TABLE, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await;
+    let done = dispatch(&iot, NO_TABLE, None, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await;
     let requests = stub.requests();
     (done.err().map(|error| error.name()), requests)
 }
@@ -87,7 +88,7 @@ fn config(list: &[(&str, &str)]) -> Config {
 
 async fn dispatch_json(iot: &Broker, config: &Config, event: &Value) -> Result<Dispatched, Error> {
     let event = RawValue::from_string(event.to_string()).unwrap();
-    dispatch(iot, NO_TABLE, config, &event, Timestamp::UNIX_EPOCH, None).await
+    dispatch(iot, NO_TABLE, None, config, &event, Timestamp::UNIX_EPOCH, None).await
 }
 
 #[tokio::test]
@@ -173,7 +174,7 @@ async fn dispatch_with(iot: &Broker, jobs: &MemoryJobs, token: &str) -> Result<D
         "Job": {"Tenant": "plant-7", "Kind": "sql", "Name": "nightly", "TimeoutSeconds": 90,
             "IdempotencyKey": "the-key"}});
     let event = RawValue::from_string(event.to_string()).unwrap();
-    dispatch(iot, Some(jobs), &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await
+    dispatch(iot, Some(jobs), None, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await
 }
 
 fn plant_7() -> Tenant {
@@ -261,6 +262,8 @@ fn the_state_machines_match_the_errors_of_this_function_and_no_others() {
         Error::InvalidInput(InvalidRequest::Shape(String::new())),
         Error::InvalidTopic(InvalidTopic::EmptyLevel),
         Error::PayloadTooLarge(0),
+        Error::InputFrom(String::new()),
+        Error::Storage(String::new()),
         Error::Throttled(String::new()),
         Error::PublishRefused(String::new()),
         Error::PublishFailed(String::new()),
@@ -317,7 +320,7 @@ async fn dispatch_to(endpoint: &str) -> String {
     let event = RawValue::from_string(r#"{"Input":1,"TaskToken":"abc"}"#.to_owned()).unwrap();
     let iot = aws_sdk_iotdataplane::Client::new(&sdk);
     let error =
-        dispatch(&iot, NO_TABLE, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await.unwrap_err();
+        dispatch(&iot, NO_TABLE, None, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await.unwrap_err();
 
     assert_eq!(error.name(), "Dispatcher.PublishFailed");
     error.to_string()

@@ -7,6 +7,12 @@ use postern_testing::{StubServer, config_for};
 use postern_types::Tenant;
 
 use super::*;
+use crate::claim::tests::Sent;
+
+/// A stack without a claim check. Commands are kept.
+fn none() -> Claims<Sent> {
+    Claims { bucket: None, commands: Sent::default() }
+}
 
 /// The workers of the tenants: the cancellations that they got.
 #[derive(Default)]
@@ -30,7 +36,8 @@ async fn deliver_to_stub(status: u16, code: &'static str) -> (Result<Effect, &'s
     let stub = StubServer::answering(status, code);
     let config = config_for(&stub.url(), "us-east-1", ("test", "test"));
     let event = RawValue::from_string(RESULT.to_owned()).unwrap();
-    let done = answer(&aws_sdk_sfn::Client::new(&config), NO_TABLE, &event, Timestamp::UNIX_EPOCH).await;
+    let done =
+        answer(&aws_sdk_sfn::Client::new(&config), &none(), NO_TABLE, &event, Timestamp::UNIX_EPOCH).await;
     let calls = stub.requests().len();
     (done.map(|done| done.effect).map_err(|error| error.name()), calls)
 }
@@ -95,7 +102,7 @@ impl Tasks for StepFunctions {
 
 async fn answer_json(tasks: &StepFunctions, event: &str) -> Result<Effect, Error> {
     let event = RawValue::from_string(event.to_owned()).unwrap();
-    answer(tasks, NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.map(|done| done.effect)
+    answer(tasks, &none(), NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.map(|done| done.effect)
 }
 
 /// The calls that one event causes when Step Functions accepts them all.
@@ -188,6 +195,35 @@ async fn a_result_that_step_functions_refuses_fails_the_task() {
     assert!(calls[0].starts_with("failure abc TaskTokenDone.OutputTooLarge | the output has 262145 bytes"));
 }
 
+#[tokio::test]
+async fn a_worker_that_asks_gets_a_command_and_its_task_a_heartbeat() {
+    let request =
+        r#"{"TaskToken":"abc","Status":"UPLOAD","Bytes":200000,"Sha256":"SUM","tenant":"t","worker":"w"}"#;
+    let event = RawValue::from_string(request.replace("SUM", &"ab".repeat(32))).unwrap();
+
+    let (tasks, claims) = (StepFunctions::default(), none());
+    let effect = answer(&tasks, &claims, NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.unwrap().effect;
+    assert_eq!((effect, tasks.calls.borrow().len()), (Effect::Replied, 1));
+    let sent = claims.commands.0.borrow();
+    assert_eq!((&*sent[0].0, sent[0].1.name()), ("t/to/worker/w", "REFUSED"), "there is no bucket");
+
+    let (tasks, claims) = (StepFunctions::replying([Ok(Reply::Closed("TaskTimedOut".into()))]), none());
+    let effect = answer(&tasks, &claims, NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.unwrap().effect;
+    assert_eq!((effect, claims.commands.0.borrow().len()), (Effect::Closed, 1));
+}
+
+#[tokio::test]
+async fn a_result_that_is_not_where_its_upload_went_fails_the_task() {
+    let event = r#"{"TaskToken":"abc","Status":"SUCCEEDED","tenant":"t","worker":"w","ResultRef":{"Bucket":"b","Key":"t/x",
+        "Bytes":7,"Sha256":"ab","ContentType":"text/csv"}}"#;
+    let (tasks, event) = (StepFunctions::default(), RawValue::from_string(event.to_owned()).unwrap());
+    assert_eq!(
+        answer(&tasks, &none(), NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.unwrap().effect,
+        Effect::Failed
+    );
+    assert!(tasks.calls.borrow()[0].contains("TaskTokenDone.InvalidAnswer"), "{:?}", tasks.calls);
+}
+
 const JOB_ID: &str = "ba7816bf8f01cfea414140de5dae2223";
 
 /// Answers a job that was dispatched, with the rule's stamps. Returns the job as it then is in the table, and the
@@ -202,7 +238,7 @@ async fn record_of(replies: Vec<Result<Reply, Error>>, answers: &[&str]) -> (Job
     for fields in answers {
         let event = format!(r#"{{"TaskToken":"abc",{fields},"tenant":"plant-7","worker":"w"}}"#);
         let event = RawValue::from_string(event).unwrap();
-        answer(&tasks, Some(&record), &event, Timestamp::UNIX_EPOCH).await.unwrap();
+        answer(&tasks, &none(), Some(&record), &event, Timestamp::UNIX_EPOCH).await.unwrap();
     }
     let job = record.jobs.get(&tenant, &job_id).await.unwrap().unwrap();
     (job, record.workers.0.into_inner())
@@ -268,6 +304,8 @@ async fn a_late_heartbeat_does_not_move_a_job_back() {
 async fn a_table_that_fails_does_not_fail_the_answer() {
     let record = Record { jobs: MemoryJobs::unavailable(), workers: Workers::default() };
     let event = RawValue::from_string(format!(r#"{{"TaskToken":"abc",{SUCCEEDED},"tenant":"plant-7"}}"#));
-    let done = answer(&StepFunctions::default(), Some(&record), &event.unwrap(), Timestamp::UNIX_EPOCH).await;
+    let done =
+        answer(&StepFunctions::default(), &none(), Some(&record), &event.unwrap(), Timestamp::UNIX_EPOCH)
+            .await;
     assert_eq!(done.unwrap().effect, Effect::Succeeded);
 }
