@@ -12,6 +12,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::backoff::Backoff;
+use crate::claim::ClaimOptions;
 use crate::config::{Command, CommandLine, Config, EnrollOptions};
 use crate::doctor::doctor;
 use crate::engine::{Engine, Stopped};
@@ -184,6 +185,7 @@ async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError>
         drain: config.drain,
         handlers: handlers.handle().clone(),
         journal,
+        claims: ClaimOptions::new(config)?,
         pause,
         health,
     };

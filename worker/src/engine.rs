@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::claim::{ClaimCheck, ClaimOptions};
 use crate::control::Control;
 use crate::delivery::Delivery;
 use crate::execution::{Execution, STOP_GRACE};
 use crate::grants::Grants;
 use crate::handler::Registry;
 use crate::health::Health;
-use crate::journal::{Journal, Recovered};
+use crate::journal::{Journal, Recovered, SpooledEntry};
 use crate::link::{Inbox, Incoming, Link};
 use crate::pause::Pause;
 use crate::runs::Runs;
@@ -44,6 +45,8 @@ pub struct Engine<L> {
     pub handlers: Handle,
     /// Keeps jobs and answers across restarts of the process.
     pub journal: Journal,
+    /// Moves large inputs and results.
+    pub claims: ClaimOptions,
     /// Whether new jobs may start.
     pub pause: Pause,
     /// The worker's state and counters, which the engine updates.
@@ -69,11 +72,12 @@ impl<L: Link> Engine<L> {
     pub async fn run(
         self,
         inbox: Inbox<L::Receipt>,
-        recovered: Recovered,
+        mut recovered: Recovered,
         stop: CancellationToken,
     ) -> Stopped {
         let (drain, journal, abort) = (self.drain, self.journal.clone(), CancellationToken::new());
-        let (admission, control) = self.start(&stop, &abort);
+        let spooled = std::mem::take(&mut recovered.spooled);
+        let (admission, control) = self.start(spooled, &stop, &abort);
         admission.recover(recovered);
         // Ends with the link. Until then it obeys also while the worker drains.
         tokio::spawn(async move { control.run(inbox.control).await });
@@ -88,7 +92,12 @@ impl<L: Link> Engine<L> {
         stopped
     }
 
-    fn start(self, stop: &CancellationToken, abort: &CancellationToken) -> (Admission<L>, Control<L>) {
+    fn start(
+        self,
+        spooled: Vec<SpooledEntry>,
+        stop: &CancellationToken,
+        abort: &CancellationToken,
+    ) -> (Admission<L>, Control<L>) {
         self.health.set_slots(self.concurrency);
         let delivery = Arc::new(Delivery {
             link: self.link,
@@ -103,6 +112,8 @@ impl<L: Link> Engine<L> {
             grants: Arc::clone(&grants),
             pause: self.pause.clone(),
         };
+        let claims =
+            ClaimCheck::new(self.claims, self.journal.clone(), Arc::clone(&delivery), grants, spooled);
         let execution = Arc::new(Execution {
             registry: self.registry,
             default_kind: self.default_kind,
@@ -114,7 +125,7 @@ impl<L: Link> Engine<L> {
             journal: self.journal.clone(),
             delivery: Arc::clone(&delivery),
             pause: self.pause,
-            grants,
+            claims: Arc::new(claims),
             health: self.health.clone(),
             stop: stop.clone(),
             abort: abort.clone(),

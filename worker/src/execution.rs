@@ -19,8 +19,8 @@ use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, Outcome};
+use crate::claim::{ClaimCheck, JobFiles, JobInput, Produced, UPLOAD_FAILED};
 use crate::delivery::{Delivery, wait_until};
-use crate::grants::Grants;
 use crate::handler::{JobContext, Policy, Registry, idempotency_key};
 use crate::health::{Counter, Health};
 use crate::journal::{Answer, Finished, Journal, Memory};
@@ -39,6 +39,9 @@ const STUCK_LIMIT: Duration = Duration::from_mins(1);
 /// The largest result that is remembered: what fits into an answer.
 const MEMORY_BYTES: usize = postern_types::limits::IOT_PAYLOAD_BYTES;
 
+/// What a handler has returned.
+type Returned = Result<Box<RawValue>, TaskFailure>;
+
 /// Runs jobs and answers them.
 pub(crate) struct Execution<L> {
     pub(crate) registry: Registry,
@@ -54,8 +57,8 @@ pub(crate) struct Execution<L> {
     pub(crate) journal: Journal,
     pub(crate) delivery: Arc<Delivery<L>>,
     pub(crate) pause: Pause,
-    /// Presigned URLs that the cloud grants to jobs.
-    pub(crate) grants: Arc<Grants>,
+    /// Moves large inputs and results.
+    pub(crate) claims: Arc<ClaimCheck<L>>,
     pub(crate) health: Health,
     /// No handler is started any more.
     pub(crate) stop: CancellationToken,
@@ -83,7 +86,8 @@ impl<L: Link> Execution<L> {
 
     /// The attempt's answer, once it is in the outbox.
     async fn answer(self: &Arc<Self>, key: &RunKey, job: &Arc<JobMessage>, interrupted: bool) -> Answer {
-        if interrupted && self.registry.policy(&key.kind) == Policy::Once {
+        // A handler whose result is on the disk was not interrupted.
+        if interrupted && self.registry.policy(&key.kind) == Policy::Once && !self.claims.holds(key) {
             return self.fail(job, answers::interrupted(&key.kind)).await;
         }
         if has_passed(job.deadline) {
@@ -154,7 +158,7 @@ impl<L: Link> Execution<L> {
     async fn fail(&self, job: &Arc<JobMessage>, failure: TaskFailure) -> Answer {
         let outcome = Err(failure);
         self.log(job, &outcome);
-        let finished = vec![finished(job, &outcome)];
+        let finished = vec![finished_with(job, &outcome)];
         match self.journal.finish(finished, None).await.pop() {
             Some(answer) => answer,
             // One answer for each job is the journal's contract.
@@ -167,9 +171,22 @@ impl<L: Link> Execution<L> {
         let Some(slot) = self.slot().await else { return self.runs.abandon(&key) };
         let Some(started) = self.runs.begin(&key) else { return };
 
-        let outcome = self.execute(&key, started).await;
+        let produced = self.produce(&key, started).await;
         drop(slot);
-        self.conclude(&key, &outcome).await;
+        self.conclude(&key, &produced).await;
+    }
+
+    /// Runs the handler, unless its result is on the disk already, and keeps what it has returned or written.
+    async fn produce(&self, key: &RunKey, started: Started) -> Result<Produced, TaskFailure> {
+        if let Some(held) = self.claims.held(key) {
+            tracing::info!(job_id = %started.job.id(), kind = key.kind, "the result of an earlier run is on the disk");
+            return Ok(held);
+        }
+
+        let (job, files) = (Arc::clone(&started.job), self.claims.files());
+        let returned = self.execute(key, started, &files).await;
+        self.claims.forget_input(&job);
+        self.claims.keep(key, &job, &files, returned).await
     }
 
     /// Waits for a slot and for the end of a pause. `None` if the worker stops first.
@@ -191,25 +208,26 @@ impl<L: Link> Execution<L> {
     }
 
     /// Runs the handler until it ends, or until nobody waits for it any more and it has ended after all.
-    async fn execute(&self, key: &RunKey, started: Started) -> Outcome {
+    async fn execute(&self, key: &RunKey, started: Started, files: &JobFiles) -> Returned {
         let Started { job, deadline } = started;
-        match self.registry.policy(&key.kind) {
-            Policy::Idempotent => {}
-            Policy::Once => self.note_start(key).await,
-            Policy::ExactlyOnce => {
-                if let Some(result) = self.remembered(key).await {
-                    return Ok(result);
-                }
-            }
+        let policy = self.registry.policy(&key.kind);
+        if policy == Policy::ExactlyOnce
+            && let Some(result) = self.remembered(key).await
+        {
+            return Ok(result);
+        }
+
+        let input = self.input(&job, deadline.clone()).await?;
+        if policy == Policy::Once {
+            self.note_start(key).await;
         }
         // The journal may have taken its time.
         if has_passed(*deadline.borrow()) {
             return Err(answers::deadline_exceeded(&job));
         }
 
-        let input = self.input(&job).await?;
         let cancelled = CancellationToken::new();
-        let context = JobContext::new(Arc::clone(&job), input, cancelled.clone());
+        let context = JobContext::new(Arc::clone(&job), input, files.clone(), cancelled.clone());
         let run = self.registry.start(&key.kind, context)?;
         self.health.add(Counter::Started, 1);
         let mut handler = self.handlers.spawn(run);
@@ -231,11 +249,18 @@ impl<L: Link> Execution<L> {
         }
     }
 
-    /// The job's input.
-    #[expect(clippy::unused_async, reason = "an input that is kept in S3 has to be fetched")]
-    async fn input(&self, job: &JobMessage) -> Result<Box<RawValue>, TaskFailure> {
-        let _ = &self.grants;
-        job.input.clone().ok_or_else(|| answers::input_unavailable("this worker cannot fetch inputs from S3"))
+    /// The job's input, once it is here.
+    async fn input(
+        &self,
+        job: &JobMessage,
+        deadline: watch::Receiver<Option<Timestamp>>,
+    ) -> Result<JobInput, TaskFailure> {
+        tokio::select! {
+            biased;
+            input = self.claims.input(job) => input,
+            () = last_deadline(deadline) => Err(answers::deadline_exceeded(job)),
+            () = self.abort.cancelled() => Err(answers::shutting_down("before the job started")),
+        }
     }
 
     /// Ends a handler that did not stop when it was told to, and waits until it has ended. A handler that blocks
@@ -244,8 +269,8 @@ impl<L: Link> Execution<L> {
         &self,
         key: &RunKey,
         job: &JobMessage,
-        mut handler: JoinHandle<Outcome>,
-    ) -> Result<Outcome, JoinError> {
+        mut handler: JoinHandle<Returned>,
+    ) -> Result<Returned, JoinError> {
         handler.abort();
         if let Ok(ended) = timeout(ABORT_GRACE, &mut handler).await {
             return ended;
@@ -288,26 +313,50 @@ impl<L: Link> Execution<L> {
     }
 
     /// Answers all attempts of a run, those that join meanwhile included, and removes the run.
-    async fn conclude(&self, key: &RunKey, outcome: &Outcome) {
-        let mut memory = self.memory(key, outcome);
+    async fn conclude(&self, key: &RunKey, produced: &Result<Produced, TaskFailure>) {
+        let mut memory = self.memory(key, produced);
+        // The next attempt with this key may ask for the result.
+        let mut remember = self.registry.policy(&key.kind) == Policy::ExactlyOnce;
         loop {
             let attempts = self.runs.take(key);
             if !attempts.is_empty() || memory.is_some() {
-                self.answer_all(attempts, outcome, memory.take()).await;
+                remember |= self.answer_all(attempts, produced, memory.take()).await;
             } else if self.runs.end(key) {
-                return;
+                return self.claims.answered(key, remember);
             }
         }
     }
 
-    async fn answer_all(&self, attempts: Vec<Attempt>, outcome: &Outcome, memory: Option<Memory>) {
-        let finished = attempts.iter().map(|attempt| finished(&attempt.job, outcome)).collect();
+    /// Answers attempts. Returns whether one of them has failed although there is a result.
+    async fn answer_all(
+        &self,
+        attempts: Vec<Attempt>,
+        produced: &Result<Produced, TaskFailure>,
+        memory: Option<Memory>,
+    ) -> bool {
+        let mut outcomes = Vec::with_capacity(attempts.len());
+        for attempt in &attempts {
+            outcomes.push(self.settle(&attempt.job, produced).await);
+        }
+        let finished = attempts.iter().zip(&outcomes);
+        let finished = finished.map(|(attempt, outcome)| finished_with(&attempt.job, outcome)).collect();
         let answers = self.journal.finish(finished, memory).await;
 
-        for (attempt, answer) in attempts.into_iter().zip(answers) {
+        for ((attempt, outcome), answer) in attempts.into_iter().zip(&outcomes).zip(answers) {
             self.log(&attempt.job, outcome);
             // The attempt's task has ended only if the process ends: the answer stays in the outbox.
             let _ = attempt.answered.send(answer);
+        }
+        produced.is_ok() && outcomes.iter().any(may_upload_later)
+    }
+
+    /// The outcome of one attempt. A result that is a file is uploaded for as long as somebody waits for it. A worker that
+    /// stops leaves the rest to the next process.
+    async fn settle(&self, job: &JobMessage, produced: &Result<Produced, TaskFailure>) -> Outcome {
+        tokio::select! {
+            biased;
+            outcome = self.claims.settle(job, produced) => outcome,
+            () = wait_until(job.deadline) => Err(answers::deadline_exceeded(job)),
         }
     }
 
@@ -330,10 +379,12 @@ impl<L: Link> Execution<L> {
 
     /// What the journal should remember of an outcome. Failures are not remembered: the next attempt is made to
     /// try again.
-    fn memory(&self, key: &RunKey, outcome: &Outcome) -> Option<Memory> {
+    fn memory(&self, key: &RunKey, produced: &Result<Produced, TaskFailure>) -> Option<Memory> {
         let exactly_once = self.registry.policy(&key.kind) == Policy::ExactlyOnce;
-        let result =
-            outcome.as_ref().ok().filter(|result| exactly_once && result.get().len() <= MEMORY_BYTES)?;
+        let Ok(Produced::Value(result)) = produced else { return None };
+        if !exactly_once || result.get().len() > MEMORY_BYTES {
+            return None;
+        }
         Some(Memory { kind: key.kind.clone(), key: key.key.clone(), result: result.get().to_owned() })
     }
 
@@ -378,7 +429,13 @@ impl<L: Link> Execution<L> {
     }
 }
 
-fn finished(job: &JobMessage, outcome: &Outcome) -> Finished {
+/// Whether another attempt can deliver the result that is on the disk.
+fn may_upload_later(outcome: &Outcome) -> bool {
+    let later = [UPLOAD_FAILED, "Worker.DeadlineExceeded"];
+    outcome.as_ref().is_err_and(|failure| later.contains(&failure.error()))
+}
+
+fn finished_with(job: &JobMessage, outcome: &Outcome) -> Finished {
     let payload = answers::answer(job, outcome);
     Finished { job_id: job.id().to_string(), payload, deadline: job.deadline }
 }

@@ -20,7 +20,9 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-pub use entry::{Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob};
+pub use entry::{
+    Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob, SpooledEntry,
+};
 pub use store::Retention;
 pub(crate) use store::format;
 
@@ -89,6 +91,16 @@ impl Journal {
     /// order.
     pub async fn finish(&self, finished: Vec<Finished>, memory: Option<Memory>) -> Vec<Answer> {
         self.write(move |db| store::finish(db, &finished, memory.as_ref(), Timestamp::now())).await
+    }
+
+    /// Notes that the result of a run is a file.
+    pub async fn spool(&self, entry: SpooledEntry) {
+        self.write(move |db| store::spool(db, &entry, Timestamp::now())).await;
+    }
+
+    /// Forgets that the result of a run is a file.
+    pub async fn unspool(&self, kind: String, key: String) {
+        self.write(move |db| store::unspool(db, &kind, &key)).await;
     }
 
     /// Puts another message in the place of one that the broker does not take.

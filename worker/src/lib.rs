@@ -45,6 +45,7 @@ mod add;
 mod admission;
 mod answers;
 mod backoff;
+mod claim;
 mod cli;
 pub mod config;
 mod control;
@@ -75,6 +76,7 @@ mod status;
 mod tls;
 
 pub use add::Add;
+pub use claim::{ClaimOptions, ResultFile};
 pub use cli::{Worker, main};
 pub use engine::{Engine, Stopped};
 pub use handler::{Handler, JobContext, Policy, Registry};

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::entry::{
-    Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob,
+    Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob, SpooledEntry,
 };
 
 /// The changes from each format version to the next one. The version of a file is the number of entries that
@@ -49,6 +49,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (kind, key)
     ) STRICT;
     CREATE INDEX results_by_age ON results (made_at);",
+    // Version 2.
+    "CREATE TABLE spooled (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        file TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        content_type TEXT NOT NULL,
+        made_at INTEGER NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) STRICT;",
 ];
 
 /// How much the journal remembers.
@@ -243,6 +254,31 @@ fn answer(
     Ok(Answer { id, payload: payload.clone(), deadline })
 }
 
+/// Notes that the result of a run is a file.
+pub(super) fn spool(db: &Connection, entry: &SpooledEntry, now: Timestamp) -> rusqlite::Result<()> {
+    let bytes = i64::try_from(entry.bytes).unwrap_or(i64::MAX);
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO spooled (kind, key, file, bytes, sha256, content_type, made_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        entry.kind,
+        entry.key,
+        entry.file,
+        bytes,
+        entry.sha256,
+        entry.content_type,
+        now.as_millisecond()
+    ])?;
+    Ok(())
+}
+
+/// Forgets that the result of a run is a file.
+pub(super) fn unspool(db: &Connection, kind: &str, key: &str) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM spooled WHERE kind = ?1 AND key = ?2")?.execute([kind, key])?;
+    Ok(())
+}
+
 /// Puts another message in the place of one in the outbox.
 pub(super) fn replace(db: &Connection, id: i64, payload: &[u8]) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE answers SET payload = ?2 WHERE id = ?1")?.execute(params![id, payload])?;
@@ -268,7 +304,26 @@ pub(super) fn recover(db: &Connection) -> rusqlite::Result<Recovered> {
     let mut answers = db.prepare("SELECT id, payload, deadline FROM answers WHERE sent = 0 ORDER BY id")?;
     let answers = answers.query_map([], read_answer)?;
 
-    Ok(Recovered { jobs: jobs.collect::<Result<_, _>>()?, answers: answers.collect::<Result<_, _>>()? })
+    Ok(Recovered {
+        jobs: jobs.collect::<Result<_, _>>()?,
+        answers: answers.collect::<Result<_, _>>()?,
+        spooled: recover_spooled(db)?,
+    })
+}
+
+fn recover_spooled(db: &Connection) -> rusqlite::Result<Vec<SpooledEntry>> {
+    let mut spooled = db.prepare("SELECT kind, key, file, bytes, sha256, content_type FROM spooled")?;
+    let spooled = spooled.query_map([], |row| {
+        Ok(SpooledEntry {
+            kind: row.get(0)?,
+            key: row.get(1)?,
+            file: row.get(2)?,
+            bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
+            sha256: row.get(4)?,
+            content_type: row.get(5)?,
+        })
+    })?;
+    spooled.collect()
 }
 
 fn read_answer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Answer> {
@@ -287,6 +342,13 @@ pub(super) fn forget(db: &Connection, retention: Retention, now: Timestamp) -> r
     let bytes = i64::try_from(retention.bytes).unwrap_or(i64::MAX);
 
     db.execute("DELETE FROM results WHERE made_at < ?1", [oldest])?;
+    // The file of a job that is not answered yet stays, however old it is.
+    db.execute(
+        "DELETE FROM spooled WHERE made_at < ?1 AND NOT EXISTS (
+             SELECT 1 FROM jobs WHERE jobs.kind = spooled.kind AND jobs.key = spooled.key
+         )",
+        [oldest],
+    )?;
     db.execute("DELETE FROM answers WHERE sent = 1 AND made_at < ?1", [oldest])?;
     db.execute(
         "DELETE FROM answers WHERE sent = 1 AND id IN (

@@ -133,6 +133,7 @@ impl Bench {
             drain: Duration::from_secs(10),
             handlers,
             journal: journal.clone(),
+            claims: ClaimOptions::for_test(directory),
             pause: pause.clone(),
             health: health.clone(),
         };
