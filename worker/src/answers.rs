@@ -6,7 +6,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use jiff::Timestamp;
 use postern_types::limits::IOT_PAYLOAD_BYTES;
-use postern_types::{AnswerMessage, InvalidJob, JobId, JobMessage, ResultRef, TaskFailure, TaskToken};
+use postern_types::{
+    Answer, AnswerMessage, InvalidJob, JobId, JobMessage, ResultRef, TaskFailure, TaskToken,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -34,6 +36,7 @@ pub(crate) fn answer(job: &JobMessage, outcome: &Outcome) -> Bytes {
         Ok(Output::Value(result)) => AnswerMessage::succeeded(job, result).unwrap_or_else(|| {
             AnswerMessage::failed(job, &result_too_large(result.get().len(), IOT_PAYLOAD_BYTES))
         }),
+        Err(failure) if is_cancelled(failure) => AnswerMessage::cancelled(job, failure),
         Err(failure) => AnswerMessage::failed(job, failure),
     };
     message.into()
@@ -122,6 +125,22 @@ pub(crate) fn shorten(message: &[u8], most: usize) -> Option<Bytes> {
 pub(crate) fn result_too_large(bytes: usize, most: usize) -> TaskFailure {
     let cause = format!("the result has {bytes} bytes; the message around it may have {most}");
     TaskFailure::new("Worker.ResultTooLarge", cause)
+}
+
+/// Whether the failure says that the job was cancelled.
+pub(crate) fn is_cancelled(failure: &TaskFailure) -> bool {
+    failure.error() == Answer::CANCELLED
+}
+
+pub(crate) fn cancelled(reason: &str) -> TaskFailure {
+    TaskFailure::new(Answer::CANCELLED, if reason.is_empty() { "the job was cancelled" } else { reason })
+}
+
+/// The failure of an attempt that shared the run of a cancelled one.
+pub(crate) fn cancelled_with_another() -> TaskFailure {
+    let cause =
+        "the run that this attempt shared with an earlier one was cancelled with it; a retry runs again";
+    TaskFailure::new("Worker.Interrupted", cause)
 }
 
 pub(crate) fn shutting_down(when: &str) -> TaskFailure {

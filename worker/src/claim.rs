@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use postern_types::limits::IOT_PAYLOAD_BYTES;
 use postern_types::{
-    AnswerMessage, Command, InputRef, JobMessage, ObjectRef, ResultRef, Sha256Sum, TaskFailure, UploadRequest,
+    AnswerMessage, Command, InputRef, JobId, JobMessage, ObjectRef, ResultRef, Sha256Sum, TaskFailure,
+    UploadRequest,
 };
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
@@ -113,7 +114,8 @@ pub(crate) struct ClaimCheck<L> {
     transfers: Transfers,
     journal: Journal,
     delivery: Arc<Delivery<L>>,
-    grants: Arc<Grants>,
+    /// The jobs that wait for a URL.
+    grants: Grants,
     /// Results on the disk that are not answered yet, or that later attempts may ask for.
     results: Mutex<HashMap<RunKey, SpooledResult>>,
     /// How long a result is kept that a later attempt may ask for.
@@ -159,7 +161,6 @@ impl<L: Link> ClaimCheck<L> {
         options: ClaimOptions,
         journal: Journal,
         delivery: Arc<Delivery<L>>,
-        grants: Arc<Grants>,
         recovered: Vec<SpooledEntry>,
     ) -> Self {
         options.spool.keep_only(&recovered.iter().map(|entry| entry.file.clone()).collect());
@@ -174,10 +175,15 @@ impl<L: Link> ClaimCheck<L> {
             transfers: options.transfers,
             journal,
             delivery,
-            grants,
+            grants: Grants::default(),
             results: Mutex::new(results.collect()),
             remember: options.remember,
         }
+    }
+
+    /// Hands a command to the job that waits for it. `false` if none does any more.
+    pub(crate) fn give(&self, job_id: &JobId, command: Command) -> bool {
+        self.grants.give(job_id, command)
     }
 
     /// The files of a job that is about to run.

@@ -1,33 +1,65 @@
 //! Control: messages about jobs that the worker has, or about the worker itself. They pass by the jobs that wait, so
 //! that a worker that is paused or full obeys too.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use postern_types::Command;
+use jiff::{SignedDuration, Timestamp};
+use postern_types::{CancelMessage, Command};
 use tokio::sync::mpsc;
 
-use crate::delivery::Delivery;
-use crate::grants::Grants;
+use crate::cancels;
+use crate::concurrency;
+use crate::execution::Execution;
+use crate::journal::{Cancel, Journal};
 use crate::link::{ControlKind, ControlMessage, Link};
-use crate::pause::Pause;
+
+/// How long a cancellation is kept if its message has no end.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// Obeys control messages.
 pub(crate) struct Control<L> {
-    pub(crate) delivery: Arc<Delivery<L>>,
-    pub(crate) grants: Arc<Grants>,
-    pub(crate) pause: Pause,
+    pub(crate) execution: Arc<Execution<L>>,
+    pub(crate) journal: Journal,
+    /// Where a concurrency is remembered.
+    pub(crate) state_dir: PathBuf,
 }
 
 impl<L: Link> Control<L> {
-    /// Takes messages until the link has ended. A message is acknowledged when its effect would survive a crash.
+    /// Takes messages until the link has ended.
     pub(crate) async fn run(&self, mut messages: mpsc::Receiver<ControlMessage<L::Receipt>>) {
         while let Some(message) = messages.recv().await {
             match message.kind {
-                ControlKind::Cancel => {}
-                ControlKind::Command => self.command(&message.payload),
+                ControlKind::Cancel => self.cancel(message),
+                ControlKind::Command => {
+                    self.command(&message.payload);
+                    self.execution.delivery.link.acknowledge(message.receipt);
+                }
             }
-            self.delivery.link.acknowledge(message.receipt);
         }
+    }
+
+    /// Cancels a job at once, and acknowledges the message when the journal has it. A journal that cannot be written
+    /// holds up no other message.
+    fn cancel(&self, message: ControlMessage<L::Receipt>) {
+        let link = self.execution.delivery.link.clone();
+        let cancel = match CancelMessage::parse(&message.payload) {
+            Ok(CancelMessage { job_id, reason }) => {
+                Cancel { job_id, reason, expires_at: expiry(message.expires_in) }
+            }
+            Err(invalid) => {
+                tracing::warn!("a cancellation is ignored: {invalid}");
+                return link.acknowledge(message.receipt);
+            }
+        };
+
+        self.execution.cancels.add(cancel.clone());
+        let journal = self.journal.clone();
+        tokio::spawn(async move {
+            journal.cancel(cancel, cancels::MOST).await;
+            link.acknowledge(message.receipt);
+        });
     }
 
     fn command(&self, payload: &[u8]) {
@@ -35,26 +67,35 @@ impl<L: Link> Control<L> {
             Ok(command) => command,
             Err(invalid) => return tracing::warn!("a command is ignored: {invalid}"),
         };
-        tracing::info!(command = ?command, "command received");
+        tracing::info!(?command, "command received");
 
-        match command {
-            Command::Pause => self.set_paused(true),
-            Command::Resume => self.set_paused(false),
-            Command::Concurrency { .. } => {}
+        let obeyed = match command {
+            Command::Pause => self.execution.pause.set(true),
+            Command::Resume => self.execution.pause.set(false),
+            Command::Concurrency { concurrency } => self.set_concurrency(concurrency.into()),
             Command::Upload { ref job_id, .. }
             | Command::Download { ref job_id, .. }
             | Command::Refused { ref job_id, .. } => {
                 let job_id = job_id.clone();
-                if !self.grants.give(&job_id, command) {
+                if !self.execution.claims.give(&job_id, command) {
                     tracing::info!(%job_id, "no job waits for this command any more");
                 }
+                Ok(())
             }
+        };
+        if let Err(error) = obeyed {
+            tracing::error!("a command cannot be obeyed: {error}");
         }
     }
 
-    fn set_paused(&self, paused: bool) {
-        if let Err(error) = self.pause.set(paused) {
-            tracing::error!(paused, "the pause cannot be changed: {error}");
-        }
+    fn set_concurrency(&self, concurrency: usize) -> std::io::Result<()> {
+        self.execution.set_concurrency(concurrency)?;
+        concurrency::remember(&self.state_dir, concurrency)
     }
+}
+
+/// When a message that is valid for this long expires.
+fn expiry(expires_in: Option<Duration>) -> Timestamp {
+    let valid = expires_in.and_then(|time| SignedDuration::try_from(time).ok()).unwrap_or(LONGEST);
+    Timestamp::now().saturating_add(valid.min(LONGEST)).unwrap_or(Timestamp::MAX)
 }

@@ -13,6 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{JobFiles, JobInput, ResultFile};
+use crate::reports::Reporter;
 
 /// Runs jobs of one kind. One handler serves all jobs of its kind, several at a time.
 ///
@@ -51,7 +52,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Runs one job. The `error` of a failure is what the state machine's `Retry` and `Catch` match.
     ///
     /// The handler may block its thread: other jobs, heartbeats and messages do not wait for it. A handler that
-    /// runs long should return soon after [`JobContext::cancelled`], because nobody waits for its result then.
+    /// runs long should return soon after [`JobContext::cancelled`], because nobody waits for its result then. Five
+    /// seconds later the handler's task is dropped at its next await.
     fn run(&self, job: JobContext) -> impl Future<Output = Result<Self::Output, TaskFailure>> + Send;
 }
 
@@ -77,6 +79,7 @@ pub struct JobContext {
     input: JobInput,
     files: JobFiles,
     cancelled: CancellationToken,
+    reporter: Reporter,
 }
 
 impl JobContext {
@@ -88,8 +91,9 @@ impl JobContext {
         input: JobInput,
         files: JobFiles,
         cancelled: CancellationToken,
+        reporter: Reporter,
     ) -> Self {
-        Self { job, input, files, cancelled }
+        Self { job, input, files, cancelled, reporter }
     }
 
     /// A job with this input, for the tests of a handler. It belongs to no execution and has no deadline.
@@ -111,10 +115,17 @@ impl JobContext {
         }
     }
 
-    /// A job of no worker, with the input of its message.
+    /// A job of no worker, with the input of its message. What it reports goes nowhere.
     pub(crate) fn of(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
         let input = JobInput { value: job.input.clone(), file: None };
-        Self::new(job, input, JobFiles::for_test(), cancelled)
+        let reporter = Reporter::new(Arc::default(), job.id(), false);
+        Self::new(job, input, JobFiles::for_test(), cancelled, reporter)
+    }
+
+    /// Where the job's reports go.
+    #[cfg_attr(not(feature = "exec"), expect(dead_code, reason = "only exec reports from another place"))]
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
     }
 
     /// The job's input as a `T`. If the input has another form, the result is the failure
@@ -194,7 +205,50 @@ impl JobContext {
         self.job.deadline
     }
 
-    /// Waits until the job should stop: after its deadline, or after the worker's drain time.
+    /// Reports how far the job is: to whoever looks on, and to the next attempt, which gets the value from
+    /// [`JobContext::resume`].
+    ///
+    /// A number is a percentage and a string is a message for people. An object is both if it has the members `percent`
+    /// and `message`. The value may have 32,768 bytes of JSON; a larger one is left out, with a warning in the log.
+    ///
+    /// The call does not wait. A handler may report as often as it likes: the worker sends the last value, at most once a
+    /// second. A report may be lost, for example with the connection; the job's result never is.
+    ///
+    /// ```
+    /// # use postern_worker::JobContext;
+    /// # let job = JobContext::for_test(&());
+    /// job.progress(&serde_json::json!({"percent": 70, "message": "row 700 of 1000", "row": 700}));
+    /// ```
+    pub fn progress<T: Serialize + ?Sized>(&self, value: &T) {
+        self.reporter.progress(value);
+    }
+
+    /// Adds lines to the job's log, each cut to 1,000 characters. Whoever looks on sees the newest 200 lines, or 20 KB.
+    /// The call does not wait.
+    pub fn log(&self, text: impl AsRef<str>) {
+        self.reporter.log(text.as_ref());
+    }
+
+    /// What an earlier attempt of the same task has last reported with [`JobContext::progress`]. `None` in the first
+    /// attempt, and if the value does not have the form of `T`: then the job begins at its beginning.
+    ///
+    /// The value may be up to some seconds older than the work that was done, so the work after it must bear to be done
+    /// again.
+    pub fn resume<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        let value = self.job.resume.as_ref()?;
+        match serde_json::from_str(value.get()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::warn!(
+                    job_id = %self.job_id(),
+                    "the progress of an earlier attempt is not used, because it has another form: {error}"
+                );
+                None
+            }
+        }
+    }
+
+    /// Waits until the job should stop: it was cancelled, its deadline has passed, or the worker's drain time is over.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }

@@ -9,6 +9,7 @@
 
 mod entry;
 mod lock;
+mod spooled;
 mod store;
 mod writer;
 
@@ -17,11 +18,13 @@ use std::sync::mpsc::{Sender, channel};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use postern_types::JobId;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use entry::{
-    Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob, SpooledEntry,
+    Admitted, Answer, Cancel, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob,
+    SpooledEntry,
 };
 pub use store::Retention;
 pub(crate) use store::format;
@@ -95,12 +98,22 @@ impl Journal {
 
     /// Notes that the result of a run is a file.
     pub async fn spool(&self, entry: SpooledEntry) {
-        self.write(move |db| store::spool(db, &entry, Timestamp::now())).await;
+        self.write(move |db| spooled::add(db, &entry, Timestamp::now())).await;
     }
 
     /// Forgets that the result of a run is a file.
     pub async fn unspool(&self, kind: String, key: String) {
-        self.write(move |db| store::unspool(db, &kind, &key)).await;
+        self.write(move |db| spooled::remove(db, &kind, &key)).await;
+    }
+
+    /// Keeps the cancellation of a job until it expires. Of more than `most`, the oldest are forgotten.
+    pub async fn cancel(&self, cancel: Cancel, most: usize) {
+        self.write(move |db| store::cancel(db, &cancel, most)).await;
+    }
+
+    /// Notes the last progress of jobs, each a JSON text. The note shares the sync of the next request.
+    pub async fn progress(&self, progress: Vec<(JobId, String)>) {
+        self.submit(Message::Later, move |db| store::progress(db, &progress)).await;
     }
 
     /// Puts another message in the place of one that the broker does not take.

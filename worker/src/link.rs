@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postern_types::Topic;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// A connection to the broker that reconnects and subscribes again by itself.
 pub trait Link: Clone + Send + Sync + 'static {
@@ -36,6 +36,11 @@ pub trait Link: Clone + Send + Sync + 'static {
     /// Does not wait. The broker accepts an acknowledgement only on the connection that delivered the message: a
     /// receipt of an earlier connection does nothing, and the broker delivers that message again.
     fn acknowledge(&self, receipt: Self::Receipt);
+
+    /// The number of connections so far on which the worker had its control topics; 0 if the broker refuses them.
+    ///
+    /// A worker whose policy is older than these topics may not publish its state and the progress of its jobs either.
+    fn controlled(&self) -> watch::Receiver<u64>;
 
     /// Disconnects. The broker keeps the session and stores the messages that arrive for it.
     fn close(&self) -> impl Future<Output = ()> + Send;

@@ -53,13 +53,32 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 impl Mqtt {
     /// Reads the certificate and starts to connect. The inbox yields what arrives.
     pub fn connect(config: &Config) -> Result<(Self, Inbox<Receipt>), TlsError> {
+        Self::connect_with(config, None)
+    }
+
+    /// The same, with a will: what the broker publishes, retained, on the presence topic when a connection falls. The
+    /// function makes the will of each connection.
+    pub fn connect_with_will(
+        config: &Config,
+        will: impl Fn() -> Bytes + Send + Sync + 'static,
+    ) -> Result<(Self, Inbox<Receipt>), TlsError> {
+        Self::connect_with(config, Some(Box::new(will)))
+    }
+
+    fn connect_with(config: &Config, will: Option<Will>) -> Result<(Self, Inbox<Receipt>), TlsError> {
         let identity = Identity::load(config)?;
         let (incoming, jobs) = mpsc::channel(INCOMING_CAPACITY);
         let (control, control_receiver) = mpsc::channel(INCOMING_CAPACITY);
         let shared = Arc::new(Shared::default());
 
-        let supervisor =
-            Supervisor { config: config.clone(), shared: Arc::clone(&shared), incoming, control, identity };
+        let supervisor = Supervisor {
+            config: config.clone(),
+            shared: Arc::clone(&shared),
+            incoming,
+            control,
+            identity,
+            will,
+        };
         tokio::spawn(supervisor.run());
         Ok((Self { shared }, Inbox { jobs, control: control_receiver }))
     }
@@ -67,12 +86,6 @@ impl Mqtt {
     /// Whether the broker has accepted the connection; changes as connections come and go.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.shared.connected()
-    }
-
-    /// Whether the broker lets this worker subscribe to its control topics. A worker whose policy is older than these
-    /// topics may not publish its state and the progress of its jobs either.
-    pub fn controlled(&self) -> watch::Receiver<bool> {
-        self.shared.controlled()
     }
 }
 
@@ -96,6 +109,10 @@ impl Link for Mqtt {
         self.shared.acknowledge(receipt);
     }
 
+    fn controlled(&self) -> watch::Receiver<u64> {
+        self.shared.controlled()
+    }
+
     async fn close(&self) {
         self.shared.close.cancel();
         let _ = timeout(CLOSE_TIMEOUT, self.shared.ended.cancelled()).await;
@@ -110,13 +127,17 @@ struct Supervisor {
     incoming: mpsc::Sender<Incoming<Receipt>>,
     control: mpsc::Sender<ControlMessage<Receipt>>,
     identity: Identity,
+    will: Option<Will>,
 }
+
+/// Makes the will of a connection.
+type Will = Box<dyn Fn() -> Bytes + Send + Sync>;
 
 impl Supervisor {
     async fn run(mut self) {
         let _ended = self.shared.ended.clone().drop_guard();
         let mut backoff = Backoff::default();
-        let mut subscribed = false;
+        let (mut subscribed, mut willing) = (false, true);
 
         while !self.shared.close.is_cancelled() {
             let connection = Connection {
@@ -125,10 +146,22 @@ impl Supervisor {
                 incoming: &self.incoming,
                 control: &self.control,
                 subscribed: &mut subscribed,
+                will: self.will.as_ref().filter(|_| willing).map(|will| will()),
             };
             match connection.run(&mut self.identity).await {
                 End::Closed => break,
                 End::NewIdentity => backoff = Backoff::default(),
+                End::NotAuthorized(reason) => {
+                    // AWS IoT Core refuses a connection for its will too, which an older policy does not allow.
+                    if self.will.is_some() {
+                        willing = !willing;
+                        tracing::warn!(
+                            willing,
+                            "the next connection is tried with (true) or without a will (false)"
+                        );
+                    }
+                    self.wait(backoff.next(), &reason).await;
+                }
                 End::Failed(reason) => {
                     if let Some(accepted) = self.shared.take_accepted() {
                         backoff.lasted(accepted.elapsed());

@@ -5,9 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use postern_types::Topic;
-use rumqttc::mqttbytes::v5::{ConnAck, Packet, Publish};
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing as Sent};
+use rumqttc::mqttbytes::v5::{ConnAck, ConnectReturnCode, LastWill, LastWillProperties, Packet, Publish};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing as Sent, QoS};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -30,6 +31,8 @@ pub(super) enum End {
     Closed,
     /// The certificate was renewed: the next connection uses the new one.
     NewIdentity,
+    /// The broker refused the connection because the policy does not allow it. The text explains why.
+    NotAuthorized(String),
     /// The connection could not be made, or fell. The text explains why.
     Failed(String),
 }
@@ -50,13 +53,18 @@ pub(super) struct Connection<'a> {
     /// Whether this process has subscribed before. It does so at least once, though the broker has kept the session:
     /// the topic may be another one since the last process.
     pub(super) subscribed: &'a mut bool,
+    /// What the broker publishes when the connection falls.
+    pub(super) will: Option<Bytes>,
 }
 
 impl Connection<'_> {
     /// Connects and works until the connection ends.
     pub(super) async fn run(self, identity: &mut Identity) -> End {
         let progress = Arc::new(Progress::default());
-        let options = watched_options(self.config, identity, &progress);
+        let mut options = watched_options(self.config, identity, &progress);
+        if let Some(will) = &self.will {
+            options.set_last_will(last_will(&self.config.presence_topic, will.clone()));
+        }
         let (client, mut events) = AsyncClient::builder(options).unbounded().build();
         let (accepted, connack) = oneshot::channel();
         let (deliver, delivered) = mpsc::channel(2 * IN_FLIGHT);
@@ -105,9 +113,9 @@ impl Connection<'_> {
         if !kept && let Err(end) = self.subscribe_to_jobs(client).await {
             return end;
         }
-        if !(kept && self.shared.is_controlled())
-            && let Err(end) = self.subscribe_to_control(client).await
-        {
+        if kept && self.shared.is_controlled() {
+            self.shared.set_controlled(true);
+        } else if let Err(end) = self.subscribe_to_control(client).await {
             return end;
         }
 
@@ -167,6 +175,20 @@ async fn subscribe_in_time(client: &AsyncClient, filter: &str) -> Result<Result<
     }
 }
 
+/// The will: retained, so that whoever asks later learns of it too.
+fn last_will(topic: &Topic, payload: Bytes) -> LastWill {
+    let properties = LastWillProperties {
+        delay_interval: None,
+        payload_format_indicator: None,
+        message_expiry_interval: None,
+        content_type: Some("application/json".into()),
+        response_topic: None,
+        correlation_data: None,
+        user_properties: Vec::new(),
+    };
+    LastWill::new(topic.as_str(), payload, QoS::AtLeastOnce, true, Some(properties))
+}
+
 /// The connection's options, with a socket that is dialled by the worker and reports its progress.
 fn watched_options(config: &Config, identity: &Identity, progress: &Arc<Progress>) -> MqttOptions {
     let mut options = options(config, identity.current());
@@ -211,7 +233,12 @@ impl Driver<'_> {
                 Err(ConnectionError::RequestsDone | ConnectionError::DisconnectTimeout) => {
                     return End::Closed;
                 }
-                Err(error) => return End::Failed(explain(&error, self.config.proxy.as_ref())),
+                Err(error) => {
+                    let reason = explain(&error, self.config.proxy.as_ref());
+                    let refused =
+                        matches!(error, ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized));
+                    return if refused { End::NotAuthorized(reason) } else { End::Failed(reason) };
+                }
             }
         }
     }

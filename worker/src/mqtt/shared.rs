@@ -17,8 +17,8 @@ pub(super) struct Shared {
     pub(super) outgoing: Arc<Outgoing>,
     deliveries: Mutex<Deliveries>,
     connected: watch::Sender<bool>,
-    /// Whether the broker lets this worker subscribe to its control topics.
-    controlled: watch::Sender<bool>,
+    /// The number of connections on which the worker had its control topics; 0 if the broker refuses them.
+    controlled: watch::Sender<u64>,
     /// When the broker accepted the last connection.
     accepted: Mutex<Option<Instant>>,
     /// Cancelled to close the link.
@@ -76,16 +76,18 @@ impl Shared {
         self.connected.subscribe()
     }
 
-    /// Notes whether the worker has its control topics.
+    /// Notes whether the worker has its control topics on the current connection.
     pub(super) fn set_controlled(&self, controlled: bool) {
-        self.controlled.send_replace(controlled);
+        self.controlled.send_modify(|connections| {
+            *connections = if controlled { *connections + 1 } else { 0 };
+        });
     }
 
     pub(super) fn is_controlled(&self) -> bool {
-        *self.controlled.borrow()
+        *self.controlled.borrow() > 0
     }
 
-    pub(super) fn controlled(&self) -> watch::Receiver<bool> {
+    pub(super) fn controlled(&self) -> watch::Receiver<u64> {
         self.controlled.subscribe()
     }
 
