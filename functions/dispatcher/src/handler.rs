@@ -5,16 +5,20 @@ use aws_sdk_iotdataplane::types::PayloadFormatIndicator;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
+use postern_jobs::Jobs;
 use postern_runtime::aws::{Failure, failure};
 use postern_runtime::claim_check::ClaimCheck;
 use postern_runtime::env::{Environment, InvalidVariable};
 use postern_runtime::metrics;
-use postern_types::{DispatchRequest, InvalidTopic, JobId, Tenant, Topic, TopicTemplate};
+use postern_types::{
+    DispatchRequest, InvalidTopic, JobId, JobMessage, ObjectRef, Tenant, Topic, TopicTemplate,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::claim::{self, Owner};
 use crate::error::Error;
+use crate::record::Record;
 
 /// The function's configuration.
 pub(crate) struct Config {
@@ -95,6 +99,7 @@ impl Publish for aws_sdk_iotdataplane::Client {
 /// Publishes the job that `event` describes. An invalid event is an error before anything is published.
 pub(crate) async fn dispatch(
     iot: &impl Publish,
+    jobs: Option<&impl Jobs>,
     claims: Option<&ClaimCheck>,
     config: &Config,
     event: &RawValue,
@@ -111,14 +116,38 @@ pub(crate) async fn dispatch(
 
     let mut message = request.into_message(now, xray_trace_id.and_then(trace_parent));
     let owner = Owner { tenant: &tenant, job_id: &job_id };
-    let payload = claim::payload(claims, owner, from.as_ref(), &mut message).await?;
+    let mut record = Record::new(jobs, &job_id, (&tenant, &topic), name.as_deref(), &message, now);
+    message.resume = record.resume().await;
+    let payload = payload(claims, owner, from.as_ref(), &mut message).await?;
     let bytes = payload.len();
 
-    iot.publish(Message { topic: topic.clone(), payload, job_id: job_id.clone(), expiry_seconds }).await?;
+    record.dispatched(message.resume.is_some()).await;
+    let publication = Message { topic: topic.clone(), payload, job_id: job_id.clone(), expiry_seconds };
+    if let Err(error) = iot.publish(publication).await {
+        record.not_published(&error).await;
+        return Err(error);
+    }
 
     metrics::count_for(tenant.as_str(), "JobsDispatched");
     tracing::info!(%job_id, %topic, bytes, name, execution = message.execution, "job dispatched");
     Ok(Dispatched { job_id, topic, bytes })
+}
+
+/// The message's payload. The progress of an earlier attempt is left out where it makes the message too large: a job that
+/// starts from the beginning is better than a job that does not start.
+async fn payload(
+    claims: Option<&ClaimCheck>,
+    owner: Owner<'_>,
+    from: Option<&ObjectRef>,
+    message: &mut JobMessage,
+) -> Result<Vec<u8>, Error> {
+    match claim::payload(claims, owner, from, message).await {
+        Err(Error::PayloadTooLarge(bytes)) if message.resume.take().is_some() => {
+            tracing::warn!(job_id = %owner.job_id, bytes, "the message is too large with the last progress; the job starts anew");
+            claim::payload(claims, owner, from, message).await
+        }
+        done => done,
+    }
 }
 
 /// Converts a trace header of X-Ray to a `traceparent` of W3C Trace Context. The X-Ray header looks like

@@ -1,6 +1,8 @@
 //! Passes a worker's answer on to Step Functions.
 
 use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
+use jiff::Timestamp;
+use postern_jobs::{Cancel, Jobs};
 use postern_runtime::aws::{Failure, failure, is_closed_task};
 use postern_runtime::metrics;
 use postern_types::limits::TASK_OUTPUT_BYTES;
@@ -10,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::claim::{Asker, Claims, Commands, Request};
 use crate::error::Error;
+use crate::record::{News, Record, Sender};
 
 /// The function's answer. An IoT rule invokes the function asynchronously and ignores it; a person who invokes the
 /// function by hand sees it.
@@ -37,6 +40,18 @@ pub(crate) enum Effect {
     Replied,
     /// None: the task had ended before.
     Closed,
+}
+
+impl Effect {
+    /// The effect of an answer that Step Functions accepted.
+    fn of(news: &News) -> Self {
+        match news {
+            News::Accepted | News::Alive => Self::Alive,
+            News::Asked => Self::Replied,
+            News::Succeeded => Self::Succeeded,
+            News::Failed(_) | News::Cancelled(_) => Self::Failed,
+        }
+    }
 }
 
 /// The error of a task whose result exceeds the output limit of Step Functions.
@@ -98,11 +113,13 @@ where
     }
 }
 
-/// Passes the answer in `event` on to Step Functions.
+/// Passes the answer in `event` on to Step Functions, and records what became of the job.
 pub(crate) async fn answer(
     tasks: &impl Tasks,
     claims: &Claims<impl Commands>,
+    record: Option<&Record<impl Jobs, impl Cancel>>,
     event: &RawValue,
+    now: Timestamp,
 ) -> Result<Delivery, Error> {
     let Answer { token, outcome, tenant, worker, certificate } = Answer::parse(event)?;
     let job_id = token.job_id();
@@ -116,23 +133,21 @@ pub(crate) async fn answer(
     }
 
     let asker = Asker::new(&job_id, tenant.as_deref(), worker.as_deref());
-    let (reply, effect) = match outcome {
-        Outcome::Accepted | Outcome::Heartbeat => (tasks.heartbeat(&token).await?, Effect::Alive),
-        Outcome::Failed(failure) | Outcome::Cancelled(failure) => {
-            (tasks.failure(&token, &failure).await?, Effect::Failed)
-        }
-        Outcome::Succeeded(result) => {
-            succeed(tasks, &token, &format!(r#"{{"result":{}}}"#, result.get())).await?
-        }
-        Outcome::Stored(result) => stored(tasks, claims, &token, asker.as_ref(), &result).await?,
-        Outcome::Upload(upload) => ask(tasks, claims, &token, asker, &Request::Upload(upload)).await?,
-        Outcome::Download => ask(tasks, claims, &token, asker, &Request::Download).await?,
-    };
+    let (reply, news) = deliver(tasks, claims, &token, asker, outcome).await?;
+    let sender = Sender { job_id: &job_id, tenant: tenant.as_deref(), worker: worker.as_deref() };
     let effect = match reply {
-        Reply::Taken => effect,
+        Reply::Taken => {
+            if let Some(record) = record {
+                record.taken(&sender, &news, now).await;
+            }
+            Effect::of(&news)
+        }
         Reply::Closed(reason) => {
             metrics::count("AnswersToClosedTasks");
             tracing::info!(%job_id, reason, "the task had ended before");
+            if let Some(record) = record {
+                record.closed(&sender, &news, now).await;
+            }
             Effect::Closed
         }
         Reply::InvalidOutput(reason) => return Err(Error::Refused(reason)),
@@ -140,6 +155,28 @@ pub(crate) async fn answer(
 
     tracing::info!(%job_id, ?effect, "answer delivered");
     Ok(Delivery { job_id, effect })
+}
+
+/// Makes the calls that an answer asks for.
+async fn deliver(
+    tasks: &impl Tasks,
+    claims: &Claims<impl Commands>,
+    token: &TaskToken,
+    asker: Option<Asker>,
+    outcome: Outcome,
+) -> Result<(Reply, News), Error> {
+    match outcome {
+        Outcome::Accepted => Ok((tasks.heartbeat(token).await?, News::Accepted)),
+        Outcome::Heartbeat => Ok((tasks.heartbeat(token).await?, News::Alive)),
+        Outcome::Failed(failure) => Ok((tasks.failure(token, &failure).await?, News::Failed(failure))),
+        Outcome::Cancelled(failure) => Ok((tasks.failure(token, &failure).await?, News::Cancelled(failure))),
+        Outcome::Succeeded(result) => {
+            succeed(tasks, token, &format!(r#"{{"result":{}}}"#, result.get())).await
+        }
+        Outcome::Stored(result) => stored(tasks, claims, token, asker.as_ref(), &result).await,
+        Outcome::Upload(upload) => ask(tasks, claims, token, asker, &Request::Upload(upload)).await,
+        Outcome::Download => ask(tasks, claims, token, asker, &Request::Download).await,
+    }
 }
 
 /// The name of an outcome in the log.
@@ -163,16 +200,16 @@ async fn ask(
     token: &TaskToken,
     asker: Option<Asker>,
     request: &Request,
-) -> Result<(Reply, Effect), Error> {
+) -> Result<(Reply, News), Error> {
     let Some(asker) = asker else {
         let cause = "UPLOAD and DOWNLOAD must come from a worker, through the IoT rule";
         let failure = TaskFailure::new(Answer::INVALID, cause);
-        return Ok((tasks.failure(token, &failure).await?, Effect::Failed));
+        return Ok((tasks.failure(token, &failure).await?, News::Failed(failure)));
     };
 
     let reply = tasks.heartbeat(token).await?;
     claims.reply(&asker, request, reply == Reply::Taken).await?;
-    Ok((reply, Effect::Replied))
+    Ok((reply, News::Asked))
 }
 
 /// Makes the result's place in S3 the task's output, `{"ResultRef": ...}`.
@@ -182,16 +219,16 @@ async fn stored(
     token: &TaskToken,
     asker: Option<&Asker>,
     result: &ResultRef,
-) -> Result<(Reply, Effect), Error> {
+) -> Result<(Reply, News), Error> {
     if let Err(failure) = claims.check(asker, result) {
-        return Ok((tasks.failure(token, &failure).await?, Effect::Failed));
+        return Ok((tasks.failure(token, &failure).await?, News::Failed(failure)));
     }
     succeed(tasks, token, &serde_json::json!({"ResultRef": result}).to_string()).await
 }
 
 /// Ends the task with its output: `{"result": ...}` as in the AWS sample, or `{"ResultRef": ...}`. An output that Step Functions refuses
 /// fails the task with a name that a `Catch` can match, so that the execution does not wait for its timeout.
-async fn succeed(tasks: &impl Tasks, token: &TaskToken, output: &str) -> Result<(Reply, Effect), Error> {
+async fn succeed(tasks: &impl Tasks, token: &TaskToken, output: &str) -> Result<(Reply, News), Error> {
     let failure = if output.len() > TASK_OUTPUT_BYTES {
         let bytes = output.len();
         TaskFailure::new(
@@ -203,11 +240,11 @@ async fn succeed(tasks: &impl Tasks, token: &TaskToken, output: &str) -> Result<
             Reply::InvalidOutput(reason) => {
                 TaskFailure::new(INVALID_OUTPUT, format!("Step Functions refused the output: {reason}"))
             }
-            reply => return Ok((reply, Effect::Succeeded)),
+            reply => return Ok((reply, News::Succeeded)),
         }
     };
 
-    Ok((tasks.failure(token, &failure).await?, Effect::Failed))
+    Ok((tasks.failure(token, &failure).await?, News::Failed(failure)))
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ impl PublishFailed {
     }
 }
 
-/// Publishes at QoS 1.
+/// Publishes at QoS 1. A clone shares the pool of connections.
+#[derive(Clone)]
 pub struct Publisher {
     client: Client,
     endpoint: String,
