@@ -294,6 +294,7 @@ impl<L: Link> ClaimCheck<L> {
         }
 
         self.journal.spool(entry(key, &result)).await;
+        tracing::info!(job_id = %job.id(), trace_id = job.trace_id(), bytes = result.bytes, "the result is kept as a file");
         self.lock().insert(key.clone(), result.clone());
         Ok(Produced::File(result))
     }

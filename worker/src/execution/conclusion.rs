@@ -57,11 +57,12 @@ impl<L: Link> Execution<L> {
     /// The outcome of one attempt. A result that is a file is uploaded for as long as somebody waits for it. A worker that
     /// stops leaves the rest to the next process.
     async fn settle(&self, job: &JobMessage, produced: &Result<Produced, TaskFailure>) -> Outcome {
+        let job_id = job.id();
         let outcome = tokio::select! {
             biased;
             outcome = self.claims.settle(job, produced) => outcome,
             () = wait_until(job.deadline) => Err(answers::deadline_exceeded(job)),
-            reason = self.cancels.wait(&job.id()) => Err(answers::cancelled(&reason)),
+            reason = self.cancels.wait(&job_id) => Err(answers::cancelled(&reason)),
         };
         self.own_outcome(job, outcome)
     }

@@ -16,10 +16,10 @@ use hyper_util::rt::TokioIo;
 use postern_types::{Command, InputRef, ObjectRef, Sha256Sum};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
 
 use super::bench::{Bench, Broker, Do, id, our_job, work};
 use super::*;
-use crate::TaskFailure;
 use crate::handler::{JobContext, Policy};
 use crate::link::ControlKind;
 
