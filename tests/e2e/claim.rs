@@ -91,7 +91,7 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
     assert_eq!(stack.tokens(&execution, 1).await.len(), 1, "the job had one attempt");
 
     let end = Instant::now() + TIMEOUT;
-    let spool = stack.files.state_dir().join("spool");
+    let spool = stack.files.config().with_file_name("state").join("spool");
     while std::fs::read_dir(&spool).unwrap().count() > 0 {
         assert!(Instant::now() < end, "a file is left in the spool");
         sleep(std::time::Duration::from_millis(20)).await;
