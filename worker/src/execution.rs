@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, Outcome};
 use crate::cancels::Cancels;
-use crate::claim::{ClaimCheck, JobFiles, JobInput, Produced};
+use crate::claim::files::{JobFiles, JobInput};
+use crate::claim::{ClaimCheck, Produced};
 use crate::delivery::{Delivery, wait_until};
 use crate::handler::{JobContext, Policy, Registry, idempotency_key};
 use crate::health::{Counter, Health};

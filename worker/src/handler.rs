@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::{JobFiles, JobInput, ResultFile};
+use crate::claim::files::{JobFiles, JobInput};
+use crate::claim::spool::ResultFile;
 use crate::reports::Reporter;
 
 /// Runs jobs of one kind. One handler serves all jobs of its kind, several at a time.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use postern_types::TaskFailure;
 
 use super::cell::Cell;
-use crate::claim::ResultFile;
+use crate::claim::spool::ResultFile;
 use crate::handler::JobContext;
 
 /// The content type of the file.
