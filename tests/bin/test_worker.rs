@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use postern_worker::{Add, Handler, JobContext, Registry, TaskFailure};
+use postern_worker::{Add, Handler, JobContext, Policy, Registry, TaskFailure};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -149,9 +149,61 @@ impl Handler for Key {
     }
 }
 
+/// Writes a result of `bytes` bytes, the same each time, once the file `until` is there.
+struct Big;
+
+impl Handler for Big {
+    type Output = ();
+
+    fn policy(&self) -> Policy {
+        Policy::Idempotent
+    }
+
+    async fn run(&self, job: JobContext) -> Result<(), TaskFailure> {
+        let input: Value = job.input()?;
+        let (bytes, until) =
+            (input["bytes"].as_u64().unwrap_or(0), input["until"].as_str().unwrap_or_default());
+        touch(&input["began"]);
+
+        let mut file = job.result_file("application/octet-stream")?;
+        let mut written = 0;
+        while written < bytes {
+            let block = block(written);
+            let most = usize::try_from(bytes - written).unwrap_or(block.len()).min(block.len());
+            file.append(&block[..most])?;
+            written += most as u64;
+        }
+
+        while !until.is_empty() && !Path::new(until).exists() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        file.finish()
+    }
+}
+
+/// The 64 KiB that follow the first `start` bytes: numbers, so that no block is like another.
+fn block(start: u64) -> Vec<u8> {
+    (0..8_192).flat_map(|number| (start + number).to_be_bytes()).collect()
+}
+
+/// Answers with the size of its input, and with the sum of its bytes.
+struct Size;
+
+impl Handler for Size {
+    type Output = Value;
+
+    async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
+        let file = job.input_file().ok_or_else(|| TaskFailure::new("Size.NoFile", "the input is no file"))?;
+        let content =
+            std::fs::read(file).map_err(|error| TaskFailure::new("Size.Unreadable", error.to_string()))?;
+        let sum: u64 = content.iter().copied().map(u64::from).sum();
+        Ok(serde_json::json!({"bytes": content.len(), "sum": sum}))
+    }
+}
+
 fn main() -> ExitCode {
     postern_test_disk::install();
     let registry = Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice);
-    let registry = registry.on("key", Key).on("items", Items).on("rows", Rows).on("stubborn", Stubborn);
-    postern_worker::main(registry)
+    let registry = registry.on("big", Big).on("size", Size).on("items", Items);
+    postern_worker::main(registry.on("key", Key).on("rows", Rows).on("stubborn", Stubborn))
 }

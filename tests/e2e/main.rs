@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cancel;
+mod claim;
 mod dead_letters;
 mod demos;
 mod enrolment;

@@ -54,10 +54,10 @@ pub(crate) async fn payload(
 async fn store(claims: &ClaimCheck, owner: Owner<'_>, input: &str) -> Result<InputRef, Error> {
     let sum = Sha256Sum::new(Sha256::digest(input).into());
     let key = input_key(owner.tenant, owner.job_id);
-    claims.put(&key, Bytes::copy_from_slice(input.as_bytes()), sum.as_bytes()).await.map_err(storage)?;
+    claims.put(&key, Bytes::copy_from_slice(input.as_bytes()), sum.as_bytes()).await?;
 
     let object = Object { bucket: claims.bucket(), key: &key };
-    let url = claims.download(object).map_err(|error| storage(error.into()))?;
+    let url = claims.download(object).map_err(StorageError::from)?;
     let (bytes, sha256) = (input.len() as u64, Some(sum.to_string()));
     tracing::info!(job_id = %owner.job_id, bytes, "the input is too large for a message: it is in S3");
     Ok(InputRef { bucket: claims.bucket().to_owned(), key, url, bytes, sha256 })
@@ -75,22 +75,18 @@ async fn refer(claims: &ClaimCheck, owner: Owner<'_>, object: &ObjectRef) -> Res
     let object = Object { bucket, key };
     let described = claims.describe(object).await.map_err(|error| match error {
         StorageError::Denied { .. } => Error::InputFrom(error.to_string()),
-        other => storage(other),
+        other => other.into(),
     })?;
     if described.bytes > UPLOAD_BYTES {
         let problem =
             format!("s3://{bucket}/{key} has {} bytes; at most {UPLOAD_BYTES} are possible", described.bytes);
         return Err(Error::InputFrom(problem));
     }
-    claims.refer(&input_key(owner.tenant, owner.job_id), object).await.map_err(storage)?;
+    claims.refer(&input_key(owner.tenant, owner.job_id), object).await?;
 
-    let url = claims.download(object).map_err(|error| storage(error.into()))?;
+    let url = claims.download(object).map_err(StorageError::from)?;
     let sha256 = described.sha256.map(|sum| Sha256Sum::new(sum).to_string());
     Ok(InputRef { bucket: bucket.clone(), key: key.clone(), url, bytes: described.bytes, sha256 })
-}
-
-fn storage(error: StorageError) -> Error {
-    Error::Storage(error.to_string())
 }
 
 #[cfg(test)]
@@ -209,6 +205,13 @@ mod tests {
         assert!(name == "Dispatcher.InvalidInput" && cause.contains("ClaimCheck=true"), "{cause}");
         let (name, cause) = refused(Some(&bucket(403).0), "exports", "a.csv").await;
         assert!(name == "Dispatcher.InvalidInput" && cause.contains("HTTP 403"), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_the_role_may_not_write_to_is_a_refusal() {
+        let event = json!({"Input": "x".repeat(140_000), "TaskToken": "abc"});
+        let error = message(Some(&bucket(403).0), &event).await.unwrap_err();
+        assert_eq!(error.name(), "Dispatcher.PublishRefused");
     }
 
     #[tokio::test]

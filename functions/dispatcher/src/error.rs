@@ -1,6 +1,7 @@
 //! The errors of the dispatcher.
 
 use postern_runtime::NamedError;
+use postern_runtime::claim_check::StorageError;
 use postern_types::limits::IOT_PAYLOAD_BYTES;
 use postern_types::{InvalidRequest, InvalidTopic};
 
@@ -19,7 +20,7 @@ pub(crate) enum Error {
     #[error("Job.InputFrom: {0}")]
     InputFrom(String),
     #[error("the input cannot be kept in S3: {0}")]
-    Storage(String),
+    Storage(#[from] StorageError),
     #[error("AWS IoT Core throttled the message: {0}")]
     Throttled(String),
     #[error("AWS IoT Core refused the message: {0}; check the policy of the function's role and the topic")]
@@ -34,7 +35,9 @@ impl NamedError for Error {
             Self::InvalidInput(_) | Self::InvalidTopic(_) | Self::InputFrom(_) => "Dispatcher.InvalidInput",
             Self::PayloadTooLarge(_) => "Dispatcher.PayloadTooLarge",
             Self::Throttled(_) => "Dispatcher.Throttled",
-            Self::PublishRefused(_) => "Dispatcher.PublishRefused",
+            Self::PublishRefused(_) | Self::Storage(StorageError::Denied { .. }) => {
+                "Dispatcher.PublishRefused"
+            }
             Self::PublishFailed(_) | Self::Storage(_) => "Dispatcher.PublishFailed",
         }
     }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postern_types::limits::UPLOAD_BYTES;
@@ -36,6 +37,14 @@ impl Spool {
     /// The folder below a state directory. It is created when the first file is.
     pub(crate) fn new(state_dir: &Path) -> Self {
         Self { folder: state_dir.join("spool") }
+    }
+
+    /// A folder of its own in the system's folder for temporary files, for the tests of a handler.
+    pub(crate) fn for_test() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("postern-worker-{}-{number}", std::process::id());
+        Self { folder: std::env::temp_dir().join(name) }
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
@@ -150,7 +159,8 @@ impl ResultFile {
         let bytes = bytes.as_ref();
         self.result.bytes += bytes.len() as u64;
         if self.result.bytes > UPLOAD_BYTES {
-            let cause = format!("the result has more than the {UPLOAD_BYTES} bytes that Amazon S3 takes at once");
+            let cause =
+                format!("the result has more than the {UPLOAD_BYTES} bytes that Amazon S3 takes at once");
             return Err(TaskFailure::new("Worker.ResultTooLarge", cause));
         }
 
@@ -161,7 +171,8 @@ impl ResultFile {
     /// Makes what was written the job's result, in the place of the handler's return value. A file that is dropped
     /// without this is not the result.
     pub fn finish(mut self) -> Result<(), TaskFailure> {
-        let written = self.out.flush().and_then(|()| self.out.get_ref().sync_all()).and_then(|()| self.spool.sync());
+        let written =
+            self.out.flush().and_then(|()| self.out.get_ref().sync_all()).and_then(|()| self.spool.sync());
         written.map_err(|error| failed(&self.path, &error))?;
 
         self.result.sha256 = Sha256Sum::new(self.sum.finalize().into());

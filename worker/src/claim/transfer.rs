@@ -150,7 +150,8 @@ impl Transfers {
         request.headers_mut().insert(HOST, host);
 
         let stream = timeout(CONNECT_TIMEOUT, self.connect(uri)).await;
-        let stream = stream.map_err(|_| TransferError::Broken("S3 has not accepted the connection in time".into()))??;
+        let stream = stream
+            .map_err(|_| TransferError::Broken("S3 has not accepted the connection in time".into()))??;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| TransferError::broken(&error))?;
         // It ends with the answer's body, or with the error that the request or the body then has.
@@ -162,7 +163,8 @@ impl Transfers {
         let (host, secure) = (uri.host().unwrap_or_default(), uri.scheme_str() == Some("https"));
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let proxy = self.proxy.as_ref().filter(|_| !is_loopback(host));
-        let stream = dial(host, port, proxy).await.map_err(|error| TransferError::Broken(error.to_string()))?;
+        let stream =
+            dial(host, port, proxy).await.map_err(|error| TransferError::Broken(error.to_string()))?;
         if !secure {
             return Ok(Box::pin(stream));
         }
@@ -250,7 +252,8 @@ async fn receive(mut body: Incoming, file: &mut File, bytes: u64) -> Result<Sha2
 
     if received != bytes {
         let what = if received > bytes { "more than " } else { "" };
-        let problem = format!("the input has {what}{} bytes; the job's message says {bytes}", received.min(bytes));
+        let problem =
+            format!("the input has {what}{} bytes; the job's message says {bytes}", received.min(bytes));
         return Err(Received::Transfer(TransferError::Mismatch(problem)));
     }
     file.flush().await.map_err(Received::File)?;

@@ -263,7 +263,6 @@ fn the_state_machines_match_the_errors_of_this_function_and_no_others() {
         Error::InvalidTopic(InvalidTopic::EmptyLevel),
         Error::PayloadTooLarge(0),
         Error::InputFrom(String::new()),
-        Error::Storage(String::new()),
         Error::Throttled(String::new()),
         Error::PublishRefused(String::new()),
         Error::PublishFailed(String::new()),
