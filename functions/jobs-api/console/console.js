@@ -75,7 +75,6 @@ class Console {
     const before = this.address;
     this.show();
     moveFocus(before, this.address);
-    this.refresher.now();
   }
 
   /** Shows the frame of what the address asks for. The refresher fills it. */
