@@ -180,6 +180,17 @@ export class Page {
     await this.call("Input.dispatchKeyEvent", { type: "keyUp", ...event });
   }
 
+  /** Freezes the page, as a browser does before the computer sleeps: no timer runs, and messages wait. */
+  sleep() {
+    return this.call("Page.setWebLifecycleState", { state: "frozen" });
+  }
+
+  /** Ends the sleep. A headless Chromium keeps such a page hidden, until it is told that the page has the focus. */
+  async wake() {
+    await this.call("Page.setWebLifecycleState", { state: "active" });
+    await this.call("Emulation.setFocusEmulationEnabled", { enabled: true });
+  }
+
   async size(width, height) {
     await this.call("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: width < 600 });
   }
