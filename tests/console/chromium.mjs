@@ -87,9 +87,10 @@ export class Chromium {
 
   async stop() {
     const ended = new Promise((resolve) => this.process.on("exit", resolve));
-    this.process.kill("SIGKILL");
+    await this.call("Browser.close");
     await ended;
-    rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
+    // Its last processes may still be writing.
+    rmSync(this.profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { link, listPath, readAddress } from "../../functions/jobs-api/console/address.js";
-import { backoff, statusOf } from "../../functions/jobs-api/console/freshness.js";
+import { Refresher, backoff, statusOf } from "../../functions/jobs-api/console/freshness.js";
 import { duration, indentJson, oneLine, visible } from "../../functions/jobs-api/console/text.js";
 
 /** Small pseudo-random numbers from a seed, so that a failure can be repeated. */
@@ -90,6 +90,27 @@ test("what is old, suspect or unanswered is never called fresh", () => {
   assert.equal(statusOf({ ...facts, confirmedAt: null }).kind, "connecting");
   const failing = statusOf({ ...facts, failingSince: 99_500, reason: "refused" });
   assert.deepEqual(failing, { kind: "failing", since: 99_000, hasData: true, reason: "refused" });
+});
+
+test("an answer that waited through a sleep does not make what it says fresh", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
+  globalThis.document = { hidden: false };
+  const statuses = [];
+  let sleep = 3_600_000;
+  const refresher = new Refresher({
+    onStatus: ({ kind }) => statuses.push(kind),
+    refresh: async () => {
+      context.mock.timers.setTime(Date.now() + sleep);
+      return true;
+    },
+  });
+  await refresher.run();
+  assert.deepEqual(statuses, ["checking"]);
+  sleep = 10;
+  await refresher.run();
+  assert.deepEqual(statuses, ["checking", "polling"]);
+  refresher.stop();
+  delete globalThis.document;
 });
 
 test("the wait between attempts grows to a minute, has jitter, and obeys Retry-After", () => {
