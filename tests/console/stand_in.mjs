@@ -262,14 +262,14 @@ export class Proxy {
   }
 
   accept(request, socket) {
-    const [protocol, bearer] = (request.headers["sec-websocket-protocol"] ?? "").split(", ");
+    const [protocol, credential] = (request.headers["sec-websocket-protocol"] ?? "").split(", ");
     const url = new URL(request.url, this.url);
-    const ticket = bearer?.replace("bearer.", "");
-    if (protocol !== "postern" || !this.tickets.delete(ticket) || url.searchParams.get("channel") !== "jobs-tenant1") {
+    const ticket = credential?.replace("ticket.", "");
+    if (protocol !== "postern-live.1" || !this.tickets.delete(ticket) || url.searchParams.get("channel") !== "jobs-tenant1") {
       return socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
     }
     const accept = createHash("sha1").update(`${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
-    socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\nSec-WebSocket-Protocol: postern\r\n\r\n`);
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\nSec-WebSocket-Protocol: postern-live.1\r\n\r\n`);
     this.sockets.add(socket);
     socket.on("error", () => {});
     socket.on("close", () => this.sockets.delete(socket));

@@ -24,23 +24,36 @@ test("the proxy is killed and restarted in the middle", async ({ standIn, open }
   await page.untilText(row("a1"), "Succeeded");
 });
 
-// Polls come so seldom that they cannot hide that something else did not fetch.
-const SELDOM = `{
-  const timeout = setTimeout;
-  window.setTimeout = (run, wait, ...rest) => timeout(run, wait >= 5000 ? 1000 * wait : wait, ...rest);
+// Polls never come, so that they cannot hide that something else did not fetch. The page is idle when it waits for one.
+const NO_POLLS = `{
+  const [timeout, clear, request] = [setTimeout, clearTimeout, fetch];
+  const polls = new Set();
+  let fetching = 0;
+  window.isIdle = () => polls.size === 1 && fetching === 0;
+  window.setTimeout = (run, wait, ...rest) => {
+    const isPoll = [5000, 15000].includes(wait);
+    const id = timeout(run, isPoll ? 1e9 : wait, ...rest);
+    if (isPoll) polls.add(id);
+    return id;
+  };
+  window.clearTimeout = (id) => {
+    polls.delete(id);
+    clear(id);
+  };
+  window.fetch = (...call) => {
+    fetching += 1;
+    return request(...call).finally(() => (fetching -= 1));
+  };
 }`;
 
 test("a change of which no hint arrived shows after the reconnection, without a poll", async ({ standIn, open }) => {
   standIn.job("a1", { state: "ACCEPTED" });
-  const page = await open("viewer1", { script: SELDOM });
+  const page = await open("viewer1", { script: NO_POLLS });
   await untilFresh(page, "live");
-  const lists = () => standIn.requests.filter(({ path }) => path === "/jobs").length;
 
-  // The end of the connection causes a fetch. The change comes after that one.
-  const before = lists();
   standIn.proxy.kill();
   await untilFresh(page, "polling");
-  while (lists() === before) await page.until("true");
+  await page.until("isIdle()");
   standIn.job("a1", { state: "FAILED" }, { hint: false });
   await standIn.proxy.restart();
   await page.untilText(row("a1"), "Failed");
@@ -119,9 +132,9 @@ const CLOCK = `
 test("the laptop sleeps for an hour, and the page vouches for nothing until it knows", async ({ standIn, open }) => {
   standIn.job("a1", { state: "ACCEPTED", percent: 1 });
   standIn.tokenSeconds = 86_400;
-  const page = await open("viewer1", { script: CLOCK + SELDOM });
+  const page = await open("viewer1", { script: CLOCK + NO_POLLS });
   await untilFresh(page, "live");
-  await page.untilVisible(row("a1"));
+  await page.until("isIdle()");
 
   await page.sleep();
   await page.run("shown.length = 0; jump = 3_600_000");
@@ -146,9 +159,9 @@ test("the laptop sleeps for an hour, and the page vouches for nothing until it k
 test("a jump of the clock alone makes a page that stayed visible ask again", async ({ standIn, open }) => {
   standIn.job("a1", { state: "ACCEPTED", percent: 1 });
   standIn.tokenSeconds = 86_400;
-  const page = await open("viewer1", { script: CLOCK + SELDOM });
+  const page = await open("viewer1", { script: CLOCK + NO_POLLS });
   await untilFresh(page, "live");
-  await page.untilVisible(row("a1"));
+  await page.until("isIdle()");
 
   standIn.hold();
   standIn.job("a1", { percent: 2 }, { hint: false });

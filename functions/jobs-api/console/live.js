@@ -3,7 +3,7 @@
  * the page fetches the truth from the API.
  */
 
-const SUBPROTOCOL = "postern";
+const SUBPROTOCOL = "postern-live.1";
 
 /** A connection that was open for this long was a good one: the next attempt comes soon. */
 const GOOD = 10_000;
@@ -53,7 +53,7 @@ export class Live {
   connect({ ticket, channel }) {
     const url = new URL(this.url);
     url.searchParams.set("channel", channel);
-    const socket = new WebSocket(url, [SUBPROTOCOL, `bearer.${ticket}`]);
+    const socket = new WebSocket(url, [SUBPROTOCOL, `ticket.${ticket}`]);
     this.socket = socket;
     let openedAt = null;
     this.timer = setTimeout(() => socket.close(), TIMEOUT);
