@@ -6,6 +6,8 @@ mod update;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
+use http::uri::InvalidUri;
 use jiff::Timestamp;
 use postern_runtime::env::{Environment, InvalidVariable};
 use postern_runtime::signed::{CallFailed, Service, SignedClient};
@@ -55,6 +57,18 @@ impl DynamoJobs {
         Ok(Some(Self { client: SignedClient::from_env(environment, DYNAMODB)?, table }))
     }
 
+    /// The table of this name, for programs that people run: with credentials from elsewhere than a function's
+    /// environment.
+    pub fn new(
+        table: &str,
+        region: &str,
+        endpoint: Option<&str>,
+        credentials: Credentials,
+    ) -> Result<Self, InvalidUri> {
+        let client = SignedClient::new(DYNAMODB, region, endpoint, credentials)?;
+        Ok(Self { client, table: table.to_owned() })
+    }
+
     /// Updates an item. `None` if the update's condition is not met.
     async fn update(&self, update: Update) -> Result<Option<Item>, Error> {
         #[derive(Default, Deserialize)]
@@ -102,6 +116,19 @@ impl DynamoJobs {
         self.update(update).await?;
         job.log = kept.to_vec();
         Ok(())
+    }
+
+    /// Keeps the progress for the next attempt if the job's item has it already: the function that wrote the item may have
+    /// ended before it wrote the second one.
+    async fn repair_resume(&self, tenant: &Tenant, progress: &Progress) -> Result<(), Error> {
+        let job = self.get(tenant, &progress.job_id).await?;
+        let at = time_text(progress.at);
+        match job {
+            Some(JobItem { idempotency_key: Some(key), progress_at: Some(last), .. }) if last == at => {
+                self.keep_for_resume(tenant, &key, progress).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the progress for the next attempt.
@@ -190,7 +217,10 @@ impl Jobs for DynamoJobs {
             update = update.append("Log", Attribute::lines(&log));
         }
 
-        let Some(mut item) = self.update(update).await? else { return Ok(None) };
+        let Some(mut item) = self.update(update).await? else {
+            self.repair_resume(tenant, progress).await?;
+            return Ok(None);
+        };
         let log = item.lines("Log");
         let mut job = item.into_job()?;
         if tail(&log).len() < log.len() {
