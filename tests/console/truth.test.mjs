@@ -31,7 +31,7 @@ const NO_POLLS = `{
   let fetching = 0;
   window.isIdle = () => polls.size === 1 && fetching === 0;
   window.setTimeout = (run, wait, ...rest) => {
-    const isPoll = [5000, 15000].includes(wait);
+    const isPoll = wait === 5000;
     const id = timeout(run, isPoll ? 1e9 : wait, ...rest);
     if (isPoll) polls.add(id);
     return id;

@@ -20,9 +20,9 @@ export class Workers {
     this.changed = new WeakSet();
   }
 
-  /** Fetches and shows the workers. Returns whether something changed. */
+  /** Fetches and shows the workers. */
   async refresh(signal) {
-    const { value, changed } = await this.api.get("workers", signal);
+    const value = await this.api.get("workers", signal);
     signal.throwIfAborted();
 
     const workers = value.workers.slice(0, 500);
@@ -34,7 +34,6 @@ export class Workers {
       update: (element, worker) => this.show(element, worker),
       fallback: byId("workers-title"),
     });
-    return changed;
   }
 
   create(name) {
