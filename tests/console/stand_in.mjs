@@ -159,6 +159,7 @@ export class StandIn {
   }
 
   list(query, shown) {
+    if (Number.isNaN(Date.parse(query.get("from") ?? "2020-01-01"))) fail(400, "Bad request", "from is not a time");
     const start = Number(query.get("cursor") ?? 0);
     const end = start + Number(query.get("limit"));
     const jobs = [...this.jobs.values()]

@@ -102,6 +102,40 @@ test("the API is down when the page is opened", async ({ standIn, open }) => {
   await page.untilVisible("#sign-in");
 });
 
+test("a view that the API refuses says why, and the next one works", async ({ standIn, open }) => {
+  standIn.job("a1", {});
+  const page = await open("viewer1");
+  await page.untilVisible(row("a1"));
+  await page.run(`history.pushState(null, "", "?from=yesterday"); history.pushState(null, "", "?"); history.back()`);
+  await page.untilText("#freshness-text", "The API refuses this view. Bad request: from is not a time");
+  assert.equal(await page.isVisible(row("a1")), false);
+  await page.click("[data-view=jobs]");
+  await page.untilVisible(row("a1"));
+  await untilFresh(page, "live");
+});
+
+test("a hidden page asks for nothing, and catches up when it is seen again", async ({ standIn, open }) => {
+  standIn.job("a1", { state: "ACCEPTED", percent: 0 });
+  const script = `
+    let isHidden = false;
+    Object.defineProperty(document, "hidden", { get: () => isHidden });
+    window.hide = (hidden) => { isHidden = hidden; document.dispatchEvent(new Event("visibilitychange")); };`;
+  const page = await open("viewer1", { script: NO_POLLS + script });
+  await untilFresh(page, "live");
+  await page.until("isIdle()");
+
+  await page.run("hide(true)");
+  const requests = standIn.requests.length;
+  for (let percent = 1; percent <= 100; percent += 1) standIn.job("a1", { percent });
+  standIn.proxy.kill();
+  await page.until("document.querySelector('#freshness').dataset.kind !== 'live'");
+  assert.equal(standIn.requests.length, requests);
+  assert.equal(await page.run(`document.querySelector('${row("a1", "progress")}').value`), 0);
+
+  await page.run("hide(false)");
+  await page.until(`document.querySelector('${row("a1", "progress")}').value === 100`);
+});
+
 test("the network goes away and comes back", async ({ standIn, open }) => {
   standIn.job("a1", { state: "ACCEPTED" });
   const page = await open("viewer1");

@@ -88,8 +88,8 @@ test("what is old, suspect or unanswered is never called fresh", () => {
   assert.equal(statusOf({ ...facts, now: 110_000 }).kind, "checking");
   assert.equal(statusOf({ ...facts, now: 98_000 }).kind, "checking", "the clock was set back");
   assert.equal(statusOf({ ...facts, confirmedAt: null }).kind, "connecting");
-  const failing = statusOf({ ...facts, failingSince: 99_500, reason: "refused" });
-  assert.deepEqual(failing, { kind: "failing", since: 99_000, hasData: true, reason: "refused" });
+  const failing = statusOf({ ...facts, failingSince: 99_500, isRefused: false, reason: "down" });
+  assert.deepEqual(failing, { kind: "failing", since: 99_000, hasData: true, isRefused: false, reason: "down" });
 });
 
 test("an answer that waited through a sleep does not make what it says fresh", async (context) => {

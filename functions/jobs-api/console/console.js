@@ -182,7 +182,7 @@ function showStatus(status) {
   document.body.toggleAttribute("data-stale", status.kind === "failing" || status.kind === "checking");
 }
 
-function describe({ kind, since, hasData, reason }) {
+function describe({ kind, since, hasData, isRefused, reason }) {
   const seconds = EVERY / 1000;
   switch (kind) {
     case "live":
@@ -192,6 +192,7 @@ function describe({ kind, since, hasData, reason }) {
     case "checking":
       return `Checking what changed since ${clock(since)}`;
     case "failing":
+      if (isRefused) return `The API refuses this view. ${reason}`;
       return hasData ? `No answer since ${clock(since)}, this is from then. ${reason}` : `No answer since ${clock(since)}. ${reason}`;
     default:
       return "Connecting";

@@ -3,7 +3,7 @@
  * fetched.
  */
 
-import { SignedOut } from "./api.js";
+import { Problem, SignedOut } from "./api.js";
 
 /**
  * How often the page polls. With a live connection it polls as well: only progress is announced, not the start and the end
@@ -37,9 +37,9 @@ const UNANNOUNCED = 3;
  * What the page may say. `confirmedAt` is when the last answered fetch started, so an answer that waited through a sleep
  * does not make old data fresh.
  */
-export function statusOf({ now, confirmedAt, failingSince, reason, isSuspect, isLive }) {
+export function statusOf({ now, confirmedAt, failingSince, isRefused, reason, isSuspect, isLive }) {
   if (failingSince !== null) {
-    return { kind: "failing", since: confirmedAt ?? failingSince, hasData: confirmedAt !== null, reason };
+    return { kind: "failing", since: confirmedAt ?? failingSince, hasData: confirmedAt !== null, isRefused, reason };
   }
   if (confirmedAt === null) return { kind: "connecting" };
   const age = now - confirmedAt;
@@ -201,6 +201,7 @@ export class Refresher {
     this.failures += 1;
     this.failingSince ??= this.startedAt;
     this.reason = error.message;
+    this.isRefused = error instanceof Problem && !error.isTemporary;
     return backoff(this.failures, error.retryAfter ?? 0, Math.random());
   }
 
@@ -214,8 +215,8 @@ export class Refresher {
   }
 
   report() {
-    const { confirmedAt, failingSince, reason, isSuspect, isLive } = this;
-    const status = statusOf({ now: Date.now(), confirmedAt, failingSince, reason, isSuspect, isLive });
+    const { confirmedAt, failingSince, isRefused, reason, isSuspect, isLive } = this;
+    const status = statusOf({ now: Date.now(), confirmedAt, failingSince, isRefused, reason, isSuspect, isLive });
     const text = JSON.stringify(status);
     if (text === this.reported) return;
     this.reported = text;
