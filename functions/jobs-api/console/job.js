@@ -98,7 +98,7 @@ export class JobView {
 
     const hasData = job.data !== null && job.data !== undefined;
     setHidden(byId("data"), !hasData);
-    if (hasData) showText(byId("data"), typeof job.data === "string" ? job.data : JSON.stringify(job.data));
+    if (hasData) showText(byId("data"), typeof job.data === "string" ? job.data : JSON.stringify(job.data, null, 2));
   }
 
   showTimeline(events) {
