@@ -38,9 +38,10 @@ pub(crate) async fn up() -> Result<bool, Error> {
 
     let note = note_of(&stack);
     note.write(&project)?;
-    let LocalStack { worker, emulator, .. } = stack;
+    let LocalStack { worker, emulator, issuer, .. } = stack;
     worker.leave();
     emulator.leave();
+    issuer.leave();
 
     say("\nThe local stack runs.\n");
     print_usage(&note);
@@ -48,7 +49,7 @@ pub(crate) async fn up() -> Result<bool, Error> {
 }
 
 fn note_of(stack: &LocalStack) -> Note {
-    let emulator = stack.emulator.process();
+    let (emulator, issuer) = (stack.emulator.process(), stack.issuer.process());
     Note {
         endpoint: stack.emulator.endpoint(),
         outputs: stack.outputs.clone(),
@@ -64,6 +65,12 @@ fn note_of(stack: &LocalStack) -> Note {
                 id: emulator.id(),
                 word: "launch.py".into(),
                 log: emulator.log().to_owned(),
+            },
+            Started {
+                name: "issuer".into(),
+                id: issuer.id(),
+                word: "issuer.py".into(),
+                log: issuer.log().to_owned(),
             },
         ],
     }

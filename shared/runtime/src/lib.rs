@@ -1,6 +1,6 @@
 //! What the `main` of every Postern function does: it reads configuration from the environment ([`mod@env`]), starts
-//! logs ([`log`]), makes AWS clients ([`aws`]), reads secrets (`secrets`, a feature) and handles events ([`serve`]) with errors that a state machine can match
-//! ([`NamedError`]). Handlers count with [`metrics`].
+//! logs ([`log`]), makes AWS clients ([`aws`]; or `signed`, a feature, without an SDK), reads secrets (`secrets`, a
+//! feature) and handles events ([`serve`]) with errors that a state machine can match ([`NamedError`]). Handlers count with [`metrics`].
 //!
 //! The crate contains no function's logic.
 //!
@@ -22,6 +22,8 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "secrets")]
 pub mod secrets;
+#[cfg(feature = "signed")]
+pub mod signed;
 
 use std::cell::Cell;
 

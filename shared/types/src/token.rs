@@ -79,6 +79,12 @@ impl Serialize for TaskToken {
 pub struct JobId(String);
 
 impl JobId {
+    /// Accepts 32 lower-case hexadecimal digits, and nothing else: an id becomes a part of keys and channel names.
+    pub fn parse(id: &str) -> Option<Self> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (id.len() == 32 && id.bytes().all(is_digit)).then(|| Self(id.to_owned()))
+    }
+
     /// The 32 digits as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -116,5 +122,15 @@ mod tests {
         // printf abc | sha256sum
         let id = TaskToken::parse("abc").unwrap().job_id();
         assert_eq!(id.as_str(), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(JobId::parse(id.as_str()), Some(id));
+    }
+
+    #[test]
+    fn only_32_lower_case_hexadecimal_digits_are_a_job_id() {
+        for forged in
+            ["", "key#x", "BA7816BF8F01CFEA414140DE5DAE2223", "ba7816bf8f01cfea414140de5dae222", "*"]
+        {
+            assert_eq!(JobId::parse(forged), None, "{forged}");
+        }
     }
 }
