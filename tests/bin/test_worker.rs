@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use postern_worker::{Add, Handler, JobContext, Registry, TaskFailure};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 struct Hold;
 
@@ -22,6 +22,31 @@ impl Handler for Hold {
                 return Err(TaskFailure::new("Hold.Cancelled", "told to stop"));
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(input)
+    }
+}
+
+/// Reports progress and writes a line of the log, ten times a second, until the file that its input names is there.
+struct Steps;
+
+impl Handler for Steps {
+    type Output = Value;
+
+    async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
+        let input: Value = job.input()?;
+        let file = input["until"].as_str().unwrap_or_default();
+
+        let mut steps = 0_u32;
+        while !Path::new(file).exists() {
+            if job.is_cancelled() {
+                return Err(TaskFailure::new("Steps.Cancelled", "told to stop"));
+            }
+            steps += 1;
+            let percent = 100.0 - 10_000.0 / f64::from(100 + steps);
+            job.progress(&json!({"percent": percent, "message": format!("step {steps}")}));
+            job.log(format!("step {steps} is done"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(input)
     }
@@ -61,5 +86,5 @@ impl Handler for Key {
 fn main() -> ExitCode {
     postern_test_disk::install();
     let registry = Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice);
-    postern_worker::main(registry.on("key", Key))
+    postern_worker::main(registry.on("key", Key).on("steps", Steps))
 }

@@ -76,7 +76,7 @@ await ask("start-proxy");
 await untilFresh("live");
 
 // A third job waits for a person.
-const third = await start("approve", { question: "Copy it?", a: 15, b: 42 });
+const third = await start("approve", { question: "Copy it?", job: { a: 15, b: 42 } });
 await page.click("#approve");
 await page.fill("#ask-dialog input", "as agreed");
 await page.click("#ask-confirm");
