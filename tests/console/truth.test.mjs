@@ -207,20 +207,21 @@ test("a jump of the clock alone makes a page that stayed visible ask again", asy
 });
 
 test("a thousand hints cost few requests, and a long log does not grow the page", async ({ standIn, open }) => {
-  standIn.job("a1", { state: "ACCEPTED", percent: 0 });
+  const linesFrom = (first) => Array.from({ length: 200 }, (_, line) => `line ${first + line}`);
+  standIn.job("a1", { state: "ACCEPTED", percent: 0, log: linesFrom(0) });
   const page = await open("viewer1", { query: "?job=a1" });
   await untilFresh(page, "live");
-  await page.untilText("#job-state", "Accepted");
+  await page.until(`document.querySelector("#log").lastElementChild?.textContent === "line 199"`);
   const requests = () => standIn.requests.filter(({ path }) => path === "/jobs").length;
   const before = requests();
 
   for (let n = 0; n <= 1000; n += 1) {
-    const log = Array.from({ length: 200 }, (_, line) => `line ${n + line}`);
-    standIn.job("a1", { percent: n / 10, log });
+    standIn.job("a1", { percent: n / 10, log: linesFrom(n) });
   }
   await page.until(`document.querySelector("#job-bar progress").value === 100`);
   await page.until(`document.querySelector("#log").lastElementChild?.textContent === "line 1199"`);
   assert.equal(await page.run(`document.querySelectorAll("#log > div").length`), 200);
+  assert.equal(await page.run(`document.querySelector("#log").firstElementChild.textContent`), "line 1000");
   assert.ok(requests() - before < 10, `${requests() - before} requests`);
 });
 

@@ -92,6 +92,22 @@ test("what is old, suspect or unanswered is never called fresh", () => {
   assert.deepEqual(failing, { kind: "failing", since: 99_000, hasData: true, isRefused: false, reason: "down" });
 });
 
+test("hints without an end cause one fetch a second", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
+  globalThis.document = { hidden: false };
+  let fetches = 0;
+  const refresher = new Refresher({ onStatus: () => {}, refresh: async () => void (fetches += 1) });
+  await refresher.run();
+  for (let n = 0; n < 1000; n += 1) {
+    refresher.hint();
+    context.mock.timers.tick(10);
+    await new Promise(setImmediate);
+  }
+  assert.ok(fetches >= 9 && fetches <= 11, `${fetches} fetches in ten seconds`);
+  refresher.stop();
+  delete globalThis.document;
+});
+
 test("an answer that waited through a sleep does not make what it says fresh", async (context) => {
   context.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
   globalThis.document = { hidden: false };
