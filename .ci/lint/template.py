@@ -17,7 +17,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RUNBOOK = ROOT / "docs" / "operate.md"
 # What a stack can have: the parameters that are true or false.
-PARTS = ("Jobs", "Examples", "Approvals", "Kafka", "Grip", "Console")
+PARTS = ("Jobs", "Examples", "Approvals", "ClaimCheck", "Kafka", "Grip", "Console")
 # Parameters that other parameters need.
 GIVEN = {
     "GripSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:grip",

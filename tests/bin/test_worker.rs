@@ -1,7 +1,9 @@
 //! A worker whose jobs a test controls: `hold` runs until the file that its input names is there, and blocks
 //! its thread while it waits, as a handler that calls a slow database driver would.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,14 +18,80 @@ impl Handler for Hold {
 
     async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
         let input: Value = job.input()?;
+        touch(&input["began"]);
         let file = input["until"].as_str().unwrap_or_default();
         while !Path::new(file).exists() {
             if job.is_cancelled() {
+                touch(&input["ended"]);
                 return Err(TaskFailure::new("Hold.Cancelled", "told to stop"));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(input)
+    }
+}
+
+/// Makes the file that an input names, if it names one.
+fn touch(file: &Value) {
+    if let Some(file) = file.as_str() {
+        // The test that waits for the file says what is missing.
+        let _ = std::fs::write(file, "");
+    }
+}
+
+/// Holds as `hold` does, and ignores that it should stop.
+struct Stubborn;
+
+impl Handler for Stubborn {
+    type Output = Value;
+
+    async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
+        let input: Value = job.input()?;
+        let file = input["until"].as_str().unwrap_or_default();
+        while !Path::new(file).exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(input)
+    }
+}
+
+/// Counts rows from where the attempt before was, and notes in a file where it began. It stops at one row for as long as
+/// a file is there.
+struct Rows;
+
+#[derive(serde::Deserialize)]
+struct RowsInput {
+    rows: u32,
+    stop_at: u32,
+    r#while: PathBuf,
+    began: PathBuf,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Row {
+    percent: u32,
+    row: u32,
+}
+
+impl Handler for Rows {
+    type Output = u32;
+
+    async fn run(&self, job: JobContext) -> Result<u32, TaskFailure> {
+        let input: RowsInput = job.input()?;
+        let first = job.resume().map_or(0, |Row { row, .. }| row);
+        let began = OpenOptions::new().create(true).append(true).open(&input.began);
+        let noted = began.and_then(|mut file| writeln!(file, "{first}"));
+        noted.map_err(|error| TaskFailure::new("Rows.Note", error.to_string()))?;
+
+        for row in first..=input.rows {
+            job.progress(&Row { percent: row * 100 / input.rows, row });
+            job.log(format!("row {row}"));
+            while row == input.stop_at && input.r#while.exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(input.rows)
     }
 }
 
@@ -86,5 +154,5 @@ impl Handler for Key {
 fn main() -> ExitCode {
     postern_test_disk::install();
     let registry = Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice);
-    postern_worker::main(registry.on("key", Key).on("steps", Steps))
+    postern_worker::main(registry.on("key", Key).on("steps", Steps).on("rows", Rows).on("stubborn", Stubborn))
 }

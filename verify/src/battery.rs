@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::checks::absence::{Group, worker_offline};
 use crate::checks::dead_letters::{self, DeadLetters};
-use crate::checks::{Checked, attempts, errors, identities, latency, machines, others};
+use crate::checks::{Checked, attempts, cancel, errors, identities, latency, machines, others};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::options::Options;
@@ -108,6 +108,7 @@ impl<'a> Battery<'a> {
         self.check("long-job", errors::long_job(site)).await;
         self.check("heartbeat-timeout", errors::heartbeat_timeout(site)).await;
         self.check("timeout", errors::timeout(site)).await;
+        self.check("cancel", cancel::stop(site)).await;
 
         self.check("entered-time-retry", attempts::retry(site)).await;
         self.check("entered-time-redrive", attempts::redrive(site)).await;

@@ -149,6 +149,20 @@ CALLS = {
         "iot:ReplaceTopicRule iot:GetTopicRule",
         "iot:DeleteTopicRule iot:GetTopicRule",
     ),
+    "AWS::DynamoDB::Table": Calls(
+        "arn:aws:dynamodb:REGION:ACCOUNT:table/*",
+        "TableName",
+        "dynamodb:CreateTable dynamodb:DescribeTable dynamodb:UpdateTimeToLive",
+        "dynamodb:UpdateTable dynamodb:DescribeTable dynamodb:UpdateTimeToLive",
+        "dynamodb:DeleteTable dynamodb:DescribeTable",
+    ),
+    "AWS::Events::Rule": Calls(
+        "arn:aws:events:REGION:ACCOUNT:rule/*",
+        "Name",
+        "events:PutRule events:PutTargets events:DescribeRule",
+        "events:PutRule events:PutTargets events:RemoveTargets events:DescribeRule",
+        "events:DeleteRule events:RemoveTargets events:DescribeRule",
+    ),
     "AWS::Scheduler::Schedule": Calls(
         "arn:aws:scheduler:REGION:ACCOUNT:schedule/default/*",
         "Name",

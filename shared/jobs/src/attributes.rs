@@ -120,7 +120,7 @@ impl Item {
 
         Ok(OpenJob {
             tenant: Tenant::parse(&tenant).map_err(|error| Error::Malformed(error.to_string()))?,
-            job_id: JobId::parse(&id).ok_or_else(|| Error::Malformed("JobId is no job's id".into()))?,
+            job_id: JobId::parse(&*id).map_err(|error| Error::Malformed(error.to_string()))?,
             deadline,
         })
     }

@@ -30,7 +30,7 @@ impl Cursor {
         let (time, id) = text.split_once(' ').ok_or(InvalidCursor)?;
 
         let at: Timestamp = time.parse().map_err(|_| InvalidCursor)?;
-        let job_id = JobId::parse(id).ok_or(InvalidCursor)?;
+        let job_id = JobId::parse(id).map_err(|_| InvalidCursor)?;
         let cursor = Self { dispatched_at: time_text(at), job_id };
         if cursor.dispatched_at == time { Ok(cursor) } else { Err(InvalidCursor) }
     }
@@ -51,7 +51,7 @@ mod tests {
         #[test]
         fn a_cursor_is_read_back(millis in 0_i64..4_000_000_000_000, id in "[0-9a-f]{32}") {
             let dispatched_at = time_text(Timestamp::from_millisecond(millis).unwrap());
-            let cursor = Cursor { dispatched_at, job_id: JobId::parse(&id).unwrap() };
+            let cursor = Cursor { dispatched_at, job_id: JobId::parse(&*id).unwrap() };
             prop_assert_eq!(Cursor::parse(&cursor.text()), Ok(cursor));
         }
 

@@ -104,6 +104,19 @@ impl DynamoJobs {
         Ok(())
     }
 
+    /// Keeps the progress for the next attempt if the job's item has it already: the function that wrote the item may have
+    /// ended before it wrote the second one.
+    async fn repair_resume(&self, tenant: &Tenant, progress: &Progress) -> Result<(), Error> {
+        let job = self.get(tenant, &progress.job_id).await?;
+        let at = time_text(progress.at);
+        match job {
+            Some(JobItem { idempotency_key: Some(key), progress_at: Some(last), .. }) if last == at => {
+                self.keep_for_resume(tenant, &key, progress).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Keeps the progress for the next attempt.
     async fn keep_for_resume(&self, tenant: &Tenant, key: &str, progress: &Progress) -> Result<(), Error> {
         let Some(data) = &progress.data else { return Ok(()) };
@@ -190,7 +203,10 @@ impl Jobs for DynamoJobs {
             update = update.append("Log", Attribute::lines(&log));
         }
 
-        let Some(mut item) = self.update(update).await? else { return Ok(None) };
+        let Some(mut item) = self.update(update).await? else {
+            self.repair_resume(tenant, progress).await?;
+            return Ok(None);
+        };
         let log = item.lines("Log");
         let mut job = item.into_job()?;
         if tail(&log).len() < log.len() {

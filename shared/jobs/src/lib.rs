@@ -11,11 +11,14 @@
 //! - Progress is written only over older progress, only to a job that exists, and touches neither state nor rank.
 //!
 //! The key is `Tenant` and `JobId`. A second item for each idempotency key, with the `JobId` `key#{IdempotencyKey}`, keeps
-//! the last progress for the next attempt ([`Jobs::resume`]). Inputs, results and task tokens are never in the table.
+//! the last progress for the next attempt ([`Jobs::resume`]). A job never depends on the table: functions on a job's way
+//! call it by [`best_effort`]. Inputs, results and task tokens are never in the table.
 
 mod attributes;
+mod cancel;
 mod cursor;
 mod dynamo;
+mod effort;
 mod error;
 #[cfg(any(test, feature = "memory"))]
 mod memory;
@@ -25,8 +28,10 @@ mod table;
 mod tail;
 mod time;
 
+pub use cancel::{Cancel, cancel_expiry};
 pub use cursor::{Cursor, InvalidCursor};
 pub use dynamo::DynamoJobs;
+pub use effort::best_effort;
 pub use error::Error;
 #[cfg(any(test, feature = "memory"))]
 pub use memory::MemoryJobs;

@@ -167,7 +167,10 @@ impl Jobs for MemoryJobs {
         jobs.truncate(usize::from(limit.max(1)));
         let last = jobs.last().filter(|_| jobs.len() == usize::from(limit.max(1)));
         let next = last.and_then(|job| {
-            Some(Cursor { dispatched_at: job.dispatched_at.clone()?, job_id: JobId::parse(&job.job_id)? })
+            Some(Cursor {
+                dispatched_at: job.dispatched_at.clone()?,
+                job_id: JobId::parse(&*job.job_id).ok()?,
+            })
         });
         Ok(Page { jobs, next })
     }
@@ -231,7 +234,7 @@ fn without_details(job: &JobItem) -> JobItem {
 fn open_job(job: &JobItem) -> Option<OpenJob> {
     Some(OpenJob {
         tenant: Tenant::parse(&job.tenant).ok()?,
-        job_id: JobId::parse(&job.job_id)?,
+        job_id: JobId::parse(&*job.job_id).ok()?,
         deadline: job.deadline.as_deref().and_then(|deadline| deadline.parse().ok()),
     })
 }

@@ -1,18 +1,13 @@
 //! Times in the table: their text, and when items expire.
 
 use jiff::{SignedDuration, Timestamp};
+pub use postern_types::millis::text as time_text;
 
 /// How long an item stays after its job's last change of state or, if the job does not end, after its deadline.
 const KEEP: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The longest that an execution may take, and therefore an open job without a deadline.
 const LONGEST_JOB: SignedDuration = SignedDuration::from_hours(365 * 24);
-
-/// A time as the table and messages write it: RFC 3339 in UTC with milliseconds, `2026-11-24T22:51:14.123Z`. All times
-/// have the same length, so they sort as text.
-pub fn time_text(at: Timestamp) -> String {
-    format!("{at:.3}")
-}
 
 /// The time at which DynamoDB may delete an item, in seconds, as its TTL expects it.
 pub(crate) fn expires_at(now: Timestamp, deadline: Option<Timestamp>, is_open: bool) -> i64 {
@@ -23,13 +18,6 @@ pub(crate) fn expires_at(now: Timestamp, deadline: Option<Timestamp>, is_open: b
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_milliseconds_always() {
-        let text = |nanos| time_text(Timestamp::from_nanosecond(nanos).unwrap());
-        assert_eq!(text(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(text(1_999_999), "1970-01-01T00:00:00.001Z");
-    }
 
     #[test]
     fn an_item_stays_for_thirty_days_after_its_end_and_longer_while_its_job_is_open() {

@@ -16,13 +16,10 @@ use http::header::CONTENT_TYPE;
 use http::uri::InvalidUri;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 
 use crate::env::{Environment, InvalidVariable};
+use crate::transport::{Client, client, domain, innermost};
 
 /// The number of attempts of one call.
 const ATTEMPTS: u32 = 3;
@@ -69,7 +66,7 @@ impl CallFailed {
 /// A client of one AWS service, with one pool of connections. A clone shares the pool.
 #[derive(Clone)]
 pub struct SignedClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client,
     service: Service,
     endpoint: Uri,
     region: String,
@@ -157,27 +154,9 @@ impl SignedClient {
     }
 }
 
-/// The service's address in a Region. The Regions of China have a domain of their own.
+/// The service's address in a Region.
 fn host(service: &str, region: &str) -> Result<Uri, InvalidUri> {
-    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    format!("https://{service}.{region}.{domain}/").parse()
-}
-
-fn client(tls: bool) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
-    let mut roots = RootCertStore::empty();
-    if tls {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    let tls = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_protocol_versions(rustls::ALL_VERSIONS);
-    let Ok(tls) = tls else { unreachable!("ring supports every protocol version of rustls") };
-    let tls = tls.with_root_certificates(roots).with_no_client_auth();
-
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector.wrap_connector(tcp))
+    format!("https://{service}.{region}.{}/", domain(&region)).parse()
 }
 
 /// Reads an answer that is no success.
@@ -195,15 +174,6 @@ fn refusal(status: StatusCode, body: &[u8]) -> CallFailed {
         || matches!(&*code, "ProvisionedThroughputExceededException" | "RequestLimitExceeded");
     let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || is_throttled;
     CallFailed { reason: format!("{code} (HTTP {})", status.as_u16()), code, again }
-}
-
-/// The last error of a chain: the one that names DNS, a refused connection or TLS.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -137,15 +137,5 @@ mod tests {
         // printf abc | sha256sum
         let id = TaskToken::parse("abc").unwrap().job_id();
         assert_eq!(id.as_str(), "ba7816bf8f01cfea414140de5dae2223");
-        assert_eq!(JobId::parse(id.as_str()), Some(id));
-    }
-
-    #[test]
-    fn only_32_lower_case_hexadecimal_digits_are_a_job_id() {
-        for forged in
-            ["", "key#x", "BA7816BF8F01CFEA414140DE5DAE2223", "ba7816bf8f01cfea414140de5dae222", "*"]
-        {
-            assert_eq!(JobId::parse(forged), None, "{forged}");
-        }
     }
 }

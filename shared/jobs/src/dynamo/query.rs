@@ -89,6 +89,6 @@ pub(super) fn cursor(mut key: Key) -> Result<Cursor, Error> {
     };
 
     let (dispatched_at, id) = (text("DispatchedAt")?, text("JobId")?);
-    let job_id = JobId::parse(&id).ok_or_else(|| Error::Malformed("JobId is no job's id".into()))?;
+    let job_id = JobId::parse(&*id).map_err(|error| Error::Malformed(error.to_string()))?;
     Ok(Cursor { dispatched_at, job_id })
 }

@@ -125,9 +125,20 @@ async fn a_log_that_has_grown_over_its_bounds_is_shortened() {
 
 #[tokio::test]
 async fn a_condition_that_is_not_met_is_no_error() {
-    let (table, _) = table(vec![(400, json!({"__type": "x#ConditionalCheckFailedException"}))]);
+    let refused = (400, json!({"__type": "x#ConditionalCheckFailedException"}));
+    let (table, _) = table(vec![refused.clone(), (200, json!({})), refused]);
     assert_eq!(table.progress(&tenant(), None, &progress(&[])).await, Ok(None));
     assert_eq!(table.accepted(&tenant(), &id(), None, Timestamp::UNIX_EPOCH).await, Ok(false));
+}
+
+#[tokio::test]
+async fn a_retry_keeps_the_progress_that_the_first_try_did_not() {
+    let item = json!({"Item": job_item(&[])["Attributes"]});
+    let refused = (400, json!({"__type": "x#ConditionalCheckFailedException"}));
+    let (table, requests) = table(vec![refused, (200, item), (200, json!({}))]);
+
+    assert_eq!(table.progress(&tenant(), None, &progress(&[])).await, Ok(None));
+    assert_eq!(requests.lock().unwrap()[2].1["Key"]["JobId"]["S"], "key#the-key");
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ async fn a_list_is_paged_newest_first_and_has_no_details() {
     let table = MemoryJobs::default();
     for number in 0..5_u8 {
         let mut job = new_job();
-        job.job_id = JobId::parse(&format!("{number:032x}")).unwrap();
+        job.job_id = JobId::parse(format!("{number:032x}")).unwrap();
         job.dispatched_at = Timestamp::from_second(i64::from(number / 2)).unwrap();
         table.dispatched(&job).await.unwrap();
     }
