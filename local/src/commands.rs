@@ -84,6 +84,12 @@ fn print_usage(note: &Note) {
         say(format_args!("  {name:<9} process {:<8} log {log}", process.id));
     }
 
+    let console = note.outputs.get("ConsoleUrl");
+    if !console.is_empty() {
+        say("\nSee the jobs live and start some; the sign-in works offline:\n");
+        say(format_args!("  {console}/"));
+    }
+
     say("\nStart an execution and watch it:\n");
     say("  make run INPUT='{\"a\":1,\"b\":2}'");
     say("  make run MACHINE=dojo INPUT=events/statemachines/dojo/true.json\n");

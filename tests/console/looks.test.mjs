@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import { row, test, untilFresh } from "./world.mjs";
+import { row, signIn, test, untilFresh } from "./world.mjs";
 
 const PICTURES = fileURLToPath(new URL("../../target/console/", import.meta.url));
 const AXE = fileURLToPath(new URL("../../.postern/console-npm/node_modules/axe-core/axe.min.js", import.meta.url));
@@ -15,10 +15,10 @@ mkdirSync(PICTURES, { recursive: true });
 function populate(standIn) {
   const at = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
   standIn.job("c5d1e20f4b", { state: "SUCCEEDED", name: "nightly report", kind: "report", worker: "plant-8", dispatchedAt: at(4000), acceptedAt: at(3999), percent: 100, message: "412 rows" });
-  standIn.job("9b07aa315c", { state: "FAILED", name: "import prices", kind: "files", worker: "plant-7", attempt: 3, dispatchedAt: at(900), acceptedAt: at(899), percent: 31, message: "row 1,204", error: "Files.NotFound", cause: "/data/prices.csv does not exist" });
+  standIn.job("9b07aa315c", { state: "FAILED", name: "import prices", kind: "files", worker: "plant-7", attempt: 2, dispatchedAt: at(900), acceptedAt: at(899), percent: 31, message: "row 1,204", error: "Files.NotFound", cause: "/data/prices.csv does not exist" });
   standIn.job("77f3c0d911", { state: "CANCELLED", name: "copy archive", kind: "copy", worker: "plant-7", dispatchedAt: at(500), acceptedAt: at(499), percent: 12 });
   standIn.job("1fe2a7b3c8", { state: "ACCEPTED", name: "pay invoice 2041", kind: "approval", dispatchedAt: at(200), acceptedAt: at(199), approval: true, message: "waits for approval" });
-  standIn.job("0a4be8d276", { state: "ACCEPTED", name: "copy orders", kind: "copy", worker: "plant-7", attempt: 2, resumed: true, dispatchedAt: at(65), acceptedAt: at(64), percent: 72, message: "item 720 of 1,000", data: { item: 720 }, log: Array.from({ length: 30 }, (_, n) => `copied orders-${691 + n}.csv`),
+  standIn.job("0a4be8d276", { state: "ACCEPTED", name: "copy orders", kind: "copy", worker: "plant-7", attempt: 1, resumed: true, dispatchedAt: at(65), acceptedAt: at(64), percent: 72, message: "item 720 of 1,000", data: { item: 720 }, log: Array.from({ length: 30 }, (_, n) => `copied orders-${691 + n}.csv`),
     events: [{ at: at(130), type: "dispatched" }, { at: at(129), type: "accepted", detail: "plant-8" }, { at: at(65), type: "retried", detail: "Worker.Interrupted" }, { at: at(64), type: "resumed", detail: "item 700" }] });
   standIn.job("e81c6d02f7", { name: "copy returns" });
   standIn.worker("plant-7", { jobs: ["0a4be8d276", "1fe2a7b3c8"], running: 2 });
@@ -33,42 +33,54 @@ const VIEWS = [
   { name: "phone-dark", scheme: "dark", width: 360, height: 740 },
 ];
 
+/** Takes a picture, and finds what axe finds and what is wider than the screen. */
+async function look(page, name) {
+  await page.picture(`${PICTURES}${name}.webp`);
+  const run = "axe.run(document, { resultTypes: ['violations'] })";
+  const describe = "({ id, nodes }) => `${id}: ${nodes.map((node) => node.target + ' ' + node.failureSummary).join(' | ')}`";
+  assert.deepEqual(await page.run(`${run}.then(({ violations }) => violations.map(${describe}))`), [], name);
+  assert.ok(await page.run("document.documentElement.scrollWidth <= innerWidth"), `${name} is wider than the screen`);
+}
+
+function loadAxe(page) {
+  return page.run(`${readFileSync(AXE, "utf8")}; true`);
+}
+
 for (const { name, scheme, width, height } of VIEWS) {
   test(`axe finds nothing and nothing is cut off: ${name}`, async ({ standIn, open }) => {
     populate(standIn);
-    const page = await open();
+    const page = await open(null);
     await page.scheme(scheme);
     await page.size(width, height);
-    await page.run(`${readFileSync(AXE, "utf8")}; true`);
+    await loadAxe(page);
+    await page.untilVisible("#sign-in");
+    await look(page, `sign-in-${name}`);
 
-    const look = async (view) => {
-      await page.picture(`${PICTURES}${view}-${name}.webp`);
-      const found = await page.run("axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.target + ' ' + node.failureSummary).join(' | ')}`))");
-      assert.deepEqual(found, [], view);
-      assert.ok(await page.run("document.documentElement.scrollWidth <= innerWidth"), `${view} is wider than the screen`);
-    };
+    await signIn(page, "all1");
+    await loadAxe(page);
     await page.untilVisible(row("0a4be8d276"));
-    await look("jobs");
+    await look(page, `jobs-${name}`);
     await page.click(row("0a4be8d276", "a"));
     await page.untilText("#log", "orders-720");
     await page.click("#data summary");
     await page.click("#input summary");
-    await look("job");
+    await look(page, `job-${name}`);
     await page.click("#stop");
-    await look("stop");
+    await look(page, `stop-${name}`);
     await page.press("Escape");
     await page.untilGone("#ask-dialog");
+
     await page.click("[data-view=workers]");
     await page.untilText("#workers", "plant-9");
-    await look("workers");
+    await look(page, `workers-${name}`);
     await page.click("[data-view=jobs]");
     await page.click("#start");
-    await look("start");
+    await look(page, `start-${name}`);
     await page.press("Escape");
     standIn.failure = 500;
     standIn.job("e81c6d02f7", {});
     await untilFresh(page, "failing");
-    await look("failing");
+    await look(page, `failing-${name}`);
   });
 }
 

@@ -160,6 +160,13 @@ test("a sign-in that this tab did not begin is refused", async ({ standIn, open 
   const page = await open(null, { query: "?code=stolen&state=forged" });
   await page.untilText("#signed-out-reason", "another sign-in");
   assert.equal(await page.run("location.search"), "");
+
+  // Nor is a forged answer taken for that of the sign-in that this tab has begun.
+  await page.click("#sign-in");
+  await page.untilVisible("#viewer1");
+  const [code] = standIn.codes.keys();
+  await page.call("Page.navigate", { url: `${standIn.url}?code=${code}&state=forged` });
+  await page.untilText("#signed-out-reason", "another sign-in");
   await signIn(page, "viewer1");
   assert.equal(await page.run("location.href"), standIn.url);
   assert.equal(await page.run("document.cookie"), "");

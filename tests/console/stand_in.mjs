@@ -56,11 +56,12 @@ export class StandIn {
     const at = new Date().toISOString();
     const before = this.jobs.get(jobId) ?? {
       jobId, tenant: "tenant1", state: "DISPATCHED", kind: "copy", name: null, execution: `arn:aws:states:eu-west-1:123456789012:execution:copy:${jobId}`,
-      stateName: "Copy", attempt: 1, worker: null, dispatchedAt: at, acceptedAt: null, endedAt: null, deadline: null, percent: null,
+      stateName: "Copy", attempt: 0, worker: null, dispatchedAt: at, acceptedAt: null, endedAt: null, deadline: null, percent: null, progressAt: null,
       message: null, data: null, resumed: false, error: null, cause: null, approval: false, log: [], events: [{ at, type: "dispatched", detail: null }],
       input: "{}", result: "null",
     };
     const job = { ...before, ...changes };
+    if (job.percent !== before.percent) job.progressAt = at;
     if (job.state === "ACCEPTED" && !job.acceptedAt) {
       job.acceptedAt = at;
       job.events = [...job.events, { at, type: "accepted", detail: job.worker }];
@@ -158,6 +159,7 @@ export class StandIn {
   }
 
   list(query, shown) {
+    if (Number.isNaN(Date.parse(query.get("from") ?? "2020-01-01"))) fail(400, "Bad request", "from is not a time");
     const start = Number(query.get("cursor") ?? 0);
     const end = start + Number(query.get("limit"));
     const jobs = [...this.jobs.values()]

@@ -31,7 +31,7 @@ const NO_POLLS = `{
   let fetching = 0;
   window.isIdle = () => polls.size === 1 && fetching === 0;
   window.setTimeout = (run, wait, ...rest) => {
-    const isPoll = [5000, 15000].includes(wait);
+    const isPoll = wait === 5000;
     const id = timeout(run, isPoll ? 1e9 : wait, ...rest);
     if (isPoll) polls.add(id);
     return id;
@@ -100,6 +100,40 @@ test("the API is down when the page is opened", async ({ standIn, open }) => {
   await page.untilText("#freshness-text", "The API answered 503");
   standIn.failure = null;
   await page.untilVisible("#sign-in");
+});
+
+test("a view that the API refuses says why, and the next one works", async ({ standIn, open }) => {
+  standIn.job("a1", {});
+  const page = await open("viewer1");
+  await page.untilVisible(row("a1"));
+  await page.run(`history.pushState(null, "", "?from=yesterday"); history.pushState(null, "", "?"); history.back()`);
+  await page.untilText("#freshness-text", "The API refuses this view. Bad request: from is not a time");
+  assert.equal(await page.isVisible(row("a1")), false);
+  await page.click("[data-view=jobs]");
+  await page.untilVisible(row("a1"));
+  await untilFresh(page, "live");
+});
+
+test("a hidden page asks for nothing, and catches up when it is seen again", async ({ standIn, open }) => {
+  standIn.job("a1", { state: "ACCEPTED", percent: 0 });
+  const script = `
+    let isHidden = false;
+    Object.defineProperty(document, "hidden", { get: () => isHidden });
+    window.hide = (hidden) => { isHidden = hidden; document.dispatchEvent(new Event("visibilitychange")); };`;
+  const page = await open("viewer1", { script: NO_POLLS + script });
+  await untilFresh(page, "live");
+  await page.until("isIdle()");
+
+  await page.run("hide(true)");
+  const requests = standIn.requests.length;
+  for (let percent = 1; percent <= 100; percent += 1) standIn.job("a1", { percent });
+  standIn.proxy.kill();
+  await page.until("document.querySelector('#freshness').dataset.kind !== 'live'");
+  assert.equal(standIn.requests.length, requests);
+  assert.equal(await page.run(`document.querySelector('${row("a1", "progress")}').value`), 0);
+
+  await page.run("hide(false)");
+  await page.until(`document.querySelector('${row("a1", "progress")}').value === 100`);
 });
 
 test("the network goes away and comes back", async ({ standIn, open }) => {
@@ -173,20 +207,21 @@ test("a jump of the clock alone makes a page that stayed visible ask again", asy
 });
 
 test("a thousand hints cost few requests, and a long log does not grow the page", async ({ standIn, open }) => {
-  standIn.job("a1", { state: "ACCEPTED", percent: 0 });
+  const linesFrom = (first) => Array.from({ length: 200 }, (_, line) => `line ${first + line}`);
+  standIn.job("a1", { state: "ACCEPTED", percent: 0, log: linesFrom(0) });
   const page = await open("viewer1", { query: "?job=a1" });
   await untilFresh(page, "live");
-  await page.untilText("#job-state", "Accepted");
+  await page.until(`document.querySelector("#log").lastElementChild?.textContent === "line 199"`);
   const requests = () => standIn.requests.filter(({ path }) => path === "/jobs").length;
   const before = requests();
 
   for (let n = 0; n <= 1000; n += 1) {
-    const log = Array.from({ length: 200 }, (_, line) => `line ${n + line}`);
-    standIn.job("a1", { percent: n / 10, log });
+    standIn.job("a1", { percent: n / 10, log: linesFrom(n) });
   }
   await page.until(`document.querySelector("#job-bar progress").value === 100`);
   await page.until(`document.querySelector("#log").lastElementChild?.textContent === "line 1199"`);
   assert.equal(await page.run(`document.querySelectorAll("#log > div").length`), 200);
+  assert.equal(await page.run(`document.querySelector("#log").firstElementChild.textContent`), "line 1000");
   assert.ok(requests() - before < 10, `${requests() - before} requests`);
 });
 

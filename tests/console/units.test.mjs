@@ -81,15 +81,31 @@ test("a list of the last hour has the same path for a minute", () => {
 });
 
 test("what is old, suspect or unanswered is never called fresh", () => {
-  const facts = { now: 100_000, confirmedAt: 99_000, failingSince: null, isSuspect: false, isLive: true, every: 15_000 };
+  const facts = { now: 100_000, confirmedAt: 99_000, failingSince: null, isSuspect: false, isLive: true };
   assert.equal(statusOf(facts).kind, "live");
-  assert.equal(statusOf({ ...facts, isLive: false, every: 5000 }).kind, "polling");
+  assert.equal(statusOf({ ...facts, isLive: false }).kind, "polling");
   assert.equal(statusOf({ ...facts, isSuspect: true }).kind, "checking");
-  assert.equal(statusOf({ ...facts, now: 120_000 }).kind, "checking");
+  assert.equal(statusOf({ ...facts, now: 110_000 }).kind, "checking");
   assert.equal(statusOf({ ...facts, now: 98_000 }).kind, "checking", "the clock was set back");
   assert.equal(statusOf({ ...facts, confirmedAt: null }).kind, "connecting");
-  const failing = statusOf({ ...facts, failingSince: 99_500, reason: "refused" });
-  assert.deepEqual(failing, { kind: "failing", since: 99_000, hasData: true, reason: "refused" });
+  const failing = statusOf({ ...facts, failingSince: 99_500, isRefused: false, reason: "down" });
+  assert.deepEqual(failing, { kind: "failing", since: 99_000, hasData: true, isRefused: false, reason: "down" });
+});
+
+test("hints without an end cause one fetch a second", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
+  globalThis.document = { hidden: false };
+  let fetches = 0;
+  const refresher = new Refresher({ onStatus: () => {}, refresh: async () => void (fetches += 1) });
+  await refresher.run();
+  for (let n = 0; n < 1000; n += 1) {
+    refresher.hint();
+    context.mock.timers.tick(10);
+    await new Promise(setImmediate);
+  }
+  assert.ok(fetches >= 9 && fetches <= 11, `${fetches} fetches in ten seconds`);
+  refresher.stop();
+  delete globalThis.document;
 });
 
 test("an answer that waited through a sleep does not make what it says fresh", async (context) => {
@@ -101,7 +117,7 @@ test("an answer that waited through a sleep does not make what it says fresh", a
     onStatus: ({ kind }) => statuses.push(kind),
     refresh: async () => {
       context.mock.timers.setTime(Date.now() + sleep);
-      return true;
+      return false;
     },
   });
   await refresher.run();

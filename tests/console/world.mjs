@@ -2,7 +2,7 @@
 
 import { after, before, test as nodeTest } from "node:test";
 
-import { Chromium, program } from "./chromium.mjs";
+import { Chromium, program } from "../chromium.mjs";
 import { StandIn } from "./stand_in.mjs";
 
 // CI sets the variable, so that there the tests cannot be left out.

@@ -2,6 +2,7 @@
 
 mod console;
 mod description;
+mod page;
 mod people;
 
 use postern_local::Deployment;

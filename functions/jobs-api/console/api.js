@@ -41,15 +41,15 @@ export class Api {
     return Date.now() + this.clockOffset;
   }
 
-  /** Reads JSON. `changed` is false where the API says that the earlier answer is still right. */
+  /** Reads JSON: the earlier answer, where the API says that it is still right. */
   async get(path, signal) {
     const earlier = this.answers.get(path);
     const headers = earlier ? { "If-None-Match": earlier.etag } : {};
     const response = await this.request("GET", path, { headers, signal });
-    if (response.status === 304 && earlier) return { value: earlier.value, changed: false };
+    if (response.status === 304 && earlier) return earlier.value;
     const value = parse(await readBody(response));
     this.keep(path, response.headers.get("ETag"), value);
-    return { value, changed: true };
+    return value;
   }
 
   /** Reads text as it is, for inputs and results: parsing would round long numbers. */

@@ -7,7 +7,7 @@ import { link, readAddress } from "./address.js";
 import { Api, SignedOut } from "./api.js";
 import { AskDialog, StartDialog } from "./dialogs.js";
 import { byId, setAttribute, setHidden, setText } from "./dom.js";
-import { Refresher, backoff } from "./freshness.js";
+import { EVERY, Refresher, backoff } from "./freshness.js";
 import { JobView } from "./job.js";
 import { Filters, Jobs } from "./jobs.js";
 import { Live } from "./live.js";
@@ -35,7 +35,7 @@ class Console {
       onStatus: showStatus,
       onInterruption: () => this.live?.open(),
       onDeadLive: () => this.live?.open(),
-      onError: (error) => this.leave(error.message),
+      onSignedOut: (error) => this.leave(error.message),
     });
     this.live = config.live ? this.createLive() : null;
   }
@@ -102,17 +102,17 @@ class Console {
 
   // ---- The truth -----------------------------------------------------------------------------------
 
-  /** Fetches and shows all that is in view. Returns whether something changed. */
+  /** Fetches and shows all that is in view. Returns whether a job in the list has progressed. */
   async refresh(signal) {
     if (!this.who) await this.introduce(signal);
     if (this.address.view === "workers") return this.workers.refresh(signal);
-    const parts = [this.jobs.refresh(this.address, signal)];
-    if (this.address.job) parts.push(this.job.refresh(signal));
-    return (await Promise.all(parts)).some(Boolean);
+    const job = this.address.job ? this.job.refresh(signal) : null;
+    const [hasProgressed] = await Promise.all([this.jobs.refresh(this.address, signal), job]);
+    return hasProgressed;
   }
 
   async introduce(signal) {
-    const { value } = await this.api.get("session", signal);
+    const value = await this.api.get("session", signal);
     this.who = value;
     setText(byId("who"), `${value.tenant} · ${value.roles.join(", ")}`);
     setHidden(byId("who"), false);
@@ -182,8 +182,8 @@ function showStatus(status) {
   document.body.toggleAttribute("data-stale", status.kind === "failing" || status.kind === "checking");
 }
 
-function describe({ kind, since, every, hasData, reason }) {
-  const seconds = every / 1000;
+function describe({ kind, since, hasData, isRefused, reason }) {
+  const seconds = EVERY / 1000;
   switch (kind) {
     case "live":
       return `Live, and checked every ${seconds} s`;
@@ -192,6 +192,7 @@ function describe({ kind, since, every, hasData, reason }) {
     case "checking":
       return `Checking what changed since ${clock(since)}`;
     case "failing":
+      if (isRefused) return `The API refuses this view. ${reason}`;
       return hasData ? `No answer since ${clock(since)}, this is from then. ${reason}` : `No answer since ${clock(since)}. ${reason}`;
     default:
       return "Connecting";

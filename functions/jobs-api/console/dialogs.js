@@ -81,10 +81,10 @@ export class StartDialog extends Dialog {
 
   async loadMachines(select) {
     try {
-      const { value } = await this.api.get("machines");
+      const { machines } = await this.api.get("machines");
       const chosen = select.value;
-      select.replaceChildren(...value.machines.map(({ name }) => new Option(name, name)));
-      if (value.machines.some(({ name }) => name === chosen)) select.value = chosen;
+      select.replaceChildren(...machines.map(({ name }) => new Option(name, name)));
+      if (machines.some(({ name }) => name === chosen)) select.value = chosen;
     } catch (error) {
       setText(this.error, error.message);
     }

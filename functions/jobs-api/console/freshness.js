@@ -3,16 +3,18 @@
  * fetched.
  */
 
-import { SignedOut } from "./api.js";
+import { Problem, SignedOut } from "./api.js";
 
-/** How often the page polls without a live connection, and how often it checks with one. */
-export const POLL = 5_000;
-export const CHECK = 15_000;
+/**
+ * How often the page polls. With a live connection it polls as well: only progress is announced, not the start and the end
+ * of a job, and a message can be lost.
+ */
+export const EVERY = 5_000;
 
 /** The shortest time between the starts of two fetches, however many hints arrive. */
 const SHORTEST = 1_000;
 
-/** An index of the table may be behind the hint. The page looks once more after this time. */
+/** The table's indexes may be behind the hint by a second. The page looks once more after this time. */
 const SECOND_LOOK = 2_000;
 
 /** What is shown counts as confirmed for this long after the next fetch was due. */
@@ -28,21 +30,21 @@ const EAGER_FOR = 20_000;
 const FIRST_WAIT = 1_000;
 const LONGEST_WAIT = 60_000;
 
-/** So many fetches that found a change without a hint mean that the live connection is dead. */
-const UNPROMPTED = 3;
+/** So many fetches in succession that found progress of which no hint had come mean that the live connection is dead. */
+const UNANNOUNCED = 3;
 
 /**
  * What the page may say. `confirmedAt` is when the last answered fetch started, so an answer that waited through a sleep
  * does not make old data fresh.
  */
-export function statusOf({ now, confirmedAt, failingSince, reason, isSuspect, isLive, every }) {
+export function statusOf({ now, confirmedAt, failingSince, isRefused, reason, isSuspect, isLive }) {
   if (failingSince !== null) {
-    return { kind: "failing", since: confirmedAt ?? failingSince, hasData: confirmedAt !== null, reason };
+    return { kind: "failing", since: confirmedAt ?? failingSince, hasData: confirmedAt !== null, isRefused, reason };
   }
   if (confirmedAt === null) return { kind: "connecting" };
   const age = now - confirmedAt;
-  if (isSuspect || age < 0 || age > every + GRACE) return { kind: "checking", since: confirmedAt };
-  return isLive ? { kind: "live", every } : { kind: "polling", every };
+  if (isSuspect || age < 0 || age > EVERY + GRACE) return { kind: "checking", since: confirmedAt };
+  return { kind: isLive ? "live" : "polling" };
 }
 
 /** The wait after a number of failures in succession: half to all of a time that doubles, and not below `retryAfter`. */
@@ -53,18 +55,19 @@ export function backoff(failures, retryAfter, random) {
 
 export class Refresher {
   /**
-   * `refresh(signal)` fetches and shows all that is in view, and returns whether something changed. `onStatus` gets each
-   * new status, `onDeadLive` is called when the live connection seems dead, and `onError` gets other errors.
+   * `refresh(signal)` fetches and shows all that is in view, and returns whether a job has progressed. `onStatus` gets each
+   * new status, `onInterruption` is called after a sleep or a loss of the network, `onDeadLive` when the live connection
+   * seems dead, and `onSignedOut` when there is no sign-in any longer.
    */
-  constructor({ refresh, onStatus, onInterruption, onDeadLive, onError }) {
-    Object.assign(this, { refresh, onStatus, onInterruption, onDeadLive, onError });
+  constructor({ refresh, onStatus, onInterruption, onDeadLive, onSignedOut }) {
+    Object.assign(this, { refresh, onStatus, onInterruption, onDeadLive, onSignedOut });
     this.confirmedAt = null;
     this.failingSince = null;
     this.failures = 0;
     this.isSuspect = false;
     this.isLive = false;
     this.isHinted = false;
-    this.unprompted = 0;
+    this.unannounced = 0;
     this.eagerUntil = 0;
     this.startedAt = 0;
     this.running = null;
@@ -89,13 +92,9 @@ export class Refresher {
     this.refresh = async () => false;
   }
 
-  get every() {
-    return this.isLive ? CHECK : POLL;
-  }
-
   /** The time to the next fetch. */
   get wait() {
-    return Date.now() < this.eagerUntil ? EAGER : this.every;
+    return Date.now() < this.eagerUntil ? EAGER : EVERY;
   }
 
   /** This page caused a change that shows in a moment. */
@@ -108,14 +107,14 @@ export class Refresher {
   setLive(isLive) {
     if (this.isLive === isLive) return;
     this.isLive = isLive;
-    this.unprompted = 0;
+    this.unannounced = 0;
     this.soon();
   }
 
   /** Something may have changed. */
   hint() {
     this.isHinted = true;
-    this.unprompted = 0;
+    this.unannounced = 0;
     this.soon();
   }
 
@@ -159,9 +158,9 @@ export class Refresher {
 
     let wait;
     try {
-      const changed = await this.refresh(controller.signal);
+      const hasProgressed = await this.refresh(controller.signal);
       if (this.running !== controller) return;
-      wait = this.succeeded(startedAt, changed, isHinted);
+      wait = this.succeeded(startedAt, hasProgressed, isHinted);
     } catch (error) {
       if (this.running !== controller) return;
       wait = this.failed(error);
@@ -172,22 +171,21 @@ export class Refresher {
   }
 
   /** Returns the time until the next fetch. */
-  succeeded(startedAt, changed, isHinted) {
-    const isFirst = this.confirmedAt === null;
+  succeeded(startedAt, hasProgressed, isHinted) {
     const wasSuspect = this.isSuspect;
     this.confirmedAt = startedAt;
     this.failingSince = null;
     this.failures = 0;
     // An answer that waited through a sleep says nothing of the time since.
-    this.isSuspect = Date.now() - startedAt > this.every + GRACE;
+    this.isSuspect = Date.now() - startedAt > EVERY + GRACE;
     if (this.isSuspect) return 0;
     if (this.isHinted) return Math.max(0, startedAt + SHORTEST - Date.now());
-    if (isHinted) return changed ? this.wait : SECOND_LOOK;
+    if (isHinted) return SECOND_LOOK;
 
-    const missed = this.isLive && changed && !isFirst && !wasSuspect;
-    this.unprompted = missed ? this.unprompted + 1 : 0;
-    if (this.unprompted >= UNPROMPTED) {
-      this.unprompted = 0;
+    const isMissed = this.isLive && hasProgressed && !wasSuspect;
+    this.unannounced = isMissed ? this.unannounced + 1 : 0;
+    if (this.unannounced >= UNANNOUNCED) {
+      this.unannounced = 0;
       this.onDeadLive();
     }
     return this.wait;
@@ -197,12 +195,13 @@ export class Refresher {
   failed(error) {
     if (error instanceof SignedOut) {
       this.stop();
-      this.onError(error);
+      this.onSignedOut(error);
       return null;
     }
     this.failures += 1;
     this.failingSince ??= this.startedAt;
     this.reason = error.message;
+    this.isRefused = error instanceof Problem && !error.isTemporary;
     return backoff(this.failures, error.retryAfter ?? 0, Math.random());
   }
 
@@ -216,8 +215,8 @@ export class Refresher {
   }
 
   report() {
-    const { confirmedAt, failingSince, reason, isSuspect, isLive, every } = this;
-    const status = statusOf({ now: Date.now(), confirmedAt, failingSince, reason, isSuspect, isLive, every });
+    const { confirmedAt, failingSince, isRefused, reason, isSuspect, isLive } = this;
+    const status = statusOf({ now: Date.now(), confirmedAt, failingSince, isRefused, reason, isSuspect, isLive });
     const text = JSON.stringify(status);
     if (text === this.reported) return;
     this.reported = text;

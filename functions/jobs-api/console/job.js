@@ -42,7 +42,7 @@ export class JobView {
     }
   }
 
-  /** Fetches and shows the job. Returns whether something changed. */
+  /** Fetches and shows the job. */
   async refresh(signal) {
     const path = `jobs/${encodeURIComponent(this.jobId)}`;
     let answers;
@@ -54,11 +54,11 @@ export class JobView {
       setText(byId("job-empty"), "There is no such job. It may have been forgotten, because jobs are kept for a limited time.");
       setHidden(byId("job-empty"), false);
       setHidden(byId("job-body"), true);
-      return false;
+      return;
     }
     signal.throwIfAborted();
 
-    const [job, timeline, log] = answers.map(({ value }) => value);
+    const [job, timeline, log] = answers;
     this.announce(job);
     this.job = job;
     this.show(job);
@@ -66,7 +66,6 @@ export class JobView {
     setHidden(byId("log-empty"), log.lines.length > 0);
     setHidden(byId("log"), log.lines.length === 0);
     setLines(byId("log"), log.lines.slice(-500));
-    return answers.some(({ changed }) => changed);
   }
 
   /** A change of the state is announced to screen readers. Progress is not: it would talk without an end. */
@@ -99,7 +98,7 @@ export class JobView {
 
     const hasData = job.data !== null && job.data !== undefined;
     setHidden(byId("data"), !hasData);
-    if (hasData) showText(byId("data"), typeof job.data === "string" ? job.data : JSON.stringify(job.data));
+    if (hasData) showText(byId("data"), typeof job.data === "string" ? job.data : JSON.stringify(job.data, null, 2));
   }
 
   showTimeline(events) {
@@ -168,7 +167,7 @@ function factsOf(job) {
     ["Job", job.jobId],
     ["Kind", job.kind],
     ["Worker", job.worker],
-    ["Attempt", job.attempt > 1 ? `${job.attempt}${job.resumed ? ", resumed" : ""}` : job.attempt],
+    ["Attempt", attemptOf(job)],
     ["State", job.stateName],
     ["Dispatched", clock(job.dispatchedAt)],
     ["Accepted", job.acceptedAt ? clock(job.acceptedAt) : null],
@@ -176,6 +175,12 @@ function factsOf(job) {
     ["Deadline", job.deadline ? clock(job.deadline) : null],
     ["Execution", job.execution],
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
+}
+
+/** Step Functions counts retries, and people count attempts. */
+function attemptOf(job) {
+  if (job.attempt === null || job.attempt === undefined) return null;
+  return `${job.attempt + 1}${job.resumed ? ", resumed" : ""}`;
 }
 
 /** Fills a description list with pairs of a term and a text. */

@@ -27,12 +27,14 @@ export function isOpen(job) {
 export class Jobs {
   constructor(api) {
     this.api = api;
+    /** When each job in view had progressed last. */
+    this.progressed = new Map();
   }
 
-  /** Fetches and shows the list. Returns whether it changed. */
+  /** Fetches and shows the list. Returns whether a job has progressed that was in it before. */
   async refresh(address, signal) {
     const path = listPath(address, this.api.now());
-    const { value, changed } = await this.api.get(path, signal);
+    const value = await this.api.get(path, signal);
     signal.throwIfAborted();
 
     const jobs = value.jobs.slice(0, 100);
@@ -49,7 +51,13 @@ export class Jobs {
     setHidden(byId("newest"), !address.cursor);
     byId("older").href = link(address, { cursor: value.next ?? "" });
     setHidden(byId("older"), !value.next);
-    return changed;
+    return this.hasProgressed(jobs);
+  }
+
+  hasProgressed(jobs) {
+    const before = this.progressed;
+    this.progressed = new Map(jobs.map((job) => [job.jobId, job.progressAt]));
+    return jobs.some((job) => before.has(job.jobId) && before.get(job.jobId) !== job.progressAt);
   }
 
   /** Shows that another list is on its way, because the one in view does not match the filters any longer. */
@@ -77,7 +85,8 @@ export class Jobs {
 
 function about(job) {
   const parts = [clock(job.dispatchedAt), job.kind, job.worker, job.jobId.slice(0, 8)];
-  if (job.attempt > 1) parts.push(`attempt ${job.attempt}`);
+  // The API counts from 0, as Step Functions does.
+  if (job.attempt > 0) parts.push(`attempt ${job.attempt + 1}`);
   if (job.endedAt) parts.push(`took ${duration(Date.parse(job.endedAt) - Date.parse(job.dispatchedAt))}`);
   return parts.filter(Boolean).join(" · ");
 }

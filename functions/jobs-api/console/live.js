@@ -73,11 +73,11 @@ export class Live {
     };
   }
 
-  /** Waits half to all of a time that doubles with each failure. */
+  /** Waits half to all of a time that doubles with each failure. A hidden page waits until it is seen, and is then opened. */
   retry() {
     const limit = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** Math.min(this.failures, 10));
     this.failures += 1;
-    this.timer = setTimeout(() => this.open(), limit * (0.5 + Math.random() / 2));
+    this.timer = setTimeout(() => document.hidden || this.open(), limit * (0.5 + Math.random() / 2));
   }
 
   change(isOpen) {

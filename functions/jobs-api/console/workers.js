@@ -20,9 +20,9 @@ export class Workers {
     this.changed = new WeakSet();
   }
 
-  /** Fetches and shows the workers. Returns whether something changed. */
+  /** Fetches and shows the workers. */
   async refresh(signal) {
-    const { value, changed } = await this.api.get("workers", signal);
+    const value = await this.api.get("workers", signal);
     signal.throwIfAborted();
 
     const workers = value.workers.slice(0, 500);
@@ -34,7 +34,6 @@ export class Workers {
       update: (element, worker) => this.show(element, worker),
       fallback: byId("workers-title"),
     });
-    return changed;
   }
 
   create(name) {
@@ -101,7 +100,8 @@ export class Workers {
     for (const control of form.elements) control.disabled = isDown;
     const input = form.elements.concurrency;
     const isInUse = document.activeElement === input || this.changed.has(input);
-    if (!isInUse && input.value !== String(worker.concurrency)) input.value = worker.concurrency;
+    const concurrency = String(worker.concurrency ?? "");
+    if (!isInUse && input.value !== concurrency) input.value = concurrency;
   }
 }
 
@@ -109,7 +109,7 @@ function factsOf(worker, now) {
   const silence = now - Date.parse(worker.at);
   const isSilent = silence > SILENT && worker.state !== "DOWN";
   return [
-    ["Slots", `${worker.running} of ${worker.concurrency} busy, ${worker.waiting} waiting`],
+    ["Slots", `${worker.running ?? "?"} of ${worker.concurrency ?? "?"} busy, ${worker.waiting ?? "?"} waiting`],
     ["Kinds", (worker.kinds ?? []).join(", ")],
     ["Group", worker.group],
     ["Version", worker.version],

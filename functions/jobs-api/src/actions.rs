@@ -213,7 +213,7 @@ fn decided_before(job: &JobItem, verdict: Verdict) -> Result<(), Problem> {
 
 /// Writes the end of an approval. Step Functions has the decision already, so a failure of the table is only logged.
 async fn record(jobs: &impl Jobs, job: &JobItem, end: &End, now: Timestamp) {
-    let (Ok(tenant), Some(job_id)) = (Tenant::parse(&job.tenant), JobId::parse(&job.job_id)) else { return };
+    let (Ok(tenant), Ok(job_id)) = (Tenant::parse(&job.tenant), JobId::parse(&*job.job_id)) else { return };
     if let Err(error) = jobs.ended(&tenant, &job_id, end, now).await {
         postern_runtime::metrics::count("JobTableErrors");
         tracing::warn!(%job_id, "the decision is not in the table: {error}");

@@ -63,7 +63,7 @@ impl TicketRequest {
             return Ok(Channel::Tenant);
         }
 
-        let job_id = channel.strip_prefix("job-").and_then(JobId::parse);
+        let job_id = channel.strip_prefix("job-").and_then(|id| JobId::parse(id).ok());
         job_id.map(Channel::Job).ok_or(Problem::NotFound("there is no such channel"))
     }
 }

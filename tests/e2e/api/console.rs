@@ -47,12 +47,15 @@ impl Console {
         let project = Project::here().unwrap();
         let people =
             People::start(&project, &project.file(".postern/tests").join(format!("{name}-issuer"))).await;
-        let deployment = people.issuer.console(Deployment::new("test").parameter("Approvals", "true"));
-
-        let stack = Stack::with(name, change(deployment)).await;
+        let stack = Stack::with(name, change(deployment(&people))).await;
         let agent =
             Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build().into();
         Self { stack, people, agent }
+    }
+
+    /// The deployment of this stack, for a change of its parameters.
+    pub(super) fn deployment(&self) -> Deployment {
+        deployment(&self.people)
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -70,9 +73,15 @@ impl Console {
 
     /// The base of the API's paths on the emulator's own address: `*.localhost` is not resolved everywhere.
     pub(super) fn url(&self) -> String {
-        let url = self.stack.outputs.get("ConsoleUrl");
-        let api = url.trim_start_matches("http://").split('.').next().unwrap();
+        let host = self.host();
+        let api = host.split('.').next().unwrap();
         format!("{}/_aws/execute-api/{api}/$default", self.stack.emulator.endpoint())
+    }
+
+    /// The host name of the page, without the port.
+    pub(super) fn host(&self) -> String {
+        let url = self.stack.outputs.get("ConsoleUrl").trim_start_matches("http://");
+        url.split(':').next().unwrap().to_owned()
     }
 
     pub(super) async fn call(
@@ -136,6 +145,10 @@ impl Console {
         let payload = Blob::new(message.to_string());
         iot.publish().topic(topic).qos(1).retain(true).payload(payload).send().await.unwrap();
     }
+}
+
+fn deployment(people: &People) -> Deployment {
+    people.issuer.console(Deployment::new("test").parameter("Approvals", "true"))
 }
 
 /// A token with the same claims, and no signature.

@@ -1,4 +1,5 @@
-// A real Chromium, driven by its debugging protocol. Node needs --experimental-websocket before version 22.
+// A real Chromium, driven by its debugging protocol, for the tests of the console and of the channels. Node needs
+// --experimental-websocket before version 22.
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -21,6 +22,7 @@ const FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev
 /** The longest wait for a condition. Nothing waits that long unless it is broken. */
 const TIMEOUT = 60_000;
 
+/** The program, or undefined where Chromium is not installed. */
 export const program = PROGRAMS.find(existsSync);
 
 export class Chromium {
@@ -32,6 +34,7 @@ export class Chromium {
       env: { ...process.env, TZ: "UTC" },
     });
     process.on("exit", () => chromium.process.kill("SIGKILL"));
+    process.on("exit", () => rmSync(chromium.profile, { recursive: true, force: true, maxRetries: 5 }));
     await chromium.connect(await chromium.address());
     return chromium;
   }
