@@ -131,6 +131,7 @@ mod tests {
         let cancels = Cancels::new((0..=MOST).map(|number| cancel(number, 60)).collect());
         assert_eq!(cancels.reason(&cancel(0, 0).job_id), None);
         assert!(cancels.reason(&cancel(1, 0).job_id).is_some());
-        assert_eq!((cancels.kept().order.len(), cancels.kept().by_job.len()), (MOST, MOST));
+        let kept = cancels.kept();
+        assert_eq!((kept.order.len(), kept.by_job.len()), (MOST, MOST));
     }
 }

@@ -189,7 +189,10 @@ SETTINGS = {
         "ManagedPolicyArns": "iam:AttachRolePolicy",
         "Policies": "iam:PutRolePolicy",
     },
-    "AWS::Lambda::Function": {"ReservedConcurrentExecutions": "lambda:PutFunctionConcurrency"},
+    "AWS::Lambda::Function": {
+        "ReservedConcurrentExecutions": "lambda:PutFunctionConcurrency",
+        "VpcConfig": "ec2:DescribeSecurityGroups@* ec2:DescribeSubnets@* ec2:DescribeVpcs@*",
+    },
     "AWS::Logs::LogGroup": {"RetentionInDays": "logs:PutRetentionPolicy"},
     "AWS::S3::Bucket": {
         "BucketEncryption": "s3:PutEncryptionConfiguration",
@@ -226,15 +229,19 @@ def needs(action: str, kind: str, name: str, properties: dict) -> list[tuple[str
         function = str(properties.get("FunctionName", "")).rsplit(":", 1)[-1]
         keys = {"lambda:functionarn": filled(FUNCTION, function, here)}
 
+    wanted = getattr(calls, action).split()
+    if action != "delete":
+        settings = SETTINGS.get(kind, {}).items()
+        wanted += [
+            call for setting, more in settings if properties.get(setting) for call in more.split()
+        ]
     found = []
-    for call in getattr(calls, action).split():
+    for call in wanted:
         verb, _, resource = call.partition("@")
         found.append((verb, resource or arn, keys))
     if action == "delete":
         return found
 
-    settings = SETTINGS.get(kind, {}).items()
-    found += [(verb, arn, keys) for setting, verb in settings if properties.get(setting)]
     if kind in PASSED:
         service, fields = PASSED[kind]
         passed = {"iam:passedtoservice": f"{service}.amazonaws.com"}
