@@ -106,7 +106,7 @@ ENROLL = $(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),p
 # ---- Check it ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: tools kafka-tools console-tools mosquitto pushpin postgresql mariadb-server ## All tests: unit, property, end to end, and the emulator's patches
+test: tools kafka-tools api-tools console-tools mosquitto pushpin postgresql mariadb-server ## All tests: unit, property, end to end, and the emulator's patches
 	@echo "== building"
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
@@ -273,6 +273,13 @@ kafka-tools: $(TOOLS)/kafka-venv/.done
 
 $(TOOLS)/kafka-venv/.done: local/demos/requirements.txt
 	@echo "== installing noida-db and DuckDB into $(@D) (pinned, hashes checked)"
+	@$(call python_packages)
+
+.PHONY: api-tools
+api-tools: $(TOOLS)/api-venv/.done
+
+$(TOOLS)/api-venv/.done: .ci/api/requirements.txt
+	@echo "== installing schemathesis into $(@D) (pinned, hashes checked)"
 	@$(call python_packages)
 
 .PHONY: console-tools

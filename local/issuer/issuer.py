@@ -88,7 +88,9 @@ class Issuer:
         redirect = urllib.parse.urlsplit(request.get("redirect_uri", ""))
         host = redirect.hostname or ""
         if redirect.scheme != "http" or not (host == LOOPBACK or f".{host}".endswith(".localhost")):
-            raise Refused("invalid_request", "redirect_uri must be an http:// address of this machine")
+            raise Refused(
+                "invalid_request", "redirect_uri must be an http:// address of this machine"
+            )
         if request.get("client_id") != CLIENT_ID:
             raise Refused("unauthorized_client", f"client_id must be {CLIENT_ID}")
         if request.get("response_type") != "code":

@@ -1,9 +1,10 @@
 //! The commands `up`, `run` and `down`: a local stack that outlives the command that started it.
 
 use clap::{Args, ValueEnum};
+use postern_jobs::DynamoJobs;
 use postern_local::{
-    DEFAULT_MACHINE, EmulatorOptions, Error, Executions, LocalStack, Outputs, Project, environment, say,
-    sdk_config, user_config, watch,
+    DEFAULT_MACHINE, EmulatorOptions, Error, Executions, LocalStack, Outputs, Project, environment,
+    jobs_table, say, sdk_config, user_config, watch,
 };
 
 use crate::input::input;
@@ -138,8 +139,10 @@ impl Run {
                 let note = self.running(&project)?;
                 let machine = note.outputs.find_machine(&self.machine)?;
                 let input = input(self.input.as_deref(), &samples, &self.machine)?;
-                let executions = Executions::new(&sdk_config(&note.endpoint));
-                self.follow(&executions, machine, &input, note.worker_log()).await
+                let config = sdk_config(&note.endpoint);
+                let executions = Executions::new(&config);
+                let jobs = jobs_table(&config, &note.outputs).await;
+                self.follow(&executions, machine, &input, note.worker_log(), jobs).await
             }
             Target::Aws => {
                 // Before the first call, which costs a second or two.
@@ -148,7 +151,8 @@ impl Run {
                 let config = user_config().await;
                 let outputs = Outputs::of_stack(&config, stack).await?;
                 let machine = outputs.find_machine(&self.machine)?;
-                self.follow(&Executions::new(&config), machine, &input, None).await
+                let jobs = jobs_table(&config, &outputs).await;
+                self.follow(&Executions::new(&config), machine, &input, None, jobs).await
             }
         }
     }
@@ -159,9 +163,10 @@ impl Run {
         machine: &str,
         input: &str,
         worker_log: Option<&std::path::Path>,
+        jobs: Option<DynamoJobs>,
     ) -> Result<bool, Error> {
         say(format_args!("execution of {machine} with {}", input.trim()));
-        let finished = watch(executions, machine, input, worker_log).await?;
+        let finished = watch(executions, machine, input, worker_log, jobs).await?;
         Ok(finished.status == "SUCCEEDED")
     }
 

@@ -37,6 +37,17 @@ pub struct LocalStack {
 impl LocalStack {
     /// Starts the emulator, deploys the stack, enrols a worker and starts it. Each step is printed.
     pub async fn start(project: &Project, folder: &Path, options: EmulatorOptions) -> Result<Self, Error> {
+        Self::start_with(project, folder, options, Deployment::new("postern"), "postern-worker").await
+    }
+
+    /// [`LocalStack::start`] with a deployment that has edits, and with another program as the worker.
+    pub async fn start_with(
+        project: &Project,
+        folder: &Path,
+        options: EmulatorOptions,
+        deployment: Deployment,
+        worker: &str,
+    ) -> Result<Self, Error> {
         let steps = Steps::new();
         let stays = options.stays;
         steps.step("starting the emulator: ministack, with IAM and IoT policies enforced");
@@ -47,8 +58,8 @@ impl LocalStack {
             emulator.endpoint()
         ));
         let issuer = Issuer::start(project, folder, None, stays).await?;
-        let deployment = Deployment::new("postern").parameter("Approvals", "true");
-        let outputs = emulator.deploy(&issuer.console(deployment)).await?;
+        let deployment = issuer.console(deployment.parameter("Approvals", "true"));
+        let outputs = emulator.deploy(&deployment).await?;
 
         steps.step(format_args!(
             "deployed; making a certificate for the worker {}",
@@ -57,7 +68,7 @@ impl LocalStack {
         let files = emulator.enroll(&outputs, None).await?;
 
         steps.step("starting the worker, as in a private network: one outbound connection, no open port");
-        let mut command = files.command(&project.program("postern-worker"), &[]);
+        let mut command = files.command(&project.program(worker), &[]);
         if stays {
             command.process_group(0);
         }

@@ -5,7 +5,9 @@ mod description;
 mod page;
 mod people;
 
-use postern_local::Deployment;
+use bytes::Bytes;
+use http::Method;
+use postern_local::{Api, Call, Deployment};
 use serde_json::{Value, json};
 
 use console::{Console, forged, with_algorithm_none};
@@ -200,4 +202,21 @@ async fn without_the_permission_to_query_the_table_a_list_is_refused_by_name() {
     let (status, problem) = console.get("/jobs", &viewer).await;
     assert_eq!(status, 500);
     assert!(problem["type"].as_str().unwrap().ends_with("#refused"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_iam_a_signed_request_sees_the_default_tenant_and_no_other_request_sees_anything() {
+    let console = Console::with("api-iam", |deployment| deployment.parameter("ApiAuth", "iam")).await;
+    let token = console.token("admin1").await;
+    for token in ["", &token] {
+        assert!([401, 403].contains(&console.get("/session", token).await.0));
+    }
+
+    let emulator = &console.stack.emulator;
+    let path = format!("{}/session", console.url().trim_start_matches(&emulator.endpoint()));
+    let call =
+        Call { service: "execute-api", method: Method::GET, path: &path, headers: &[], body: Bytes::new() };
+    let session = Api::new(emulator.sdk_config()).unwrap().send("GET /session", call).await.unwrap();
+    let session: Value = serde_json::from_slice(&session).unwrap();
+    assert_eq!((&session["tenant"], session["roles"].as_array().unwrap().len()), (&json!("tenant1"), 3));
 }

@@ -114,7 +114,11 @@ async fn the_table_in_dynamodb_ends_as_the_table_in_memory_does() {
         assert_eq!(table.get(&tenant1, &id).await, memory.get(&tenant1, &id).await, "POSTERN_SEED={seed}");
     }
     for key in ["key-0", "key-1", "key-2"] {
-        assert_eq!(table.resume(&tenant1, key).await, memory.resume(&tenant1, key).await, "POSTERN_SEED={seed}");
+        assert_eq!(
+            table.resume(&tenant1, key).await,
+            memory.resume(&tenant1, key).await,
+            "POSTERN_SEED={seed}"
+        );
     }
     let from = Timestamp::from_second(1_795_560_003).unwrap();
     let states = State::ALL.map(|state| Filter { state: Some(state), ..Filter::default() });

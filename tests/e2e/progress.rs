@@ -76,8 +76,7 @@ async fn a_retry_begins_where_the_killed_attempt_was() {
 
     let finished = stack.end(&execution).await;
     assert_eq!(finished.status, "SUCCEEDED", "{finished:?}");
-    let began: Vec<String> =
-        std::fs::read_to_string(&began).unwrap().lines().map(str::to_owned).collect();
+    let began: Vec<String> = std::fs::read_to_string(&began).unwrap().lines().map(str::to_owned).collect();
     assert_eq!(began, ["0", "700"], "the rows with which the attempts began");
     let second = stack.job_id(&execution, 2).await;
     let job = stack.job(&second, "the end", |job| job.state == State::Succeeded).await;

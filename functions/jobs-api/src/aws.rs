@@ -97,7 +97,8 @@ impl Broker for aws_sdk_iotdataplane::Client {
         let list = self.list_retained_messages().max_results(200).set_next_token(page).send().await;
         let list = list.map_err(|error| Problem::of_call(IOT, failure(&error)))?;
         let topics = list.retained_topics.unwrap_or_default().into_iter().filter_map(|one| one.topic);
-        Ok((topics.collect(), list.next_token))
+        // The token of the last page is empty.
+        Ok((topics.collect(), list.next_token.filter(|token| !token.is_empty())))
     }
 
     async fn retained(&self, topic: &str) -> Result<Option<Vec<u8>>, Problem> {

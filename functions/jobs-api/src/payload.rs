@@ -14,7 +14,7 @@ use crate::services::{HistoryEvent, HistoryKind, StepFunctions};
 const HISTORY_PAGES: usize = 60;
 
 /// The largest input or result that is returned, in bytes. The response of a function has at most 6 MB.
-const PAYLOAD_BYTES: usize = 1 << 20;
+const PAYLOAD_BYTES: usize = 1024 * 1024;
 
 /// Which payload of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

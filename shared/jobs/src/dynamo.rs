@@ -6,6 +6,8 @@ mod update;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
+use http::uri::InvalidUri;
 use jiff::Timestamp;
 use postern_runtime::env::{Environment, InvalidVariable};
 use postern_runtime::signed::{CallFailed, Service, SignedClient};
@@ -53,6 +55,18 @@ impl DynamoJobs {
             .parse_optional("JOBS_TABLE", "postern-jobs", |name| Ok::<_, Infallible>(name.to_owned()))?;
         let Some(table) = table else { return Ok(None) };
         Ok(Some(Self { client: SignedClient::from_env(environment, DYNAMODB)?, table }))
+    }
+
+    /// The table of this name, for programs that people run: with credentials from elsewhere than a function's
+    /// environment.
+    pub fn new(
+        table: &str,
+        region: &str,
+        endpoint: Option<&str>,
+        credentials: Credentials,
+    ) -> Result<Self, InvalidUri> {
+        let client = SignedClient::new(DYNAMODB, region, endpoint, credentials)?;
+        Ok(Self { client, table: table.to_owned() })
     }
 
     /// Updates an item. `None` if the update's condition is not met.

@@ -74,6 +74,21 @@ pub struct SignedClient {
 }
 
 impl SignedClient {
+    /// A client with these credentials, which must not expire while it is used. Without `endpoint` it calls AWS.
+    pub fn new(
+        service: Service,
+        region: &str,
+        endpoint: Option<&str>,
+        credentials: Credentials,
+    ) -> Result<Self, InvalidUri> {
+        let endpoint = match endpoint {
+            Some(endpoint) => endpoint.parse()?,
+            None => host(service.name, region)?,
+        };
+        let tls = endpoint.scheme_str() == Some("https");
+        Ok(Self { client: client(tls), service, endpoint, region: region.to_owned(), credentials })
+    }
+
     /// A client with the Region, the credentials and the endpoint (`AWS_ENDPOINT_URL`) that Lambda sets for a function.
     pub fn from_env(environment: &Environment<'_>, service: Service) -> Result<Self, InvalidVariable> {
         let text = |text: &str| Ok::<_, Infallible>(text.to_owned());

@@ -30,7 +30,7 @@ async fn the_api_is_as_its_description_says() {
         .current_dir(&console.stack.folder)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = command.output().await.unwrap();
+    let output = command.output().await.expect("schemathesis, which `make api-tools` installs");
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
 }

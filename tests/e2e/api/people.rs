@@ -64,7 +64,8 @@ impl People {
             ];
             self.post("token", &form)
         };
-        let tokens: Value = exchange(verifier).body_mut().read_json().unwrap();
+        let tokens = exchange(verifier).body_mut().read_to_string().unwrap();
+        let tokens: Value = serde_json::from_str(&tokens).unwrap();
         assert_eq!(exchange(verifier).status(), 400, "a code works once");
         tokens["access_token"].as_str().unwrap().to_owned()
     }

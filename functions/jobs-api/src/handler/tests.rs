@@ -1,9 +1,11 @@
 //! Requests of API Gateway, answered with services that remember what they were asked for.
 
+mod access;
 mod decide;
 mod live;
 mod payloads;
 mod start;
+mod stop;
 mod workers;
 
 use std::cell::RefCell;
@@ -267,73 +269,6 @@ fn post(path: &str) -> Sent {
 }
 
 #[tokio::test]
-async fn the_page_and_the_description_are_open_and_all_else_needs_a_caller() {
-    let services = Services::default();
-    let api = api(&services).await;
-    for path in ["/", "/console.js", "/console.css", "/config.json", "/openapi.json"] {
-        assert_eq!(request("GET", path).to(&api).await.status, 200, "{path}");
-        assert_eq!(request("POST", path).to(&api).await.problem(), "method-not-allowed", "{path}");
-    }
-
-    let id = job(&api, "tenant1", "the-token", |_| {}).await;
-    let paths = ["/session", "/jobs", "/machines", "/workers", "/nowhere"].map(str::to_owned);
-    for path in paths.into_iter().chain([format!("/jobs/{id}"), format!("/jobs/{id}/log")]) {
-        let answer = request("GET", &path).header("authorization", "Bearer a.b.c").to(&api).await;
-        assert_eq!((answer.status, answer.problem()), (401, "unauthorized"), "{path}");
-    }
-}
-
-#[tokio::test]
-async fn the_page_has_a_strict_policy_and_every_answer_the_headers_of_security() {
-    let services = Services::default();
-    let api = api(&services).await;
-    let page = request("GET", "/").to(&api).await;
-    let policy = page.headers["content-security-policy"].as_str().unwrap();
-    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
-    assert!(policy.contains("connect-src 'self' https://issuer.example;"), "{policy}");
-
-    for answer in [page, get("/jobs").to(&api).await, get("/nowhere").to(&api).await] {
-        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
-        assert_eq!(answer.headers["referrer-policy"], "no-referrer");
-        assert!(
-            answer.headers["content-security-policy"].as_str().unwrap().contains("frame-ancestors 'none'")
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_tenant_sees_its_own_jobs_only() {
-    let services = Services::default();
-    let api = api(&services).await;
-    let own = job(&api, "tenant1", "one", |_| {}).await;
-    let other = job(&api, "tenant2", "two", |new| new.kind = Some("approval".into())).await;
-
-    let list = get("/jobs").to(&api).await;
-    assert_eq!((list.status, list.json["jobs"].as_array().unwrap().len()), (200, 1));
-    assert_eq!((&list.json["jobs"][0]["jobId"], &list.json["next"]), (&json!(own), &json!(null)));
-
-    let all = "[viewer operator approver]";
-    for (method, path) in [
-        ("GET", format!("/jobs/{other}")),
-        ("GET", format!("/jobs/{other}/timeline")),
-        ("GET", format!("/jobs/{other}/log")),
-        ("GET", format!("/jobs/{other}/input")),
-        ("GET", format!("/jobs/{other}/result")),
-        ("POST", format!("/jobs/{other}/stop")),
-        ("POST", format!("/jobs/{other}/approve")),
-        ("POST", format!("/jobs/{other}/reject")),
-        ("GET", "/jobs/key%230123/log".to_owned()),
-        ("GET", "/jobs/ffffffffffffffffffffffffffffffff".to_owned()),
-    ] {
-        let sent = request(method, &path).by("tenant1", all);
-        let sent = if method == "POST" { sent.body(&json!({})) } else { sent };
-        let answer = sent.to(&api).await;
-        assert_eq!((answer.status, answer.problem()), (404, "not-found"), "{path}");
-    }
-    assert!(services.calls.borrow().is_empty());
-}
-
-#[tokio::test]
 async fn a_list_is_read_page_by_page_and_a_page_has_at_most_a_hundred_jobs() {
     let services = Services::default();
     let api = api(&services).await;
@@ -373,39 +308,6 @@ async fn a_list_that_has_not_changed_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn roles_limit_what_a_caller_may_change() {
-    let services = Services::default();
-    let api = api(&services).await;
-    let id = job(&api, "tenant1", "one", |_| {}).await;
-    let stop = format!("/jobs/{id}/stop");
-    for (path, roles, allowed) in [
-        (stop.as_str(), "viewer", false),
-        (&stop, "viewer approver", false),
-        (&stop, "operator", true),
-        (&format!("/jobs/{id}/approve"), "viewer operator", false),
-        ("/jobs", "approver", false),
-        ("/workers/w/pause", "viewer", false),
-    ] {
-        let answer = request("POST", path).by("tenant1", roles).body(&json!({})).to(&api).await;
-        assert_eq!(answer.status != 403, allowed, "{path} {roles}: {answer:?}");
-    }
-    assert_eq!(request("GET", "/jobs").by("tenant1", "").to(&api).await.problem(), "forbidden");
-}
-
-#[tokio::test]
-async fn a_form_of_another_site_changes_nothing() {
-    let services = Services::default();
-    let api = api(&services).await;
-    let id = job(&api, "tenant1", "one", |_| {}).await;
-    for kind in ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x", ""] {
-        let sent = post(&format!("/jobs/{id}/stop")).text(kind, "{}").header("cookie", "token=a.b.c");
-        let answer = sent.to(&api).await;
-        assert_eq!((answer.status, answer.problem()), (415, "unsupported-media-type"), "{kind}");
-    }
-    assert!(services.calls.borrow().is_empty());
-}
-
-#[tokio::test]
 async fn an_invalid_body_is_refused_with_the_member_that_is_wrong() {
     let services = Services::default();
     let api = api(&services).await;
@@ -440,48 +342,6 @@ async fn markup_in_the_texts_of_a_worker_is_text_in_json() {
 }
 
 #[tokio::test]
-async fn stopping_a_job_stops_its_execution_and_tells_the_worker_once() {
-    let services = Services::default();
-    let api = api(&services).await;
-    let id = job(&api, "tenant1", "one", |new| {
-        new.deadline = now().saturating_add(jiff::SignedDuration::from_secs(90)).ok()
-    })
-    .await;
-    let stop = format!("/jobs/{id}/stop");
-
-    assert_eq!(post(&stop).body(&json!({"reason": "no longer needed"})).to(&api).await.status, 202);
-    let message =
-        format!(r#"publish tenant1/to/worker/cancel {{"JobId":"{id}","Reason":"no longer needed"}} 90"#);
-    let stopped = "stop arn:aws:states:eu-west-1:1:execution:on-prem-job:one no longer needed".to_owned();
-    assert_eq!(*services.calls.borrow(), [stopped, message]);
-
-    let end = postern_jobs::End::new(State::Cancelled, postern_jobs::Rank::ExecutionEnded);
-    api.jobs.ended(&tenant("tenant1"), &id, &end, now()).await.unwrap();
-    assert_eq!(post(&stop).body(&json!({})).to(&api).await.status, 202);
-    assert_eq!(services.calls.borrow().len(), 2, "a repeated request changes nothing");
-}
-
-#[tokio::test]
-async fn a_job_that_has_ended_cannot_be_stopped() {
-    let services = Services::default();
-    let api = api(&services).await;
-    let id = job(&api, "tenant1", "one", |_| {}).await;
-    let end = postern_jobs::End::new(State::Succeeded, postern_jobs::Rank::Answered);
-    api.jobs.ended(&tenant("tenant1"), &id, &end, now()).await.unwrap();
-    assert_eq!(post(&format!("/jobs/{id}/stop")).body(&json!({})).to(&api).await.problem(), "conflict");
-}
-
-#[tokio::test]
-async fn a_broker_that_is_away_does_not_hinder_a_stop_unless_it_is_the_only_way() {
-    let services = Services { offline: true, ..Services::default() };
-    let api = api(&services).await;
-    let id = job(&api, "tenant1", "one", |_| {}).await;
-    assert_eq!(post(&format!("/jobs/{id}/stop")).body(&json!({})).to(&api).await.status, 202);
-    let id = job(&api, "tenant1", "two", |new| new.execution = None).await;
-    assert_eq!(post(&format!("/jobs/{id}/stop")).body(&json!({})).to(&api).await.problem(), "unavailable");
-}
-
-#[tokio::test]
 async fn a_table_that_does_not_answer_is_a_problem_that_passes() {
     let services = Services::default();
     let api = Api { jobs: MemoryJobs::unavailable(), ..api(&services).await };
@@ -511,4 +371,22 @@ async fn every_path_of_the_description_is_answered_and_no_other() {
         }
     }
     assert_eq!(paths.len(), 16);
+}
+
+#[tokio::test]
+async fn the_sample_events_do_what_their_names_say() {
+    let services = Services::default();
+    let api = api(&services).await;
+    for (name, status) in [
+        ("page", 200),
+        ("list", 200),
+        ("start", 202),
+        ("invalid-no-caller", 401),
+        ("invalid-limit", 400),
+        ("invalid-form", 415),
+    ] {
+        let path = format!("{}/../../events/jobs-api/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let event = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(Sent { event }.to(&api).await.status, status, "{name}");
+    }
 }
