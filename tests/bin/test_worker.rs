@@ -229,6 +229,6 @@ impl Handler for Size {
 fn main() -> ExitCode {
     postern_test_disk::install();
     let registry = Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice);
-    let registry = registry.on("big", Big).on("size", Size).on("items", Items);
-    postern_worker::main(registry.on("key", Key).on("steps", Steps).on("rows", Rows).on("stubborn", Stubborn))
+    let registry = registry.on("big", Big).on("size", Size).on("items", Items).on("key", Key);
+    postern_worker::main(registry.on("steps", Steps).on("rows", Rows).on("stubborn", Stubborn))
 }

@@ -11,10 +11,11 @@ test("an operator starts a job and sees its bar and its log move", async ({ stan
   await page.fill("#start-dialog textarea", "{not json");
   await page.click("#start-dialog [type=submit]");
   await page.untilText("#start-error", "not JSON");
-  await page.fill("#start-dialog textarea", `{"items": 3}`);
+  await page.fill("#start-dialog textarea", `{"items": 12345678901234567890}`);
   await page.click("#start-dialog [type=submit]");
   await page.untilText("#notice", "Started started-1");
-  assert.equal(standIn.jobs.get("started-1").input, `{"items":3}`);
+  const { body } = standIn.requests.find(({ method, path }) => method === "POST" && path === "/jobs");
+  assert.equal(body, `{"machine":"copy","input":{"items": 12345678901234567890}}`);
 
   await page.click(row("started-1", "a"));
   await page.untilText("#job-title", "started-1");

@@ -57,10 +57,10 @@ export class Api {
     return readBody(await this.request("GET", path, { signal }));
   }
 
-  /** Sends a change. */
+  /** Sends a change. A body that is text is JSON already. */
   async send(method, path, body, headers = {}) {
     const response = await this.request(method, path, {
-      body: JSON.stringify(body),
+      body: typeof body === "string" ? body : JSON.stringify(body),
       headers: { "Content-Type": "application/json", ...headers },
     });
     const text = await readBody(response);

@@ -45,7 +45,7 @@ impl Route {
         let Path { allow, routes } = match segments.as_slice() {
             ["jobs", id, rest @ ..] => {
                 // An id that cannot be one is treated as one that the tenant does not have.
-                let id = JobId::parse(id).map_err(|_| NO_JOB)?;
+                let id = JobId::parse(*id).map_err(|_| NO_JOB)?;
                 of_job(id, rest)
             }
             ["workers", name, command] => of_worker((*name).to_owned(), command),
