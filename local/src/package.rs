@@ -47,6 +47,7 @@ pub(crate) async fn package(
             "DefinitionUri" => Some(upload(api, definitions(value)?.into()).await?),
             _ => None,
         };
+
         if let Some(key) = key {
             let indent = &line[..line.len() - line.trim_start().len()];
             // Writing to a String does not fail.
@@ -77,6 +78,7 @@ async fn upload(api: &Api, content: Bytes) -> Result<String, Error> {
     for byte in digest.as_ref() {
         let _ = write!(key, "{byte:02x}");
     }
+
     api.put(BUCKET, &key, content).await?;
     Ok(key)
 }

@@ -58,6 +58,7 @@ impl<S: Store> App<S> {
             grants: vec![Grant::new("room.*", [Action::Subscribe, Action::Publish, Action::Presence])],
             expires: None,
         };
+
         match self.tokens.issue(&user, TOKEN_LIFE) {
             Some(token) => text(StatusCode::OK, "application/json", &json!({ "token": token }).to_string()),
             None => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "CHAT_KEY is not a secret.\n"),

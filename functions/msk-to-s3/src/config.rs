@@ -170,6 +170,7 @@ const MAX_PREFIX_BYTES: usize = 512;
 
 fn prefix(text: &str) -> Result<String, &'static str> {
     let text = text.trim_matches('/');
+
     if text.len() > MAX_PREFIX_BYTES {
         Err("it must not be longer than 512 bytes")
     } else if text.chars().any(char::is_control) {
@@ -199,6 +200,7 @@ fn metadata(text: &str) -> Result<Vec<Metadata>, &'static str> {
             }
         }
     }
+
     Ok(columns)
 }
 
