@@ -32,7 +32,7 @@ pub(crate) fn config(list: &[(&str, &str)]) -> Config {
     Config::from_env(&Environment::of(&all)).unwrap()
 }
 
-/// A record: its timestamp, and its note; a tombstone has none.
+/// A record: its timestamp, and its note. A tombstone has no note.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) timestamp: i64,

@@ -189,7 +189,7 @@ async fn a_channel_token_publishes_only_to_the_channels_that_it_names() {
     }
 }
 
-/// The proxy signs whatever it forwards: its signature says nothing about who publishes.
+/// The proxy signs every request that it forwards, so its signature proves nothing about the publisher.
 #[tokio::test]
 async fn the_proxys_signature_alone_does_not_allow_to_publish() {
     let config = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);

@@ -40,7 +40,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         identity: &Identity,
         channel: &str,
     ) -> Result<Response<Vec<u8>>, ChannelsError> {
-        // A request that the proxy repeats says what it has received meanwhile; so does the client's own.
+        // Both a request that the proxy repeats and the client's own request say which item was received last.
         let repeated = grip_last(request.headers(), &self.at_proxy(channel));
         let Some(asked) = parameter(request, "after") else {
             // A client without a position gets the newest items, if it asks for some, and polls again from there.
@@ -188,7 +188,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         self.problem(StatusCode::BAD_REQUEST, "this channel never had the position; begin without one")
     }
 
-    /// A response that says what was wrong with the request.
+    /// A response that describes the problem with the request.
     pub(super) fn problem(&self, status: StatusCode, problem: &str) -> Response<Vec<u8>> {
         self.json(status, json!({ "error": problem }).to_string())
     }
