@@ -62,7 +62,7 @@ pub(crate) async fn package(
     Ok(api.object_url(BUCKET, &key))
 }
 
-/// Uploads the package of a function, if its binary is built; the object's key.
+/// Uploads the package of a function if its binary is built. Returns the object's key.
 async fn upload_function(api: &Api, path: &Path, binary: &str) -> Result<String, Error> {
     match fs::read(path) {
         Ok(content) => upload(api, archive(&content).into()).await,

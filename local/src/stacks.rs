@@ -78,7 +78,7 @@ async fn status(api: &Api, stack: &str) -> Result<String, Error> {
         .unwrap_or_default())
 }
 
-/// The error of a deployment: the resources that failed, the first one first.
+/// The error of a deployment: the resources that failed, in the order in which they failed.
 async fn failure(api: &Api, stack: &str, status: &str) -> Result<Error, Error> {
     let xml = api.query(SERVICE, "DescribeStackEvents", &[("StackName", stack)]).await?;
     let document = parse(&xml)?;
