@@ -47,6 +47,29 @@ impl Handler for Twice {
     }
 }
 
+/// Works through numbered items, reports each, and answers with the first one: that of the last report of an earlier
+/// attempt, if there was one. A first attempt waits before the last tenth of the items, so that a test can interrupt it.
+struct Items;
+
+impl Handler for Items {
+    type Output = u64;
+
+    async fn run(&self, job: JobContext) -> Result<u64, TaskFailure> {
+        let count: u64 = job.input()?;
+        let resumed = job.resume::<Value>();
+        let first = resumed.as_ref().and_then(|progress| progress["item"].as_u64()).unwrap_or(0);
+        for item in first..count {
+            if resumed.is_none() && item == count * 9 / 10 {
+                job.cancelled().await;
+                return Err(TaskFailure::new("Items.Cancelled", format!("at item {item}")));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            job.progress(&serde_json::json!({"item": item + 1, "percent": (item + 1) * 100 / count}));
+        }
+        Ok(first)
+    }
+}
+
 /// Answers with the job's idempotency key.
 struct Key;
 
@@ -61,5 +84,5 @@ impl Handler for Key {
 fn main() -> ExitCode {
     postern_test_disk::install();
     let registry = Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice);
-    postern_worker::main(registry.on("key", Key))
+    postern_worker::main(registry.on("key", Key).on("items", Items))
 }

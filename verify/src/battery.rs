@@ -79,7 +79,7 @@ impl<'a> Battery<'a> {
 
         let identity = Identity { name: "worker", tenant: &site.tenant, group: None };
         let files = identity.create(site).await?;
-        let worker = workers::start(site, &files).await?;
+        let worker = workers::start(site, &files, &[]).await?;
         self.machines().await;
         self.attempts().await;
         drop(worker);
@@ -119,6 +119,7 @@ impl<'a> Battery<'a> {
         self.check("wrong-tenant", identities::tenant(site, files)).await;
         self.check("wrong-client-id", identities::client_id(site, files)).await;
         self.check("wrong-group", identities::group(site, files)).await;
+        self.check("wrong-answers", identities::answers(site, files)).await;
     }
 
     async fn group(&mut self) {

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use jiff::Timestamp;
 use postern_types::limits::IOT_PAYLOAD_BYTES;
-use postern_types::{AnswerMessage, InvalidJob, JobId, JobMessage, TaskFailure, TaskToken};
+use postern_types::{Answer, AnswerMessage, InvalidJob, JobId, JobMessage, TaskFailure, TaskToken};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ pub(crate) fn answer(job: &JobMessage, outcome: &Outcome) -> Bytes {
         Ok(result) => AnswerMessage::succeeded(job, result).unwrap_or_else(|| {
             AnswerMessage::failed(job, &result_too_large(result.get().len(), IOT_PAYLOAD_BYTES))
         }),
+        Err(failure) if is_cancelled(failure) => AnswerMessage::cancelled(job, failure),
         Err(failure) => AnswerMessage::failed(job, failure),
     };
     message.into()
@@ -114,6 +115,22 @@ fn result_too_large(bytes: usize, most: usize) -> TaskFailure {
     TaskFailure::new("Worker.ResultTooLarge", cause)
 }
 
+/// Whether the failure says that the job was cancelled.
+pub(crate) fn is_cancelled(failure: &TaskFailure) -> bool {
+    failure.error() == Answer::CANCELLED
+}
+
+pub(crate) fn cancelled(reason: &str) -> TaskFailure {
+    TaskFailure::new(Answer::CANCELLED, if reason.is_empty() { "the job was cancelled" } else { reason })
+}
+
+/// The failure of an attempt that shared the run of a cancelled one.
+pub(crate) fn cancelled_with_another() -> TaskFailure {
+    let cause =
+        "the run that this attempt shared with an earlier one was cancelled with it; a retry runs again";
+    TaskFailure::new("Worker.Interrupted", cause)
+}
+
 pub(crate) fn shutting_down(when: &str) -> TaskFailure {
     TaskFailure::new("Worker.ShuttingDown", format!("the worker stopped {when}"))
 }
@@ -129,6 +146,10 @@ pub(crate) fn deadline_exceeded(job: &JobMessage) -> TaskFailure {
     let deadline = job.deadline.unwrap_or_default();
     let cause = format!("the job's deadline was {deadline}; the worker's clock says {:.0}", Timestamp::now());
     TaskFailure::new("Worker.DeadlineExceeded", cause)
+}
+
+pub(crate) fn input_unavailable(why: &str) -> TaskFailure {
+    TaskFailure::new("Worker.InputUnavailable", format!("the job's input cannot be read: {why}"))
 }
 
 pub(crate) fn panicked(kind: &str) -> TaskFailure {

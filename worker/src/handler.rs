@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
 
+use crate::reports::Reporter;
+
 /// Runs jobs of one kind. One handler serves all jobs of its kind, several at a time.
 ///
 /// ```
@@ -46,7 +48,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Runs one job. The `error` of a failure is what the state machine's `Retry` and `Catch` match.
     ///
     /// The handler may block its thread: other jobs, heartbeats and messages do not wait for it. A handler that
-    /// runs long should return soon after [`JobContext::cancelled`], because nobody waits for its result then.
+    /// runs long should return soon after [`JobContext::cancelled`], because nobody waits for its result then. Five
+    /// seconds later the handler's task is dropped at its next await.
     fn run(&self, job: JobContext) -> impl Future<Output = Result<Self::Output, TaskFailure>> + Send;
 }
 
@@ -69,15 +72,22 @@ pub enum Policy {
 #[derive(Debug)]
 pub struct JobContext {
     job: Arc<JobMessage>,
+    input: Box<RawValue>,
     cancelled: CancellationToken,
+    reporter: Reporter,
 }
 
 impl JobContext {
     /// The error of a job whose input does not have the form that its handler expects.
     pub const INVALID_INPUT: &str = "Worker.InvalidInput";
 
-    pub(crate) fn new(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
-        Self { job, cancelled }
+    pub(crate) fn new(
+        job: Arc<JobMessage>,
+        input: Box<RawValue>,
+        cancelled: CancellationToken,
+        reporter: Reporter,
+    ) -> Self {
+        Self { job, input, cancelled, reporter }
     }
 
     /// A job with this input, for the tests of a handler. It belongs to no execution and has no deadline.
@@ -94,21 +104,34 @@ impl JobContext {
     pub fn for_test<T: Serialize + ?Sized>(input: &T) -> Self {
         let message = serde_json::json!({"TaskToken": "test", "Input": input}).to_string();
         match JobMessage::parse(message.as_bytes()) {
-            Ok(job) => Self::new(Arc::new(job), CancellationToken::new()),
+            Ok(job) => Self::of(Arc::new(job), CancellationToken::new()),
             Err(invalid) => panic!("not a job: {invalid}"),
         }
+    }
+
+    /// A job of no worker, with the input of its message. What it reports goes nowhere.
+    pub(crate) fn of(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
+        let input = job.input.clone().unwrap_or_default();
+        let reporter = Reporter::new(Arc::default(), job.id(), false);
+        Self::new(job, input, cancelled, reporter)
+    }
+
+    /// Where the job's reports go.
+    #[cfg_attr(not(feature = "exec"), expect(dead_code, reason = "only exec reports from another place"))]
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
     }
 
     /// The job's input as a `T`. If the input has another form, the result is the failure
     /// `Worker.InvalidInput`, whose cause names the place.
     pub fn input<'a, T: Deserialize<'a>>(&'a self) -> Result<T, TaskFailure> {
-        serde_json::from_str(self.job.input.get())
+        serde_json::from_str(self.input.get())
             .map_err(|error| TaskFailure::new(Self::INVALID_INPUT, format!("the job's input: {error}")))
     }
 
     /// The JSON text of the job's input, exactly as the state machine passed it.
     pub fn raw_input(&self) -> &RawValue {
-        &self.job.input
+        &self.input
     }
 
     /// The public name of this attempt, for logs. A retry of the task has another one.
@@ -149,7 +172,50 @@ impl JobContext {
         self.job.deadline
     }
 
-    /// Waits until the job should stop: after its deadline, or after the worker's drain time.
+    /// Reports how far the job is: to whoever looks on, and to the next attempt, which gets the value from
+    /// [`JobContext::resume`].
+    ///
+    /// A number is a percentage and a string is a message for people. An object is both if it has the members `percent`
+    /// and `message`. The value may have 32,768 bytes of JSON; a larger one is left out, with a warning in the log.
+    ///
+    /// The call does not wait. A handler may report as often as it likes: the worker sends the last value, at most once a
+    /// second. A report may be lost, for example with the connection; the job's result never is.
+    ///
+    /// ```
+    /// # use postern_worker::JobContext;
+    /// # let job = JobContext::for_test(&());
+    /// job.progress(&serde_json::json!({"percent": 70, "message": "row 700 of 1000", "row": 700}));
+    /// ```
+    pub fn progress<T: Serialize + ?Sized>(&self, value: &T) {
+        self.reporter.progress(value);
+    }
+
+    /// Adds lines to the job's log, each cut to 1,000 characters. Whoever looks on sees the newest 200 lines, or 20 KB.
+    /// The call does not wait.
+    pub fn log(&self, text: impl AsRef<str>) {
+        self.reporter.log(text.as_ref());
+    }
+
+    /// What an earlier attempt of the same task has last reported with [`JobContext::progress`]. `None` in the first
+    /// attempt, and if the value does not have the form of `T`: then the job begins at its beginning.
+    ///
+    /// The value may be up to some seconds older than the work that was done, so the work after it must bear to be done
+    /// again.
+    pub fn resume<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        let value = self.job.resume.as_ref()?;
+        match serde_json::from_str(value.get()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::warn!(
+                    job_id = %self.job_id(),
+                    "the progress of an earlier attempt is not used, because it has another form: {error}"
+                );
+                None
+            }
+        }
+    }
+
+    /// Waits until the job should stop: it was cancelled, its deadline has passed, or the worker's drain time is over.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }

@@ -130,6 +130,9 @@ pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Deliv
         Outcome::Heartbeat => "heartbeat",
         Outcome::Succeeded(_) => "succeeded",
         Outcome::Failed(_) => "failed",
+        Outcome::Cancelled(_) => "cancelled",
+        Outcome::Upload(_) => "upload",
+        Outcome::Download => "download",
     };
     // `infra/enroll_worker.py --revoke-old` looks for the certificate in this line.
     tracing::info!(%job_id, status, tenant, worker, certificate, "answer received");
@@ -141,7 +144,13 @@ pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Deliv
 
     let (reply, effect) = match outcome {
         Outcome::Accepted | Outcome::Heartbeat => (tasks.heartbeat(&token).await?, Effect::Alive),
-        Outcome::Failed(failure) => (tasks.failure(&token, &failure).await?, Effect::Failed),
+        Outcome::Failed(failure) | Outcome::Cancelled(failure) => {
+            (tasks.failure(&token, &failure).await?, Effect::Failed)
+        }
+        Outcome::Upload(_) | Outcome::Download => {
+            let failure = TaskFailure::new(Answer::INVALID, "this stack has no claim check");
+            (tasks.failure(&token, &failure).await?, Effect::Failed)
+        }
         Outcome::Succeeded(result) => succeed(tasks, &token, &result).await?,
     };
     let effect = match reply {

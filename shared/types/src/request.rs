@@ -149,7 +149,8 @@ impl DispatchRequest {
 
         JobMessage {
             idempotency_key: Some(self.idempotency_key()),
-            input: self.input,
+            input: Some(self.input),
+            input_ref: None,
             job_id: Some(self.token.job_id()),
             task_token: self.token,
             execution: self.execution,
@@ -158,6 +159,7 @@ impl DispatchRequest {
             heartbeat_seconds: self.job.heartbeat_seconds,
             state: self.state,
             attempt: self.attempt,
+            resume: None,
             trace_parent,
         }
     }

@@ -18,8 +18,11 @@ use crate::link::PublishError;
 use bench::{Bench, echo, id, our_job, work};
 
 mod bench;
+mod cancellation;
+mod commands;
 mod interleavings;
 mod recovery;
+mod reports;
 mod slots;
 
 #[tokio::test(start_paused = true)]

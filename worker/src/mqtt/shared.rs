@@ -17,6 +17,8 @@ pub(super) struct Shared {
     pub(super) outgoing: Arc<Outgoing>,
     deliveries: Mutex<Deliveries>,
     connected: watch::Sender<bool>,
+    /// The number of connections on which the worker had its control topics; 0 if the broker refuses them.
+    controlled: watch::Sender<u64>,
     /// When the broker accepted the last connection.
     accepted: Mutex<Option<Instant>>,
     /// Cancelled to close the link.
@@ -72,6 +74,21 @@ impl Shared {
 
     pub(super) fn connected(&self) -> watch::Receiver<bool> {
         self.connected.subscribe()
+    }
+
+    /// Notes whether the worker has its control topics on the current connection.
+    pub(super) fn set_controlled(&self, controlled: bool) {
+        self.controlled.send_modify(|connections| {
+            *connections = if controlled { *connections + 1 } else { 0 };
+        });
+    }
+
+    pub(super) fn is_controlled(&self) -> bool {
+        *self.controlled.borrow() > 0
+    }
+
+    pub(super) fn controlled(&self) -> watch::Receiver<u64> {
+        self.controlled.subscribe()
     }
 
     /// Notes a message that has arrived. `None` for a redelivery that an owed PUBACK answers.

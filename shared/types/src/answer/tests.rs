@@ -8,7 +8,7 @@ fn answer(json: &str) -> Result<Answer, InvalidAnswer> {
 
 fn failure(json: &str) -> TaskFailure {
     match answer(json).unwrap().outcome {
-        Outcome::Failed(failure) => failure,
+        Outcome::Failed(failure) | Outcome::Cancelled(failure) => failure,
         other => panic!("{json}: {other:?}"),
     }
 }
@@ -97,6 +97,10 @@ fn error_and_cause_are_cut_on_a_character_boundary() {
 fn a_cancelled_job_fails_under_its_own_name() {
     let failed = failure(r#"{"TaskToken":"abc","Status":"CANCELLED","Cause":"asked to"}"#);
     assert_eq!((failed.error(), failed.cause()), (Answer::CANCELLED, "asked to"));
+
+    let wire = AnswerMessage::cancelled(&job(), &failed);
+    let back = answer(std::str::from_utf8(&wire).unwrap()).unwrap().outcome;
+    assert!(matches!(back, Outcome::Cancelled(back) if back == failed));
 }
 
 #[test]
@@ -186,4 +190,18 @@ proptest! {
             let _ = Answer::parse(&value);
         }
     }
+}
+
+#[test]
+fn a_request_for_the_claim_check_leaves_the_task_open() {
+    let request = UploadRequest { bytes: 7, sha256: "ab".repeat(32), content_type: "text/csv".into() };
+    let wire = AnswerMessage::upload(&job(), &request);
+    let back = answer(std::str::from_utf8(&wire).unwrap()).unwrap().outcome;
+    assert!(matches!(back, Outcome::Upload(back) if back == request));
+
+    let wire = AnswerMessage::download(&job());
+    let back = answer(std::str::from_utf8(&wire).unwrap()).unwrap().outcome;
+    assert!(matches!(back, Outcome::Download));
+    let broken = failure(r#"{"TaskToken":"abc","Status":"UPLOAD","Bytes":7,"Sha256":"xyz"}"#);
+    assert!(broken.cause().contains("Sha256"), "{broken:?}");
 }

@@ -105,7 +105,7 @@ fn job(key: &str, input: &Value) -> (JobContext, CancellationToken) {
     let message = json!({"TaskToken": "t", "IdempotencyKey": key, "Input": input}).to_string();
     let cancelled = CancellationToken::new();
     let message = Arc::new(JobMessage::parse(message.as_bytes()).unwrap());
-    (JobContext::new(message, cancelled.clone()), cancelled)
+    (JobContext::of(message, cancelled.clone()), cancelled)
 }
 
 /// Waits until a query has this answer.
