@@ -55,8 +55,9 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
             return Ok(self.polled(&items, missed.at, missed.lost));
         }
 
-        // The proxy repeats the request as long as the position is not that of the item it has seen last. If it repeated
-        // this request in vain, it holds it without comparing; the client's next poll finds what comes in between.
+        // The proxy repeats the request if the position is not that of the last item that it has seen. If it has repeated
+        // this request without a result, it must hold it without a position; the client's next poll finds the items that
+        // were published in between.
         let mut listened = Channel::new(channel);
         if repeated != Some(missed.at) {
             listened = listened.prev_id(missed.at.to_string());
