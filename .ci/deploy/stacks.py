@@ -42,14 +42,19 @@ class Template:
     """The packaged template of a release's bundle, in a bucket, for operations that need no SAM CLI."""
 
     def __init__(self, emulator: Emulator, bundle: pathlib.Path) -> None:
-        packaged = emulator.folder / PACKAGED
-        source = ["--template-file", str(bundle / "template.yml")]
-        output = ["--resolve-s3", "--output-template-file", str(packaged)]
-        sam(emulator.root, "package", *source, *output)
-        s3 = emulator.root.client("s3")
-        s3.create_bucket(Bucket="templates")
-        s3.put_object(Bucket="templates", Key=PACKAGED, Body=packaged.read_bytes())
+        self.emulator, self.bundle = emulator, bundle
         self.url = f"{emulator.endpoint}/templates/{PACKAGED}"
+        emulator.root.client("s3").create_bucket(Bucket="templates")
+        self.package()
+
+    def package(self) -> None:
+        """Uploads the template and what it refers to. `sam delete` takes the latter away again."""
+        packaged = self.emulator.folder / PACKAGED
+        source = ["--template-file", str(self.bundle / "template.yml")]
+        output = ["--resolve-s3", "--output-template-file", str(packaged)]
+        sam(self.emulator.root, "package", *source, *output)
+        s3 = self.emulator.root.client("s3")
+        s3.put_object(Bucket="templates", Key=PACKAGED, Body=packaged.read_bytes())
 
     def change_set(
         self, identity: Identity, name: str, parameters: dict[str, str], kind: str, **more: object

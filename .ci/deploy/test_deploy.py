@@ -24,7 +24,7 @@ from stacks import STACK, Template, deploy, deploy_policies, sam, statements, wi
 sys.path.insert(0, str(ROOT / "infra"))
 import check_tools
 
-PARTS = ("Jobs", "Examples", "Approvals", "Kafka", "Grip")
+PARTS = ("Jobs", "Examples", "Approvals", "Kafka", "Grip", "Console")
 CLUSTER = (
     "arn:aws:kafka:us-east-1:111111111111:cluster/customer/00000000-0000-4000-8000-000000000000-1"
 )
@@ -68,7 +68,8 @@ def main() -> None:
         a_missing_secret_stops_the_deployment(deployer)
 
         step("turning everything on, with a network, a key, a boundary and names")
-        turn_everything_on(emulator, deployer, values)
+        vpc = network(emulator)
+        turn_everything_on(emulator, deployer, values, vpc)
         step("turning it off again")
         turn_off(emulator, deployer)
         step("Kafka again, beside the bucket that stayed")
@@ -77,8 +78,9 @@ def main() -> None:
         step("deleting")
         sam(deployer, "delete", "--no-prompts")
         nothing_is_left(emulator)
+        template.package()
         step("each statement of the policies is needed")
-        statements_are_needed(emulator, template, policies, values)
+        statements_are_needed(emulator, template, policies, {**values, **vpc})
     print(
         "OK: the stack can be deployed, changed and deleted with the policies of infra/deploy-policy.yml"
     )
@@ -202,6 +204,7 @@ def given(emulator: Emulator) -> dict[str, str]:
     return {
         "Architecture": "x86_64",
         "GripSecretArn": arn,
+        "OidcIssuer": "https://issuer.example",
         "MskClusterArn": CLUSTER,
         "MskSourceArn": CONNECTION,
         "Schedule": "rate(1 day)",
@@ -212,7 +215,7 @@ def given(emulator: Emulator) -> dict[str, str]:
 
 def combinations(template: Template, deployer: Identity, values: dict[str, str]) -> None:
     """Each part, each pair of parts, none and all are valid changes of the deployed stack. `make lint` goes through all
-    32 combinations without a change set, which takes a second each."""
+    combinations without a change set, which takes a second each."""
     client = deployer.client("cloudformation")
     pairs = [set(pair) for pair in itertools.combinations(PARTS, 2)]
     for chosen in [set(), *({part} for part in PARTS), *pairs, set(PARTS)]:
@@ -224,11 +227,23 @@ def combinations(template: Template, deployer: Identity, values: dict[str, str])
         client.delete_change_set(StackName=STACK, ChangeSetName=name)
 
 
+def network(emulator: Emulator) -> dict[str, str]:
+    """The parameters that put the functions into a VPC. The emulator forgets it, so that the statement Networks, which only
+    a function in a VPC needs, shows that it reached the functions."""
+    client = emulator.root.client("ec2")
+    vpc = client.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
+    subnet = client.create_subnet(VpcId=vpc, CidrBlock="10.20.0.0/24")["Subnet"]["SubnetId"]
+    group = client.create_security_group(VpcId=vpc, GroupName="functions", Description="functions")
+    return {"VpcSubnetIds": subnet, "VpcSecurityGroupIds": group["GroupId"]}
+
+
 def a_missing_secret_stops_the_deployment(deployer: Identity) -> None:
     deploy(deployer, "Grip=true", fails="needs GripSecretArn")
 
 
-def turn_everything_on(emulator: Emulator, deployer: Identity, values: dict[str, str]) -> None:
+def turn_everything_on(
+    emulator: Emulator, deployer: Identity, values: dict[str, str], vpc: dict[str, str]
+) -> None:
     key = emulator.root.client("kms").create_key()["KeyMetadata"]["Arn"]
     enterprise = {
         "KmsKeyArn": key,
@@ -236,6 +251,7 @@ def turn_everything_on(emulator: Emulator, deployer: Identity, values: dict[str,
         "NamePrefix": "postern-acme-",
         "PermissionsBoundaryArn": BOUNDARY,
         "ReservedConcurrency": "5",
+        **vpc,
     }
     every = {**values, **enterprise, **dict.fromkeys(PARTS, "true")}
     del every["Architecture"]
@@ -278,7 +294,7 @@ def status_of(url: str) -> int:
 
 def turn_off(emulator: Emulator, deployer: Identity) -> None:
     """A deployment without the parameters takes everything away that nobody asked for; the CSV bucket stays."""
-    off = [f"{part}=false" for part in ("Examples", "Approvals", "Kafka", "Grip")]
+    off = [f"{part}=false" for part in ("Examples", "Approvals", "Kafka", "Grip", "Console")]
     empty = [
         "MskClusterArn",
         "MskSourceArn",
@@ -287,7 +303,12 @@ def turn_off(emulator: Emulator, deployer: Identity) -> None:
         "KmsKeyArn",
         "NamePrefix",
     ]
-    empty += ["PermissionsBoundaryArn", "ReservedConcurrency"]
+    empty += [
+        "PermissionsBoundaryArn",
+        "ReservedConcurrency",
+        "VpcSubnetIds",
+        "VpcSecurityGroupIds",
+    ]
     made = deploy(deployer, *off, *(f'{name}=""' for name in empty))
     if names := {"GripEchoUrl", "ApprovalPage", "MskToS3RoleArn", "DojoStateMachineArn"} & set(
         made

@@ -13,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::backoff::Backoff;
+use crate::claim::ClaimOptions;
 use crate::concurrency;
 use crate::config::{Command, CommandLine, Config, EnrollOptions};
 use crate::doctor::doctor;
@@ -195,6 +196,7 @@ async fn work(config: &Config, registry: Registry, version: &str) -> Result<Stop
         threads,
         state_dir: config.state_dir.clone(),
         journal,
+        claims: ClaimOptions::new(config)?,
         pause,
         health,
     };

@@ -77,7 +77,7 @@ impl<L: Link> Control<L> {
             | Command::Download { ref job_id, .. }
             | Command::Refused { ref job_id, .. } => {
                 let job_id = job_id.clone();
-                if !self.execution.grants.give(&job_id, command) {
+                if !self.execution.claims.give(&job_id, command) {
                     tracing::info!(%job_id, "no job waits for this command any more");
                 }
                 Ok(())

@@ -14,14 +14,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::cancels::Cancels;
+use crate::claim::{ClaimCheck, ClaimOptions};
 use crate::control::Control;
 use crate::delivery::Delivery;
 use crate::execution::{Execution, STOP_GRACE};
-use crate::grants::Grants;
 use crate::handler::Registry;
 use crate::health::Health;
 use crate::intake::{Intake, NoMore};
-use crate::journal::{Cancel, Journal, Recovered};
+use crate::journal::{Cancel, Journal, Recovered, SpooledEntry};
 use crate::link::{Inbox, Incoming, Link};
 use crate::pause::Pause;
 use crate::presence::{About, Publisher};
@@ -57,6 +57,8 @@ pub struct Engine<L> {
     pub state_dir: PathBuf,
     /// Keeps jobs and answers across restarts of the process.
     pub journal: Journal,
+    /// Moves large inputs and results.
+    pub claims: ClaimOptions,
     /// Whether new jobs may start.
     pub pause: Pause,
     /// The worker's state and counters, which the engine updates.
@@ -86,8 +88,8 @@ impl<L: Link> Engine<L> {
         stop: CancellationToken,
     ) -> Stopped {
         let (drain, journal, abort) = (self.drain, self.journal.clone(), CancellationToken::new());
-        let Recovered { cancels, jobs, answers } = recovered;
-        let parts = self.start(cancels, &stop, &abort);
+        let Recovered { cancels, jobs, answers, spooled } = recovered;
+        let parts = self.start(cancels, spooled, &stop, &abort);
         let Parts { admission, control, reporting, presence } = &parts;
         admission.recover(jobs, answers);
 
@@ -111,7 +113,13 @@ impl<L: Link> Engine<L> {
         stopped
     }
 
-    fn start(self, cancels: Vec<Cancel>, stop: &CancellationToken, abort: &CancellationToken) -> Parts<L> {
+    fn start(
+        self,
+        cancels: Vec<Cancel>,
+        spooled: Vec<SpooledEntry>,
+        stop: &CancellationToken,
+        abort: &CancellationToken,
+    ) -> Parts<L> {
         self.health.set_slots(self.concurrency);
         let (runs, reports) = (Arc::new(Runs::default()), Arc::new(Reports::default()));
         let presence = Publisher {
@@ -134,6 +142,7 @@ impl<L: Link> Engine<L> {
             health: self.health.clone(),
             stop: stop.clone(),
         });
+        let claims = ClaimCheck::new(self.claims, self.journal.clone(), Arc::clone(&delivery), spooled);
         let execution = Arc::new(Execution {
             registry: self.registry,
             default_kind: self.default_kind,
@@ -146,7 +155,7 @@ impl<L: Link> Engine<L> {
             journal: self.journal.clone(),
             delivery: Arc::clone(&delivery),
             pause: self.pause,
-            grants: Grants::default(),
+            claims: Arc::new(claims),
             health: self.health.clone(),
             stop: stop.clone(),
             abort: abort.clone(),

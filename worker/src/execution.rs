@@ -5,6 +5,7 @@
 //! until its handler has really ended, and holds its slot until then: a handler that cannot be stopped never
 //! shares its slot with another one.
 
+mod conclusion;
 mod heartbeats;
 mod stuck;
 
@@ -20,15 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, Outcome};
 use crate::cancels::Cancels;
+use crate::claim::files::{JobFiles, JobInput};
+use crate::claim::{ClaimCheck, Produced};
 use crate::delivery::{Delivery, wait_until};
-use crate::grants::Grants;
 use crate::handler::{JobContext, Policy, Registry, idempotency_key};
 use crate::health::{Counter, Health};
-use crate::journal::{Answer, Finished, Journal, Memory};
+use crate::journal::{Answer, Finished, Journal};
 use crate::link::Link;
 use crate::pause::Pause;
 use crate::reports::{Reporter, Reports};
-use crate::runs::{Attempt, RunKey, Runs, Stage, Started};
+use crate::runs::{RunKey, Runs, Stage, Started};
 use crate::slots::{Slot, Slots};
 use crate::threads::Threads;
 
@@ -38,8 +40,9 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// How long a job waits at most for cancellations that may be on their way.
 const UNSETTLED_LIMIT: Duration = Duration::from_secs(10);
-/// The largest result that is remembered: what fits into an answer.
-const MEMORY_BYTES: usize = postern_types::limits::IOT_PAYLOAD_BYTES;
+
+/// What a handler has returned.
+type Returned = Result<Box<RawValue>, TaskFailure>;
 
 /// Runs jobs and answers them.
 pub(crate) struct Execution<L> {
@@ -58,8 +61,8 @@ pub(crate) struct Execution<L> {
     pub(crate) journal: Journal,
     pub(crate) delivery: Arc<Delivery<L>>,
     pub(crate) pause: Pause,
-    /// Presigned URLs that the cloud grants to jobs.
-    pub(crate) grants: Grants,
+    /// Moves large inputs and results.
+    pub(crate) claims: Arc<ClaimCheck<L>>,
     pub(crate) health: Health,
     /// No handler is started any more.
     pub(crate) stop: CancellationToken,
@@ -90,7 +93,8 @@ impl<L: Link> Execution<L> {
         if let Some(reason) = self.cancels.reason(&job.id()) {
             return self.fail(job, answers::cancelled(&reason)).await;
         }
-        if interrupted && self.registry.policy(&key.kind) == Policy::Once {
+        // A handler whose result is on the disk was not interrupted.
+        if interrupted && self.registry.policy(&key.kind) == Policy::Once && !self.claims.holds(key) {
             return self.fail(job, answers::interrupted(&key.kind)).await;
         }
         if has_passed(job.deadline) {
@@ -187,9 +191,22 @@ impl<L: Link> Execution<L> {
         let Some(slot) = self.slot().await else { return self.runs.abandon(&key) };
         let Some(started) = self.runs.begin(&key) else { return };
 
-        let outcome = self.execute(&key, started).await;
+        let produced = self.produce(&key, started).await;
         drop(slot);
-        self.conclude(&key, &outcome).await;
+        self.conclude(&key, &produced).await;
+    }
+
+    /// Runs the handler, unless its result is on the disk already, and keeps what it has returned or written.
+    async fn produce(&self, key: &RunKey, started: Started) -> Result<Produced, TaskFailure> {
+        if let Some(held) = self.claims.held(key) {
+            tracing::info!(job_id = %started.job.id(), kind = key.kind, "the result of an earlier run is on the disk");
+            return Ok(held);
+        }
+
+        let (job, files) = (Arc::clone(&started.job), self.claims.files());
+        let returned = self.execute(key, started, &files).await;
+        self.claims.forget_input(&job);
+        self.claims.keep(key, &job, &files, returned).await
     }
 
     /// Waits for a slot, for the end of a pause, and for cancellations that the broker has kept. `None` if the worker stops
@@ -215,19 +232,20 @@ impl<L: Link> Execution<L> {
     }
 
     /// Runs the handler until it ends, or until nobody waits for it any more and it has ended after all.
-    async fn execute(&self, key: &RunKey, started: Started) -> Outcome {
+    async fn execute(&self, key: &RunKey, started: Started, files: &JobFiles) -> Returned {
         let Started { job, deadline, cancelled: mut run_cancelled } = started;
-        match self.registry.policy(&key.kind) {
-            Policy::Idempotent => {}
-            Policy::Once => self.note_start(key).await,
-            Policy::ExactlyOnce => {
-                if let Some(result) = self.remembered(key).await {
-                    return Ok(result);
-                }
-            }
+        let policy = self.registry.policy(&key.kind);
+        if policy == Policy::ExactlyOnce
+            && let Some(result) = self.remembered(key).await
+        {
+            return Ok(result);
+        }
+
+        let input = self.input(&job, deadline.clone(), run_cancelled.clone()).await?;
+        if policy == Policy::Once {
+            self.note_start(key).await;
         }
         // The journal and the download of the input may have taken their time.
-        let input = self.input(&job).await?;
         if has_passed(*deadline.borrow()) {
             return Err(answers::deadline_exceeded(&job));
         }
@@ -236,7 +254,13 @@ impl<L: Link> Execution<L> {
         }
 
         let cancelled = CancellationToken::new();
-        let context = JobContext::new(Arc::clone(&job), input, cancelled.clone(), self.reporter(key, &job));
+        let context = JobContext::new(
+            Arc::clone(&job),
+            input,
+            files.clone(),
+            cancelled.clone(),
+            self.reporter(key, &job),
+        );
         let run = self.registry.start(&key.kind, context)?;
         self.health.add(Counter::Started, 1);
         let mut handler = self.threads.handle().spawn(run);
@@ -265,82 +289,24 @@ impl<L: Link> Execution<L> {
         Reporter::new(Arc::clone(&self.reports), job.id(), runs_again)
     }
 
-    /// The job's input.
-    #[expect(clippy::unused_async, reason = "an input that is kept in S3 has to be fetched")]
-    async fn input(&self, job: &JobMessage) -> Result<Box<RawValue>, TaskFailure> {
-        let _ = &self.grants;
-        job.input.clone().ok_or_else(|| answers::input_unavailable("this worker cannot fetch inputs from S3"))
-    }
-
-    /// Answers all attempts of a run, those that join meanwhile included, and removes the run.
-    async fn conclude(&self, key: &RunKey, outcome: &Outcome) {
-        let mut memory = self.memory(key, outcome);
-        loop {
-            let attempts = self.runs.take(key);
-            if !attempts.is_empty() || memory.is_some() {
-                self.answer_all(attempts, outcome, memory.take()).await;
-            } else if self.runs.end(key) {
-                return;
-            }
-        }
-    }
-
-    async fn answer_all(&self, attempts: Vec<Attempt>, outcome: &Outcome, memory: Option<Memory>) {
-        let own = |attempt: &Attempt| self.own_outcome(&attempt.job, outcome);
-        let outcomes: Vec<Outcome> = attempts.iter().map(own).collect();
-        let finished = attempts
-            .iter()
-            .zip(&outcomes)
-            .map(|(attempt, outcome)| finished(&attempt.job, outcome))
-            .collect();
-        let answers = self.journal.finish(finished, memory).await;
-
-        for ((attempt, outcome), answer) in attempts.into_iter().zip(&outcomes).zip(answers) {
-            self.log(&attempt.job, outcome);
-            // The attempt's task has ended only if the process ends: the answer stays in the outbox.
-            let _ = attempt.answered.send(answer);
-        }
-    }
-
-    /// The outcome for one of the attempts of a run: an attempt that has joined a run while it was being cancelled was
-    /// not cancelled itself.
-    fn own_outcome(&self, job: &JobMessage, outcome: &Outcome) -> Outcome {
-        match outcome {
-            Err(failure) if answers::is_cancelled(failure) && self.cancels.reason(&job.id()).is_none() => {
-                Err(answers::cancelled_with_another())
-            }
-            outcome => outcome.clone(),
-        }
-    }
-
-    fn log(&self, job: &JobMessage, outcome: &Outcome) {
-        match outcome {
-            Ok(_) => {
-                self.health.add(Counter::Succeeded, 1);
-                tracing::info!(job_id = %job.id(), trace_id = job.trace_id(), "job succeeded");
-            }
-            Err(failure) if answers::is_cancelled(failure) => {
-                self.health.add(Counter::Cancelled, 1);
-                tracing::info!(job_id = %job.id(), trace_id = job.trace_id(), "job cancelled");
-            }
-            Err(failure) => {
-                self.health.add(Counter::Failed, 1);
-                tracing::warn!(job_id = %job.id(), trace_id = job.trace_id(), error = failure.error(), "job failed");
-            }
+    /// The job's input, once it is here.
+    async fn input(
+        &self,
+        job: &JobMessage,
+        deadline: watch::Receiver<Option<Timestamp>>,
+        mut cancelled: watch::Receiver<Option<String>>,
+    ) -> Result<JobInput, TaskFailure> {
+        tokio::select! {
+            biased;
+            input = self.claims.input(job) => input,
+            () = last_deadline(deadline) => Err(answers::deadline_exceeded(job)),
+            reason = reason_of(&mut cancelled) => Err(answers::cancelled(&reason)),
+            () = self.abort.cancelled() => Err(answers::shutting_down("before the job started")),
         }
     }
 
     async fn note_start(&self, key: &RunKey) {
         self.journal.start(key.kind.clone(), key.key.clone()).await;
-    }
-
-    /// What the journal should remember of an outcome. Failures are not remembered: the next attempt is made to
-    /// try again.
-    fn memory(&self, key: &RunKey, outcome: &Outcome) -> Option<Memory> {
-        let exactly_once = self.registry.policy(&key.kind) == Policy::ExactlyOnce;
-        let result =
-            outcome.as_ref().ok().filter(|result| exactly_once && result.get().len() <= MEMORY_BYTES)?;
-        Some(Memory { kind: key.kind.clone(), key: key.key.clone(), result: result.get().to_owned() })
     }
 
     /// The result of an earlier run with this key.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::files::{JobFiles, JobInput};
+use crate::claim::spool::ResultFile;
 use crate::reports::Reporter;
 
 /// Runs jobs of one kind. One handler serves all jobs of its kind, several at a time.
@@ -36,8 +39,10 @@ use crate::reports::Reporter;
 /// # fn count(_: &str) -> Result<u64, String> { Ok(0) }
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// The job's result, which becomes `result` in the task's output. With its envelope it may have 131,072
-    /// bytes of JSON, because AWS IoT Core carries no more. `Box<RawValue>` passes JSON text through unchanged.
+    /// The job's result, which becomes `result` in the task's output. `Box<RawValue>` passes JSON text through unchanged.
+    ///
+    /// AWS IoT Core carries 131,072 bytes of JSON with their envelope. A larger result travels through the claim check if
+    /// the stack has one, and becomes `ResultRef` in the task's output. See also [`JobContext::result_file`].
     type Output: Serialize + Send;
 
     /// What happens to a job of this handler that was running when the worker died.
@@ -72,7 +77,8 @@ pub enum Policy {
 #[derive(Debug)]
 pub struct JobContext {
     job: Arc<JobMessage>,
-    input: Box<RawValue>,
+    input: JobInput,
+    files: JobFiles,
     cancelled: CancellationToken,
     reporter: Reporter,
 }
@@ -83,11 +89,12 @@ impl JobContext {
 
     pub(crate) fn new(
         job: Arc<JobMessage>,
-        input: Box<RawValue>,
+        input: JobInput,
+        files: JobFiles,
         cancelled: CancellationToken,
         reporter: Reporter,
     ) -> Self {
-        Self { job, input, cancelled, reporter }
+        Self { job, input, files, cancelled, reporter }
     }
 
     /// A job with this input, for the tests of a handler. It belongs to no execution and has no deadline.
@@ -111,9 +118,9 @@ impl JobContext {
 
     /// A job of no worker, with the input of its message. What it reports goes nowhere.
     pub(crate) fn of(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
-        let input = job.input.clone().unwrap_or_default();
+        let input = JobInput { value: job.input.clone(), file: None };
         let reporter = Reporter::new(Arc::default(), job.id(), false);
-        Self::new(job, input, cancelled, reporter)
+        Self::new(job, input, JobFiles::for_test(), cancelled, reporter)
     }
 
     /// Where the job's reports go.
@@ -125,13 +132,40 @@ impl JobContext {
     /// The job's input as a `T`. If the input has another form, the result is the failure
     /// `Worker.InvalidInput`, whose cause names the place.
     pub fn input<'a, T: Deserialize<'a>>(&'a self) -> Result<T, TaskFailure> {
-        serde_json::from_str(self.input.get())
+        if let (None, Some(file)) = (&self.input.value, &self.input.file) {
+            let cause = format!(
+                "the job's input is a file ({}) that is too large for the memory, or no JSON; the handler must read it \
+                 with input_file",
+                file.display()
+            );
+            return Err(TaskFailure::new(Self::INVALID_INPUT, cause));
+        }
+        serde_json::from_str(self.raw_input().get())
             .map_err(|error| TaskFailure::new(Self::INVALID_INPUT, format!("the job's input: {error}")))
     }
 
-    /// The JSON text of the job's input, exactly as the state machine passed it.
+    /// The JSON text of the job's input, exactly as the state machine passed it. An input that is only a file is `null`
+    /// here.
     pub fn raw_input(&self) -> &RawValue {
-        &self.input
+        self.input.value.as_deref().unwrap_or(RawValue::NULL)
+    }
+
+    /// The job's input as a file, if it came through the claim check. One of at most 8 MiB that is JSON is a value too.
+    /// The file is deleted when the handler has ended.
+    pub fn input_file(&self) -> Option<&Path> {
+        self.input.file.as_deref()
+    }
+
+    /// A file for a result that is large, or that is made piece by piece. [`ResultFile::finish`] makes it the job's
+    /// result, which travels through the claim check and takes the place of what the handler returns.
+    pub fn result_file(&self, content_type: &str) -> Result<ResultFile, TaskFailure> {
+        self.files.result_file(&self.job, content_type)
+    }
+
+    /// The files of a job under test.
+    #[cfg(test)]
+    pub(crate) fn files(&self) -> JobFiles {
+        self.files.clone()
     }
 
     /// The public name of this attempt, for logs. A retry of the task has another one.

@@ -9,6 +9,7 @@
 
 mod entry;
 mod lock;
+mod spooled;
 mod store;
 mod writer;
 
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 
 pub use entry::{
     Admitted, Answer, Cancel, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob,
+    SpooledEntry,
 };
 pub use store::Retention;
 pub(crate) use store::format;
@@ -92,6 +94,16 @@ impl Journal {
     /// order.
     pub async fn finish(&self, finished: Vec<Finished>, memory: Option<Memory>) -> Vec<Answer> {
         self.write(move |db| store::finish(db, &finished, memory.as_ref(), Timestamp::now())).await
+    }
+
+    /// Notes that the result of a run is a file.
+    pub async fn spool(&self, entry: SpooledEntry) {
+        self.write(move |db| spooled::add(db, &entry, Timestamp::now())).await;
+    }
+
+    /// Forgets that the result of a run is a file.
+    pub async fn unspool(&self, kind: String, key: String) {
+        self.write(move |db| spooled::remove(db, &kind, &key)).await;
     }
 
     /// Keeps the cancellation of a job until it expires. Of more than `most`, the oldest are forgotten.

@@ -46,6 +46,7 @@ mod admission;
 mod answers;
 mod backoff;
 mod cancels;
+mod claim;
 mod cli;
 mod concurrency;
 pub mod config;
@@ -83,6 +84,7 @@ mod threads;
 mod tls;
 
 pub use add::Add;
+pub use claim::{ClaimOptions, ResultFile};
 pub use cli::{Worker, main};
 pub use engine::{Engine, Stopped};
 pub use handler::{Handler, JobContext, Policy, Registry};

@@ -14,6 +14,11 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
+    /// Whether a text without commas, quotes and control characters is a field as it is.
+    pub(crate) fn keeps(self, text: &str) -> bool {
+        !self.neutralize && !text.is_empty() && !text.starts_with('\u{feff}')
+    }
+
     /// Appends `text` to `out` as one field.
     pub(crate) fn text(self, out: &mut Vec<u8>, text: &str) {
         if self.line_breaks == LineBreaks::Space && text.contains(['\r', '\n']) {

@@ -23,7 +23,7 @@
 mod tests;
 mod text;
 
-use crate::scan::end_of_plain;
+use crate::scan::{eight_digits, end_of_field, end_of_plain};
 
 pub(crate) use text::Text;
 
@@ -107,6 +107,33 @@ impl<'t> Reader<'t> {
         found
     }
 
+    /// Passes `text` if it comes next, exactly as it is written. The text must leave the nesting as it is.
+    pub(crate) fn skip(&mut self, text: &str) -> bool {
+        let found = self.rest().starts_with(text.as_bytes());
+        self.at += if found { text.len() } else { 0 };
+        found
+    }
+
+    /// What `read` reads. Where it returns `None`, nothing is read.
+    pub(crate) fn attempt<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let start = self.at;
+        let found = read(self);
+        if found.is_none() {
+            self.at = start;
+        }
+        found
+    }
+
+    /// The next value if it is a string without commas, escapes and control characters. Otherwise nothing is read.
+    pub(crate) fn plain_field(&mut self) -> Option<&'t str> {
+        let text = self.rest().strip_prefix(b"\"")?;
+        let end = end_of_field(text)?;
+
+        let start = self.at + 1;
+        self.at = start + end + 1;
+        Some(&self.text[start..start + end])
+    }
+
     /// The next key of the object, or `None` at its end.
     pub(crate) fn key(&mut self) -> Result<Option<Text<'t>>, InvalidJson> {
         if !self.has_next(b'}')? {
@@ -156,6 +183,17 @@ impl<'t> Reader<'t> {
         Ok(Text::new(raw, escaped))
     }
 
+    /// The next value if it is a string that should be base64. Control characters, which neither JSON nor base64 allows,
+    /// are left to the decoder: a pass less over most of the event. Otherwise nothing is read.
+    pub(crate) fn base64(&mut self) -> Option<Text<'t>> {
+        let text = self.rest().strip_prefix(b"\"")?;
+        let end = memchr::memchr2(b'"', b'\\', text).filter(|end| text[*end] == b'"')?;
+
+        let start = self.at + 1;
+        self.at = start + end + 1;
+        Some(Text::new(&self.text[start..start + end], false))
+    }
+
     /// The next value if it is a whole number between 0 and `u64::MAX`; `None` for every other value, which is passed.
     pub(crate) fn unsigned(&mut self) -> Result<Option<u64>, InvalidJson> {
         /// A number of 19 digits always fits into 64 bits.
@@ -164,6 +202,12 @@ impl<'t> Reader<'t> {
         self.kind()?;
         let (mut number, mut length) = (0_u64, 0);
         let rest = self.rest();
+        while length + 8 < MAX_DIGITS
+            && let Some(digits) = eight_digits(&rest[length..])
+        {
+            number = number * 100_000_000 + digits;
+            length += 8;
+        }
         while let Some(digit @ b'0'..=b'9') = rest.get(length)
             && length < MAX_DIGITS
         {

@@ -34,10 +34,36 @@ pub(crate) fn end_of_plain(text: &[u8]) -> Option<usize> {
     end.map(|end| SHORT + end)
 }
 
+/// The length of a JSON string that is a CSV field as it stands: the text up to the quote that ends it, if no comma,
+/// backslash or control character comes before.
+pub(crate) fn end_of_field(text: &[u8]) -> Option<usize> {
+    let in_word = |word| quote_or_control(word) | equal_to(word, b'\\') | equal_to(word, b',');
+    let end = find(text, in_word, |byte| matches!(byte, b'"' | b'\\' | b',' | 0..0x20))?;
+    (text[end] == b'"').then_some(end)
+}
+
 /// Whether a CSV field with this text has to be quoted (RFC 4180, section 2, rule 6).
 pub(crate) fn needs_quotes(text: &[u8]) -> bool {
     let in_word = |word| quote_or_control(word) | equal_to(word, b',');
     find(text, in_word, |byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')).is_some()
+}
+
+/// The number that the first eight bytes are, if all of them are digits.
+pub(crate) fn eight_digits(text: &[u8]) -> Option<u64> {
+    let word = u64::from_le_bytes(*text.first_chunk()?);
+
+    // A digit is 0x30 to 0x39: its high half is 3, also after adding 6.
+    let high_halves = u64::from_ne_bytes([0xf0; 8]);
+    let (threes, sixes) = (u64::from_ne_bytes([0x30; 8]), u64::from_ne_bytes([0x06; 8]));
+    if (word | word.wrapping_add(sixes)) & high_halves != threes || word & high_halves != threes {
+        return None;
+    }
+
+    // Neighbours become numbers of two digits, then of four, then of eight. The first digit is in the lowest bits.
+    let digits = word ^ threes;
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
 }
 
 /// The position of the first byte that `matches`.
@@ -88,6 +114,20 @@ mod tests {
             let plain = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
             prop_assert_eq!(end_of_plain(&text), plain);
             prop_assert_eq!(needs_quotes(&text), text.iter().any(|byte| b",\"\n\r".contains(byte)));
+
+            let special = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | b',' | 0..0x20));
+            prop_assert_eq!(end_of_field(&text), special.filter(|at| text[*at] == b'"'));
+        }
+
+        #[test]
+        fn eight_digits_are_one_number(number in 0_u64..100_000_000, at in 0_usize..8, byte in any::<u8>()) {
+            let mut text = format!("{number:08}").into_bytes();
+            prop_assert_eq!(eight_digits(&text), Some(number));
+            prop_assert_eq!(eight_digits(&text[1..]), None);
+
+            text[at] = byte;
+            let expected = str::from_utf8(&text).ok().filter(|_| byte.is_ascii_digit());
+            prop_assert_eq!(eight_digits(&text), expected.and_then(|text| text.parse().ok()));
         }
 
         #[test]

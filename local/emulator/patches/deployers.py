@@ -149,6 +149,20 @@ CALLS = {
         "iot:ReplaceTopicRule iot:GetTopicRule",
         "iot:DeleteTopicRule iot:GetTopicRule",
     ),
+    "AWS::DynamoDB::Table": Calls(
+        "arn:aws:dynamodb:REGION:ACCOUNT:table/*",
+        "TableName",
+        "dynamodb:CreateTable dynamodb:DescribeTable dynamodb:UpdateTimeToLive",
+        "dynamodb:UpdateTable dynamodb:DescribeTable dynamodb:UpdateTimeToLive",
+        "dynamodb:DeleteTable dynamodb:DescribeTable",
+    ),
+    "AWS::Events::Rule": Calls(
+        "arn:aws:events:REGION:ACCOUNT:rule/*",
+        "Name",
+        "events:PutRule events:PutTargets events:DescribeRule",
+        "events:PutRule events:PutTargets events:RemoveTargets events:DescribeRule",
+        "events:DeleteRule events:RemoveTargets events:DescribeRule",
+    ),
     "AWS::Scheduler::Schedule": Calls(
         "arn:aws:scheduler:REGION:ACCOUNT:schedule/default/*",
         "Name",
@@ -163,6 +177,11 @@ for _kind, _arn, _calls in (
 ):
     _put, _delete = (f"cloudwatch:{call}" for call in _calls)
     CALLS[f"AWS::CloudWatch::{_kind}"] = Calls(_arn, f"{_kind}Name", _put, _put, _delete)
+for _kind in ("Api", "Authorizer", "Integration", "Route", "Stage"):
+    # Paths in the place of names, of which API Gateway makes ids.
+    _arn = "arn:aws:apigateway:REGION::/apis" + ("" if _kind == "Api" else f"/*/{_kind.lower()}s")
+    _calls = (f"apigateway:{call}" for call in ("POST", "PATCH", "DELETE"))
+    CALLS[f"AWS::ApiGatewayV2::{_kind}"] = Calls(_arn, "ApiId", *_calls)
 
 # What a property needs besides, whenever the resource is created or changed.
 SETTINGS = {
@@ -170,7 +189,10 @@ SETTINGS = {
         "ManagedPolicyArns": "iam:AttachRolePolicy",
         "Policies": "iam:PutRolePolicy",
     },
-    "AWS::Lambda::Function": {"ReservedConcurrentExecutions": "lambda:PutFunctionConcurrency"},
+    "AWS::Lambda::Function": {
+        "ReservedConcurrentExecutions": "lambda:PutFunctionConcurrency",
+        "VpcConfig": "ec2:DescribeSecurityGroups@* ec2:DescribeSubnets@* ec2:DescribeVpcs@*",
+    },
     "AWS::Logs::LogGroup": {"RetentionInDays": "logs:PutRetentionPolicy"},
     "AWS::S3::Bucket": {
         "BucketEncryption": "s3:PutEncryptionConfiguration",
@@ -207,15 +229,19 @@ def needs(action: str, kind: str, name: str, properties: dict) -> list[tuple[str
         function = str(properties.get("FunctionName", "")).rsplit(":", 1)[-1]
         keys = {"lambda:functionarn": filled(FUNCTION, function, here)}
 
+    wanted = getattr(calls, action).split()
+    if action != "delete":
+        settings = SETTINGS.get(kind, {}).items()
+        wanted += [
+            call for setting, more in settings if properties.get(setting) for call in more.split()
+        ]
     found = []
-    for call in getattr(calls, action).split():
+    for call in wanted:
         verb, _, resource = call.partition("@")
         found.append((verb, resource or arn, keys))
     if action == "delete":
         return found
 
-    settings = SETTINGS.get(kind, {}).items()
-    found += [(verb, arn, keys) for setting, verb in settings if properties.get(setting)]
     if kind in PASSED:
         service, fields = PASSED[kind]
         passed = {"iam:passedtoservice": f"{service}.amazonaws.com"}

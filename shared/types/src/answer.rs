@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::claim::UploadRequest;
+use crate::claim::{ResultRef, UploadRequest};
 use crate::fields::{self, InvalidField, present};
 use crate::job::JobMessage;
 use crate::limits::{CAUSE_CHARS, ERROR_CHARS, IOT_PAYLOAD_BYTES, cut};
@@ -82,6 +82,8 @@ pub struct AnswerMessage<'a> {
     cause: Option<&'a str>,
     #[serde(flatten)]
     upload: Option<&'a UploadRequest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_ref: Option<&'a ResultRef>,
 }
 
 impl<'a> AnswerMessage<'a> {
@@ -95,6 +97,7 @@ impl<'a> AnswerMessage<'a> {
             error: None,
             cause: None,
             upload: None,
+            result_ref: None,
         }
     }
 
@@ -112,6 +115,11 @@ impl<'a> AnswerMessage<'a> {
     pub fn succeeded(job: &'a JobMessage, result: &'a RawValue) -> Option<Vec<u8>> {
         let message = Self { result: Some(result), ..Self::new(job, Status::Succeeded) }.bytes();
         (message.len() <= IOT_PAYLOAD_BYTES).then_some(message)
+    }
+
+    /// `SUCCEEDED`, with a result that is in S3.
+    pub fn stored(job: &'a JobMessage, result: &'a ResultRef) -> Vec<u8> {
+        Self { result_ref: Some(result), ..Self::new(job, Status::Succeeded) }.bytes()
     }
 
     /// `FAILED`, with the sample's `exception` beside Postern's `Error` and `Cause`. The cause is cut until the message
@@ -153,6 +161,7 @@ impl<'a> AnswerMessage<'a> {
                 error: Some(&failure.error),
                 cause: Some(cause),
                 upload: None,
+                result_ref: None,
             }
             .bytes();
             if message.len() <= IOT_PAYLOAD_BYTES {
@@ -196,6 +205,8 @@ pub enum Outcome {
     Heartbeat,
     /// The job succeeded with this result, word for word.
     Succeeded(Box<RawValue>),
+    /// The job succeeded, and its result is in S3.
+    Stored(ResultRef),
     /// The job failed.
     Failed(TaskFailure),
     /// The job was cancelled: it did not start, or its handler was ended.
@@ -233,6 +244,8 @@ struct AnswerFields {
     error: Option<Box<RawValue>>,
     #[serde(rename = "Cause")]
     cause: Option<Box<RawValue>>,
+    #[serde(rename = "ResultRef")]
+    result_ref: Option<Box<RawValue>>,
     #[serde(rename = "Bytes")]
     bytes: Option<Box<RawValue>>,
     #[serde(rename = "Sha256")]
@@ -283,6 +296,9 @@ impl Outcome {
             (Some("ACCEPTED"), _) => Self::Accepted,
             (Some("HEARTBEAT"), _) => Self::Heartbeat,
             (Some("SUCCEEDED"), Some(result)) => Self::Succeeded(result.to_owned()),
+            (Some("SUCCEEDED"), None) if fields.result_ref.is_some() => {
+                result_ref(fields).map_or_else(invalid, Self::Stored)
+            }
             (Some("SUCCEEDED"), None) => invalid("Status is SUCCEEDED, but there is no result".into()),
             (Some("FAILED"), _) => Self::Failed(named_failure(fields, exception, Answer::FAILED)),
             (Some("CANCELLED"), _) => Self::Cancelled(named_failure(fields, exception, Answer::CANCELLED)),
@@ -299,6 +315,14 @@ impl Outcome {
             }
         }
     }
+}
+
+/// The result's place in S3.
+fn result_ref(fields: &AnswerFields) -> Result<ResultRef, String> {
+    let value = fields.result_ref.as_deref().unwrap_or(RawValue::NULL);
+    fields::object(value).map_err(|reason| {
+        format!("ResultRef must be an object with Bucket, Key, Bytes, Sha256 and ContentType: {reason}")
+    })
 }
 
 /// The request in `Bytes`, `Sha256` and `ContentType`.

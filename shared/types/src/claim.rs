@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::token::JobId;
+use crate::topic::Tenant;
+
 /// An input that is kept in S3, in the place of a job's `Input`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -14,8 +17,9 @@ pub struct InputRef {
     pub url: String,
     /// The object's size.
     pub bytes: u64,
-    /// The object's SHA-256, in lower-case hexadecimal digits.
-    pub sha256: String,
+    /// The object's SHA-256, in lower-case hexadecimal digits. Absent for an object that was stored without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 impl std::fmt::Debug for InputRef {
@@ -50,4 +54,30 @@ pub struct UploadRequest {
     pub sha256: String,
     /// The result's content type.
     pub content_type: String,
+}
+
+/// A result that is kept in S3, in the place of an answer's `result`. It is a part of the task's output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ResultRef {
+    /// The bucket.
+    pub bucket: String,
+    /// The key in the bucket.
+    pub key: String,
+    /// The object's size.
+    pub bytes: u64,
+    /// The object's SHA-256, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// The object's content type.
+    pub content_type: String,
+}
+
+/// The key of a job's result. No other job, and no other tenant, has it.
+pub fn result_key(tenant: &Tenant, job_id: &JobId) -> String {
+    format!("{tenant}/{job_id}")
+}
+
+/// The key of a job's input, or of the note that says where the input is.
+pub fn input_key(tenant: &Tenant, job_id: &JobId) -> String {
+    format!("{tenant}/inputs/{job_id}")
 }

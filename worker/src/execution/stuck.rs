@@ -7,8 +7,7 @@ use postern_types::JobMessage;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
-use super::{ABORT_GRACE, Execution};
-use crate::answers::Outcome;
+use super::{ABORT_GRACE, Execution, Returned};
 use crate::link::Link;
 use crate::runs::RunKey;
 
@@ -22,8 +21,8 @@ impl<L: Link> Execution<L> {
         &self,
         key: &RunKey,
         job: &JobMessage,
-        mut handler: JoinHandle<Outcome>,
-    ) -> Result<Outcome, JoinError> {
+        mut handler: JoinHandle<Returned>,
+    ) -> Result<Returned, JoinError> {
         handler.abort();
         if let Ok(ended) = timeout(ABORT_GRACE, &mut handler).await {
             return ended;

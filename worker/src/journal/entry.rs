@@ -82,6 +82,23 @@ pub struct Memory {
     pub result: String,
 }
 
+/// A result that is too large for a message: a file in the state directory, for the run of this kind and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpooledEntry {
+    /// The handler's kind.
+    pub kind: String,
+    /// The idempotency key.
+    pub key: String,
+    /// The file's name.
+    pub file: String,
+    /// The file's size.
+    pub bytes: u64,
+    /// The file's SHA-256, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// The result's content type.
+    pub content_type: String,
+}
+
 /// What an earlier process left behind.
 #[derive(Debug, Default)]
 pub struct Recovered {
@@ -91,6 +108,8 @@ pub struct Recovered {
     pub answers: Vec<Answer>,
     /// Cancellations that have not expired, the oldest first.
     pub cancels: Vec<Cancel>,
+    /// Results that are files.
+    pub spooled: Vec<SpooledEntry>,
 }
 
 /// The cancellation of a job, which the worker may have or may still get.

@@ -19,6 +19,7 @@ use postern_types::JobId;
 use super::entry::{
     Admitted, Answer, Cancel, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob,
 };
+use super::spooled;
 
 /// The changes from each format version to the next one. The version of a file is the number of entries that
 /// were applied to it. Entries are never changed, only added.
@@ -59,6 +60,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
         reason TEXT NOT NULL,
         expires_at INTEGER NOT NULL
     ) STRICT;",
+    // Version 3.
+    spooled::TABLE,
 ];
 
 /// How much the journal remembers.
@@ -308,6 +311,7 @@ pub(super) fn recover(db: &Connection) -> rusqlite::Result<Recovered> {
         jobs: jobs.collect::<Result<_, _>>()?,
         answers: answers.collect::<Result<_, _>>()?,
         cancels: recover_cancels(db)?,
+        spooled: spooled::recover(db)?,
     })
 }
 
@@ -345,6 +349,7 @@ pub(super) fn forget(db: &Connection, retention: Retention, now: Timestamp) -> r
     let bytes = i64::try_from(retention.bytes).unwrap_or(i64::MAX);
 
     db.execute("DELETE FROM results WHERE made_at < ?1", [oldest])?;
+    spooled::forget(db, oldest)?;
     db.execute("DELETE FROM cancels WHERE expires_at < ?1", [now.as_millisecond()])?;
     db.execute("DELETE FROM answers WHERE sent = 1 AND made_at < ?1", [oldest])?;
     db.execute(

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// Collects `partition offset timestamp` of each record.
@@ -83,4 +85,56 @@ fn the_largest_partition_and_offset_of_kafka_are_read() {
     let records = r#"{"t-2147483647":[{"offset":9223372036854775807}]}"#;
     assert_eq!(of_records(records).unwrap(), ["t/2147483647 9223372036854775807 None"]);
     assert_eq!(of_records(r#"{"t-2147483648":[]}"#), Err(InvalidEvent::Partition));
+}
+
+/// Collects everything of each record, with its payloads unescaped.
+#[derive(Default)]
+struct Whole(Vec<String>);
+
+impl Records for Whole {
+    fn partition(&mut self, _partition: Partition) {}
+
+    fn record(&mut self, record: &Record<'_>) {
+        let plain = |payload: Payload<'_>| match payload {
+            Payload::Base64(text) => format!("{:?}", text.unescape()),
+            other => format!("{other:?}"),
+        };
+        let (key, value) = (plain(record.key), plain(record.value));
+        let kind = record.timestamp_type.map(crate::json::Text::raw);
+        let Record { offset, timestamp, headers, .. } = record;
+        self.0.push(format!("{offset} {timestamp:?} {kind:?} {key} {value} {headers:?}"));
+    }
+}
+
+fn whole(record: &str) -> Vec<String> {
+    let event = format!(r#"{{"eventSource":"aws:kafka","records":{{"a-b-7":[{record},{record}]}}}}"#);
+    let mut whole = Whole::default();
+    read(event.as_bytes(), &mut whole).unwrap();
+    whole.0
+}
+
+proptest! {
+    /// A record as Lambda writes it takes the short way; white space leads it through the general one.
+    #[test]
+    fn both_ways_to_read_a_record_find_the_same(
+        offset in 0..=i64::MAX as u64,
+        timestamp in -1_i64..=i64::MAX,
+        kind in "CREATE_TIME|LOG_APPEND_TIME|NO_TIMESTAMP_TYPE",
+        key in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..60)),
+        value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..60)),
+        escaped in any::<bool>(),
+        headers in r#"\[\]|\[\{"h":\[1\]\}\]"#,
+    ) {
+        let payload = |name: &str, bytes: Option<Vec<u8>>| {
+            let text = bytes.map(|bytes| base64_simd::STANDARD.encode_to_string(bytes));
+            let text = text.map(|text| if escaped { text.replace('/', "\\/") } else { text });
+            text.map_or(String::new(), |text| format!(r#","{name}":"{text}""#))
+        };
+        let (key, value) = (payload("key", key), payload("value", value));
+        let usual = format!(
+            r#"{{"topic":"a-b","partition":7,"offset":{offset},"timestamp":{timestamp},"timestampType":"{kind}"{key}{value},"headers":{headers}}}"#
+        );
+
+        prop_assert_eq!(whole(&usual), whole(&usual.replacen('{', "{ ", 1)));
+    }
 }

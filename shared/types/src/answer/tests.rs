@@ -205,3 +205,17 @@ fn a_request_for_the_claim_check_leaves_the_task_open() {
     let broken = failure(r#"{"TaskToken":"abc","Status":"UPLOAD","Bytes":7,"Sha256":"xyz"}"#);
     assert!(broken.cause().contains("Sha256"), "{broken:?}");
 }
+
+#[test]
+fn a_result_in_s3_comes_back_and_a_broken_reference_fails_the_task() {
+    let (sha256, content_type) = ("ab".repeat(32), "text/csv".into());
+    let result = ResultRef { bucket: "b".into(), key: "t/abc".into(), bytes: 7, sha256, content_type };
+    let wire = AnswerMessage::stored(&job(), &result);
+    let back = answer(std::str::from_utf8(&wire).unwrap()).unwrap().outcome;
+    assert!(matches!(back, Outcome::Stored(back) if back == result));
+
+    let broken = failure(r#"{"TaskToken":"abc","Status":"SUCCEEDED","ResultRef":{"Bucket":"b"}}"#);
+    assert!(broken.error() == Answer::INVALID && broken.cause().contains("ResultRef"), "{broken:?}");
+    let sample = answer(r#"{"TaskToken":"abc","ResultRef":{}}"#).unwrap().outcome;
+    assert!(matches!(sample, Outcome::Failed(_)), "without a Status only a result is a success");
+}

@@ -163,6 +163,7 @@ impl Bench {
             threads: Threads::of(handlers),
             state_dir: directory.to_owned(),
             journal: journal.clone(),
+            claims: ClaimOptions::for_test(directory),
             pause: pause.clone(),
             health: health.clone(),
         };
