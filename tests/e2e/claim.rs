@@ -187,19 +187,21 @@ async fn without_the_permission_to_store_inputs_a_large_one_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_two_functions_write_to_the_bucket_and_its_objects_expire() {
-    let stack = Stack::with("claim-bucket", deployment("echo")).await;
-    let (s3, bucket) = (s3(&stack), stack.outputs.get("ClaimCheckBucketName"));
-
-    let body = || ByteStream::from_static(b"forged");
-    let error = s3.put_object().bucket(bucket).key("tenant1/abc").body(body()).send().await.unwrap_err();
-    assert_eq!(
-        error.raw_response().unwrap().status().as_u16(),
-        403,
-        "the account's root may do anything else"
+    // A role that the bucket's policy does not name cannot write, whatever its own policy says.
+    let deployment = deployment("big").edit(
+        TEMPLATE,
+        "[!GetAtt DispatcherRole.Arn, !GetAtt TaskTokenDoneRole.Arn]",
+        "[!GetAtt DispatcherRole.Arn]",
     );
+    let mut stack = Stack::with("claim-bucket", deployment).await;
+    stack.test_worker().await;
+    let execution = stack.execute(r#"{"bytes": 10}"#).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Worker.UploadFailed"), "{finished:?}");
 
+    let (s3, bucket) = (s3(&stack), stack.outputs.get("ClaimCheckBucketName"));
     let lifecycle = s3.get_bucket_lifecycle_configuration().bucket(bucket).send().await.unwrap();
     let rule = &lifecycle.rules()[0];
     assert_eq!(rule.expiration().and_then(|expiration| expiration.days()), Some(7));
-    assert_eq!(rule.prefix().unwrap_or_default(), "");
+    assert!(rule.filter().is_none(), "the rule is for every object");
 }
