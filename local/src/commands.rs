@@ -39,9 +39,10 @@ pub(crate) async fn up() -> Result<bool, Error> {
 
     let note = note_of(&stack);
     note.write(&project)?;
-    let LocalStack { worker, emulator, .. } = stack;
+    let LocalStack { worker, emulator, issuer, .. } = stack;
     worker.leave();
     emulator.leave();
+    issuer.leave();
 
     say("\nThe local stack runs.\n");
     print_usage(&note);
@@ -49,7 +50,7 @@ pub(crate) async fn up() -> Result<bool, Error> {
 }
 
 fn note_of(stack: &LocalStack) -> Note {
-    let emulator = stack.emulator.process();
+    let (emulator, issuer) = (stack.emulator.process(), stack.issuer.process());
     Note {
         endpoint: stack.emulator.endpoint(),
         outputs: stack.outputs.clone(),
@@ -66,6 +67,12 @@ fn note_of(stack: &LocalStack) -> Note {
                 word: "launch.py".into(),
                 log: emulator.log().to_owned(),
             },
+            Started {
+                name: "issuer".into(),
+                id: issuer.id(),
+                word: "issuer.py".into(),
+                log: issuer.log().to_owned(),
+            },
         ],
     }
 }
@@ -75,6 +82,12 @@ fn print_usage(note: &Note) {
     for process in &note.processes {
         let (name, log) = (&process.name, process.log.display());
         say(format_args!("  {name:<9} process {:<8} log {log}", process.id));
+    }
+
+    let console = note.outputs.get("ConsoleUrl");
+    if !console.is_empty() {
+        say("\nSee the jobs live and start some; the sign-in works offline:\n");
+        say(format_args!("  {console}/"));
     }
 
     say("\nStart an execution and watch it:\n");

@@ -86,10 +86,10 @@ async fn a_job_that_is_cancelled_while_the_worker_is_away_never_runs() {
     fs::write(&until, "").unwrap();
     worker.kill();
 
-    // The broker keeps both messages; in which order they arrive is not known.
+    // The broker keeps both messages, the job before its cancellation.
     let job = json!({"Input": {"until": until}, "TaskToken": "T1", "JobId": id("T1"), "Kind": "hold"});
-    cloud.send_on(CANCEL, json!({"JobId": id("T1"), "Reason": "stopped"})).await;
     cloud.send(&job).await;
+    cloud.send_on(CANCEL, json!({"JobId": id("T1"), "Reason": "stopped"})).await;
     let mut worker = site.worker("worker-2.log");
     assert_eq!(cloud.answer().await["Status"], "CANCELLED");
 

@@ -38,6 +38,8 @@ use crate::threads::Threads;
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long an asynchronous handler may take to reach its next await after it was aborted.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
+/// How long a job waits at most for cancellations that may be on their way.
+const UNSETTLED_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a handler has returned.
 type Returned = Result<Box<RawValue>, TaskFailure>;
@@ -207,9 +209,13 @@ impl<L: Link> Execution<L> {
         self.claims.keep(key, &job, &files, returned).await
     }
 
-    /// Waits for a slot and for the end of a pause. `None` if the worker stops first.
+    /// Waits for a slot, for the end of a pause, and for cancellations that the broker has kept. `None` if the worker stops
+    /// first.
     async fn slot(&self) -> Option<Slot<'_>> {
         let slot = async {
+            // A worker without a connection works on what it has.
+            let mut unsettled = self.delivery.link.unsettled();
+            let _ = timeout(UNSETTLED_LIMIT, unsettled.wait_for(|unsettled| !unsettled)).await;
             loop {
                 self.pause.resumed().await;
                 let slot = self.slots.acquire().await?;

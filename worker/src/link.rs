@@ -42,6 +42,10 @@ pub trait Link: Clone + Send + Sync + 'static {
     /// A worker whose policy is older than these topics may not publish its state and the progress of its jobs either.
     fn controlled(&self) -> watch::Receiver<u64>;
 
+    /// Whether messages that the broker has kept for the worker may still be on their way. Jobs that start meanwhile could
+    /// have been cancelled already.
+    fn unsettled(&self) -> watch::Receiver<bool>;
+
     /// Disconnects. The broker keeps the session and stores the messages that arrive for it.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

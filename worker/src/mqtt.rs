@@ -113,6 +113,10 @@ impl Link for Mqtt {
         self.shared.controlled()
     }
 
+    fn unsettled(&self) -> watch::Receiver<bool> {
+        self.shared.unsettled()
+    }
+
     async fn close(&self) {
         self.shared.close.cancel();
         let _ = timeout(CLOSE_TIMEOUT, self.shared.ended.cancelled()).await;

@@ -44,11 +44,15 @@ pub struct About {
 impl About {
     /// The will: what the broker publishes when the connection falls.
     pub fn will(&self) -> Bytes {
-        self.presence(WorkerState::Down).bytes().into()
+        self.with_certificate(self.presence(WorkerState::Down)).bytes().into()
+    }
+
+    fn with_certificate(&self, presence: Presence) -> Presence {
+        let certificate_ends = self.certificate.as_ref().and_then(|file| tls::valid_until(file).ok());
+        Presence { certificate_ends, ..presence }
     }
 
     fn presence(&self, state: WorkerState) -> Presence {
-        let certificate_ends = self.certificate.as_ref().and_then(|file| tls::valid_until(file).ok());
         Presence {
             worker: self.worker.clone(),
             state,
@@ -59,7 +63,7 @@ impl About {
             running: 0,
             waiting: 0,
             jobs: Vec::new(),
-            certificate_ends,
+            certificate_ends: None,
             started_at: self.started_at,
             at: Timestamp::now(),
         }
@@ -118,7 +122,7 @@ impl<L: Link> Publisher<L> {
     }
 
     async fn publish(&self, presence: &Presence) -> Result<(), PublishError> {
-        let payload = presence.bytes().into();
+        let payload = self.about.with_certificate(presence.clone()).bytes().into();
         self.link.publish(&self.about.topic, payload, Priority::View, Guarantee::Retained).await
     }
 
@@ -133,7 +137,7 @@ impl<L: Link> Publisher<L> {
 
         Presence {
             concurrency: self.health.slots(),
-            running: held.running.len(),
+            running: held.handlers,
             waiting: held.waiting.len(),
             jobs,
             ..self.about.presence(state)

@@ -23,6 +23,8 @@ pub(crate) struct Runs(Mutex<HashMap<RunKey, Run>>);
 
 struct Run {
     attempts: Vec<Attempt>,
+    /// The attempt that the handler runs for, which may have been answered already.
+    first: JobId,
     started: bool,
     stuck: bool,
     /// The latest deadline of all attempts; `None` means that one of them has no deadline.
@@ -69,6 +71,8 @@ pub(crate) struct Started {
 /// The jobs that the worker has and has not answered.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
+    /// How many handlers run.
+    pub(crate) handlers: usize,
     /// Jobs whose handler runs.
     pub(crate) running: Vec<JobId>,
     /// Jobs that wait for a slot.
@@ -89,7 +93,14 @@ impl Runs {
         } else {
             let deadline = watch::Sender::new(job.deadline);
             let cancelled = watch::Sender::new(None);
-            let run = Run { attempts: vec![attempt], started: false, stuck: false, deadline, cancelled };
+            let run = Run {
+                attempts: vec![attempt],
+                first: job.id(),
+                started: false,
+                stuck: false,
+                deadline,
+                cancelled,
+            };
             runs.insert(key.clone(), run);
             Stage::New
         };
@@ -102,6 +113,7 @@ impl Runs {
         let run = runs.get_mut(key)?;
         if let Some(first) = run.attempts.first() {
             run.started = true;
+            run.first = first.job.id();
             return Some(Started {
                 job: Arc::clone(&first.job),
                 deadline: run.deadline.subscribe(),
@@ -125,12 +137,18 @@ impl Runs {
         alone
     }
 
-    /// The jobs that are here. A run whose handler does not end counts as running also without an attempt that waits.
+    /// The jobs that are here. A handler that does not end counts as running also when its job has been answered.
     pub(crate) fn held(&self) -> Held {
         let (runs, mut held) = (self.lock(), Held::default());
         for run in runs.values() {
             let list = if run.started { &mut held.running } else { &mut held.waiting };
             list.extend(run.attempts.iter().map(|attempt| attempt.job.id()));
+            if run.started {
+                held.handlers += 1;
+                if run.attempts.is_empty() {
+                    held.running.push(run.first.clone());
+                }
+            }
         }
         held.running.sort();
         held.waiting.sort();

@@ -137,7 +137,7 @@ impl DynamoJobs {
         let update = Update::of(tenant, &resume_range(key))
             .set("Data", data.as_str())
             .set("ProgressAt", time_text(progress.at))
-            .set("ExpiresAt", Attribute::number(expires_at(progress.at, None, true)))
+            .set("ExpiresAt", Attribute::number(expires_at(progress.at, None, false)))
             .when("attribute_not_exists(#ProgressAt) OR #ProgressAt < :ProgressAt", &[]);
         self.update(update).await?;
         Ok(())

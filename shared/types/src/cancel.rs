@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::cut;
-use crate::progress::{InvalidMessage, parse};
+use crate::message::{InvalidMessage, parse};
 use crate::token::JobId;
 
 /// A request to end a job, as the cloud publishes it to `{tenant}/to/worker/cancel`. Every worker of the tenant

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::{InputRef, ObjectRef};
-use crate::progress::{InvalidMessage, parse};
+use crate::message::{InvalidMessage, parse};
 use crate::token::JobId;
 
 /// A message to one worker, as the cloud publishes it to `{tenant}/to/worker/{clientId}`.

@@ -25,6 +25,7 @@ pub mod fields;
 mod idempotency;
 mod job;
 pub mod limits;
+mod message;
 pub mod millis;
 mod presence;
 mod progress;
@@ -39,8 +40,9 @@ pub use claim::{InputRef, ObjectRef, ResultRef, UploadRequest, input_key, result
 pub use command::Command;
 pub use fields::{InvalidField, json_kind};
 pub use job::{InvalidJob, JobMessage};
+pub use message::InvalidMessage;
 pub use presence::{Presence, WorkerState};
-pub use progress::{InvalidMessage, JobProgress, ProgressMessage};
+pub use progress::{JobProgress, ProgressMessage};
 pub use request::{DispatchRequest, InvalidRequest, JobOptions};
 pub use sha256::Sha256Sum;
 pub use token::{InvalidJobId, InvalidToken, JobId, TaskToken};

@@ -31,7 +31,7 @@ pub mod optional {
     /// Writes a time with milliseconds, or `null`.
     pub fn serialize<S: Serializer>(time: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
         match time {
-            Some(time) => super::serialize(time, to),
+            Some(time) => to.serialize_str(&crate::millis::text(*time)),
             None => to.serialize_none(),
         }
     }

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::message::{InvalidMessage, parse};
 use crate::millis;
-use crate::progress::{InvalidMessage, parse};
 use crate::token::JobId;
 
 /// A worker's state, as it publishes it, retained, to `{tenant}/workers/{clientId}`. The same message with the state

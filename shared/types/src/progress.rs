@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::fields;
+use crate::message::{InvalidMessage, parse};
 use crate::millis;
 use crate::token::JobId;
 
@@ -53,11 +53,6 @@ pub struct JobProgress {
     pub at: Timestamp,
 }
 
-/// A message that does not have the form of its topic. The text names what is wrong, without the message's content.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidMessage(pub(crate) String);
-
 impl ProgressMessage {
     /// Reads a payload of `{tenant}/progress`, or the event that the IoT rule makes of it.
     pub fn parse(payload: &[u8]) -> Result<Self, InvalidMessage> {
@@ -81,15 +76,6 @@ impl JobProgress {
     pub fn new(job_id: JobId, at: Timestamp) -> Self {
         Self { job_id, percent: None, message: None, data: None, log: Vec::new(), at }
     }
-}
-
-/// Reads a JSON object.
-pub(crate) fn parse<T: for<'a> Deserialize<'a>>(payload: &[u8]) -> Result<T, InvalidMessage> {
-    let value: &RawValue = serde_json::from_slice(payload)
-        .map_err(|error| InvalidMessage(format!("the message is not JSON: {error}")))?;
-    fields::object(value).map_err(|reason| {
-        InvalidMessage(format!("the message does not have the form of its topic: {reason}"))
-    })
 }
 
 #[cfg(test)]

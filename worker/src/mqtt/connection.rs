@@ -119,9 +119,12 @@ impl Connection<'_> {
             return end;
         }
 
-        let max_packet = connack.properties.and_then(|properties| properties.max_packet_size);
+        let max_packet = connack.properties.as_ref().and_then(|properties| properties.max_packet_size);
         let max_packet = max_packet.map_or(usize::MAX, |bytes| bytes as usize);
-        publish_all(client, &self.shared.outgoing, progress, max_packet).await;
+        tokio::join!(
+            publish_all(client, &self.shared.outgoing, progress, max_packet),
+            self.shared.settle(connack.session_present),
+        );
         pending().await
     }
 

@@ -77,7 +77,7 @@ async fn count_and_cancel(stack: &LocalStack, executions: &Executions) -> Result
     let counted = watch(executions, &machine, r#"{"rows":600}"#, log, table().await).await?;
 
     say("\nanother one, which is stopped in the middle: the worker hears of it, and its handler ends");
-    let execution = executions.start(&machine, r#"{"rows":100000}"#).await?;
+    let execution = executions.start(&machine, r#"{"rows":1500}"#).await?;
     let stop = async {
         executions.happened(&execution, &HistoryEventType::TaskSubmitted, 1, TIMEOUT).await?;
         tokio::time::sleep(Duration::from_secs(3)).await;

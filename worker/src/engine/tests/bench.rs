@@ -35,6 +35,8 @@ pub(super) struct BrokerState {
     pub(super) published: watch::Sender<Vec<Value>>,
     /// The messages on all other topics.
     pub(super) views: watch::Sender<Vec<(String, Value)>>,
+    /// Whether cancellations may still be on their way.
+    pub(super) unsettled: watch::Sender<bool>,
     /// Whether the worker has its control topics.
     pub(super) controlled: watch::Sender<u64>,
     pub(super) acknowledged: watch::Sender<Vec<Delivery>>,
@@ -95,6 +97,10 @@ impl Link for Broker {
 
     fn controlled(&self) -> watch::Receiver<u64> {
         self.0.controlled.subscribe()
+    }
+
+    fn unsettled(&self) -> watch::Receiver<bool> {
+        self.0.unsettled.subscribe()
     }
 
     async fn close(&self) {}

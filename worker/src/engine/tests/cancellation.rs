@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::bench::{Bench, Broker, Do, echo, id, our_job, work};
+use super::bench::{Bench, Broker, Do, PRESENCE, echo, id, our_job, work};
 use super::recovery::process;
 use super::slots::{StoppedClock, Threads, blocked};
 use super::*;
@@ -103,6 +103,9 @@ async fn a_handler_that_blocks_and_ignores_its_cancellation_keeps_its_slot_and_t
     cancelled(&bench, "stuck").await;
 
     assert_eq!(bench.health.problems(), [Problem::AllSlotsStuck(1)]);
+    bench.broker.0.controlled.send_replace(1);
+    let presence = &bench.views(PRESENCE, 1, |_| true).await[0];
+    assert_eq!((&presence["Running"], &presence["Jobs"]), (&json!(1), &json!([id("stuck").as_str()])));
     bench.send(3, &our_job("next", ""));
     bench.answers("ACCEPTED", 2).await;
     assert_eq!(bench.health.count(Counter::Started), 1, "the slot is not free");
@@ -136,6 +139,24 @@ async fn a_job_whose_cancellation_came_first_never_starts() {
     bench.send(3, &our_job("other", ""));
     bench.answers("SUCCEEDED", 1).await;
     assert_eq!(bench.health.count(Counter::Started), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_does_not_start_before_the_cancellations_that_the_broker_has_kept() {
+    let bench = Bench::start(echo(), 1);
+    bench.broker.0.unsettled.send_replace(true);
+    bench.send(1, &our_job("abc", ""));
+    bench.send(2, &our_job("other", ""));
+    bench.answers("ACCEPTED", 2).await;
+    cancel(&bench, 3, "abc");
+    cancelled(&bench, "abc").await;
+    bench.broker.0.unsettled.send_replace(false);
+    bench.answers("SUCCEEDED", 1).await;
+
+    bench.broker.0.unsettled.send_replace(true);
+    bench.send(4, &our_job("offline", ""));
+    bench.answers("SUCCEEDED", 2).await;
+    assert_eq!(bench.health.count(Counter::Started), 2);
 }
 
 #[tokio::test(start_paused = true)]

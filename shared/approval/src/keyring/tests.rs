@@ -37,7 +37,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn ask() -> Ask {
-    Ask { token: TaskToken::parse("some-token").unwrap(), question: "?".into() }
+    Ask { token: TaskToken::parse("some-token").unwrap(), question: "?".into(), tenant: None }
 }
 
 async fn open(safe: &Safe) -> Keyring<&Safe> {
