@@ -78,18 +78,17 @@ impl<L: Link> ClaimCheck<L> {
         loop {
             let ObjectRef { bucket, key } = match self.ask(job, &message).await {
                 Some(Command::Upload { url, headers, result_ref, .. }) => {
-                    match self.put(job, result, &url, &headers, &mut backoff).await? {
-                        true => result_ref,
-                        false => {
-                            refusals += 1;
-                            if refusals > REFUSALS {
-                                return Err(TaskFailure::new(
-                                    UPLOAD_FAILED,
-                                    "S3 refuses the result; see the worker's log",
-                                ));
-                            }
-                            continue;
+                    if self.put(job, result, &url, &headers, &mut backoff).await? {
+                        result_ref
+                    } else {
+                        refusals += 1;
+                        if refusals > REFUSALS {
+                            return Err(TaskFailure::new(
+                                UPLOAD_FAILED,
+                                "S3 refuses the result; see the worker's log",
+                            ));
                         }
+                        continue;
                     }
                 }
                 Some(Command::Refused { error, cause, .. }) => return Err(TaskFailure::new(error, cause)),
