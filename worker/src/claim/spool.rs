@@ -70,7 +70,7 @@ impl Spool {
     }
 
     /// Deletes a file that is of no more use.
-    pub(crate) fn remove(&self, path: &Path) {
+    pub(crate) fn remove(path: &Path) {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("{} cannot be deleted: {error}", path.display());
@@ -85,7 +85,7 @@ impl Spool {
         let Ok(files) = fs::read_dir(&self.folder) else { return };
         for file in files.flatten() {
             if !file.file_name().to_str().is_some_and(|name| known.contains(name)) {
-                self.remove(&file.path());
+                Self::remove(&file.path());
             }
         }
     }
