@@ -39,9 +39,10 @@ pub(crate) async fn up() -> Result<bool, Error> {
 
     let note = note_of(&stack);
     note.write(&project)?;
-    let LocalStack { worker, emulator, .. } = stack;
+    let LocalStack { worker, emulator, issuer, .. } = stack;
     worker.leave();
     emulator.leave();
+    issuer.leave();
 
     say("\nThe local stack runs.\n");
     print_usage(&note);
@@ -49,7 +50,7 @@ pub(crate) async fn up() -> Result<bool, Error> {
 }
 
 fn note_of(stack: &LocalStack) -> Note {
-    let emulator = stack.emulator.process();
+    let (emulator, issuer) = (stack.emulator.process(), stack.issuer.process());
     Note {
         endpoint: stack.emulator.endpoint(),
         outputs: stack.outputs.clone(),
@@ -66,6 +67,12 @@ fn note_of(stack: &LocalStack) -> Note {
                 word: "launch.py".into(),
                 log: emulator.log().to_owned(),
             },
+            Started {
+                name: "issuer".into(),
+                id: issuer.id(),
+                word: "issuer.py".into(),
+                log: issuer.log().to_owned(),
+            },
         ],
     }
 }
@@ -75,6 +82,12 @@ fn print_usage(note: &Note) {
     for process in &note.processes {
         let (name, log) = (&process.name, process.log.display());
         say(format_args!("  {name:<9} process {:<8} log {log}", process.id));
+    }
+
+    let console = note.outputs.get("ConsoleUrl");
+    if !console.is_empty() {
+        say("\nSee the jobs live and start some; the sign-in works offline:\n");
+        say(format_args!("  {console}/"));
     }
 
     say("\nStart an execution and watch it:\n");
@@ -93,10 +106,10 @@ fn print_usage(note: &Note) {
     say("`make down` stops it.");
 }
 
-/// The arguments of `run`. `make` passes them by the environment, where an apostrophe needs no quoting.
+/// The arguments of `run`. `make` passes the input in the environment, where an apostrophe needs no quoting.
 #[derive(Args)]
 pub(crate) struct Run {
-    /// The execution's input: JSON, or a file with JSON. The machine's own sample if none is given.
+    /// The execution's input: JSON, or a file with JSON. The default is the machine's own sample.
     #[arg(env = "POSTERN_INPUT", allow_hyphen_values = true)]
     input: Option<String>,
     /// The state machine: the name of its file in statemachines/, without .asl.json.
@@ -105,7 +118,7 @@ pub(crate) struct Run {
     /// The local stack that `up` started, or a stack in AWS, with the shell's credentials and region.
     #[arg(long, value_enum, default_value_t = Target::Local)]
     target: Target,
-    /// The stack in AWS; `postern` if none is named.
+    /// The stack in AWS. The default is `postern`.
     #[arg(long)]
     stack: Option<String>,
 }
@@ -117,7 +130,7 @@ enum Target {
 }
 
 impl Run {
-    /// Runs an execution; whether it succeeded.
+    /// Runs an execution. Returns whether it succeeded.
     pub(crate) async fn run(&self) -> Result<bool, Error> {
         let project = Project::here()?;
         let samples = project.file("events/statemachines");
@@ -132,7 +145,7 @@ impl Run {
                 self.follow(&executions, machine, &input, note.worker_log(), jobs).await
             }
             Target::Aws => {
-                // Before the first call, which costs a second or two.
+                // The input is checked before the first call of AWS, which takes a second or two.
                 let stack = self.stack.as_deref().unwrap_or("postern");
                 let input = input(self.input.as_deref(), &samples, &self.machine)?;
                 let config = user_config().await;
@@ -157,7 +170,7 @@ impl Run {
         Ok(finished.status == "SUCCEEDED")
     }
 
-    /// The note of the local stack, all of whose processes run.
+    /// The note of the local stack. Fails unless all of its processes run.
     fn running(&self, project: &Project) -> Result<Note, Error> {
         if let Some(stack) = &self.stack {
             return Err(Error::Invalid(format!(

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::deployment::Deployment;
 use crate::emulator::{Emulator, EmulatorOptions};
 use crate::error::Error;
+use crate::issuer::Issuer;
 use crate::outputs::Outputs;
 use crate::process::Process;
 use crate::project::Project;
@@ -25,6 +26,8 @@ pub struct LocalStack {
     pub worker: Process,
     /// The emulator.
     pub emulator: Emulator,
+    /// The issuer with which people sign in to the console.
+    pub issuer: Issuer,
     /// The outputs of the stack.
     pub outputs: Outputs,
     /// The log of the worker.
@@ -54,7 +57,9 @@ impl LocalStack {
             "the emulator listens on {}; deploying template.yml as the stack postern",
             emulator.endpoint()
         ));
-        let outputs = emulator.deploy(&deployment.parameter("Approvals", "true")).await?;
+        let issuer = Issuer::start(project, folder, None, stays).await?;
+        let deployment = issuer.console(deployment.parameter("Approvals", "true"));
+        let outputs = emulator.deploy(&deployment).await?;
 
         steps.step(format_args!(
             "deployed; making a certificate for the worker {}",
@@ -71,7 +76,7 @@ impl LocalStack {
         wait_until_subscribed(&mut worker).await?;
 
         steps.step("the worker is connected and waits for jobs");
-        Ok(Self { worker, emulator, outputs, worker_log: files.log() })
+        Ok(Self { worker, emulator, issuer, outputs, worker_log: files.log() })
     }
 }
 

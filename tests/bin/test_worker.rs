@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use postern_worker::{Add, Handler, JobContext, Policy, Registry, TaskFailure};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 struct Hold;
 
@@ -92,6 +92,31 @@ impl Handler for Rows {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         Ok(input.rows)
+    }
+}
+
+/// Reports progress and writes a line of the log, ten times a second, until the file that its input names is there.
+struct Steps;
+
+impl Handler for Steps {
+    type Output = Value;
+
+    async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
+        let input: Value = job.input()?;
+        let file = input["until"].as_str().unwrap_or_default();
+
+        let mut steps = 0_u32;
+        while !Path::new(file).exists() {
+            if job.is_cancelled() {
+                return Err(TaskFailure::new("Steps.Cancelled", "told to stop"));
+            }
+            steps += 1;
+            let percent = 100.0 - 10_000.0 / f64::from(100 + steps);
+            job.progress(&json!({"percent": percent, "message": format!("step {steps}")}));
+            job.log(format!("step {steps} is done"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(input)
     }
 }
 
@@ -204,6 +229,6 @@ impl Handler for Size {
 fn main() -> ExitCode {
     postern_test_disk::install();
     let registry = Registry::new().on("add", Add).on("hold", Hold).on("echo", Echo).on("twice", Twice);
-    let registry = registry.on("big", Big).on("size", Size).on("items", Items);
-    postern_worker::main(registry.on("key", Key).on("rows", Rows).on("stubborn", Stubborn))
+    let registry = registry.on("big", Big).on("size", Size).on("items", Items).on("key", Key);
+    postern_worker::main(registry.on("steps", Steps).on("rows", Rows).on("stubborn", Stubborn))
 }

@@ -126,8 +126,8 @@ async fn what_is_broken_in_the_template_is_red_in_the_report_and_the_rest_is_gre
         .edit(TEMPLATE, "states:SendTaskFailure, states:SendTaskHeartbeat]", "states:SendTaskFailure]")
         .edit(
             TEMPLATE,
-            ":topicfilter/${!iot:Connection.Thing.Attributes[tenant]}/to/worker\n          # The shared",
-            ":topicfilter/*/to/worker\n          # The shared",
+            ":topicfilter/${!iot:Connection.Thing.Attributes[tenant]}/to/worker\n",
+            ":topicfilter/*/to/worker\n",
         )
         .edit(TEMPLATE, ":topic/${!iot:Connection.Thing.Attributes[tenant]}/to/lambda", ":topic/*/to/lambda")
         .edit(TEMPLATE, "!Sub \"${FanOutStateMachine}/*\"", "!Sub \"${FanOutStateMachine}/none\"");

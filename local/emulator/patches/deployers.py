@@ -1,4 +1,4 @@
-"""The permissions of whoever deploys a stack, under AUTH=true.
+"""The permissions that the caller of CloudFormation needs, under AUTH=true.
 
 CloudFormation makes the calls for a stack's resources with the caller's own credentials ("Controlling
 access with AWS Identity and Access Management", AWS CloudFormation User Guide). ministack 1.5.33 checks
@@ -177,6 +177,11 @@ for _kind, _arn, _calls in (
 ):
     _put, _delete = (f"cloudwatch:{call}" for call in _calls)
     CALLS[f"AWS::CloudWatch::{_kind}"] = Calls(_arn, f"{_kind}Name", _put, _put, _delete)
+for _kind in ("Api", "Authorizer", "Integration", "Route", "Stage"):
+    # Paths in the place of names, of which API Gateway makes ids.
+    _arn = "arn:aws:apigateway:REGION::/apis" + ("" if _kind == "Api" else f"/*/{_kind.lower()}s")
+    _calls = (f"apigateway:{call}" for call in ("POST", "PATCH", "DELETE"))
+    CALLS[f"AWS::ApiGatewayV2::{_kind}"] = Calls(_arn, "ApiId", *_calls)
 
 # What a property needs besides, whenever the resource is created or changed.
 SETTINGS = {

@@ -2,7 +2,7 @@
 //!
 //! `SEALED` contains the task token and the question. It is encrypted with ChaCha20-Poly1305, and `d` and `e` are its
 //! associated data, so a change of any character makes the link invalid. Nothing is stored: Step Functions accepts one
-//! answer a task, and thereby tells whether a link was used.
+//! answer for each task, so that its reply shows whether a link was used.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 /// A person's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub enum Decision {
+    /// The task succeeds.
     Approve,
+    /// The task fails with [`REJECTED`](crate::REJECTED).
     Reject,
 }
 
@@ -31,16 +33,23 @@ impl Decision {
 
 /// The task of a link, and the question to the person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ask {
-    pub(crate) token: TaskToken,
-    pub(crate) question: String,
+pub struct Ask {
+    /// The token of the task.
+    pub token: TaskToken,
+    /// The question.
+    pub question: String,
+    /// The tenant that the job belongs to. Links of earlier versions do not name one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// The reason for which a link is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InvalidLink {
+pub enum InvalidLink {
+    /// The link was changed, is incomplete, or was sealed with another key.
     #[error("the link was changed or is incomplete")]
     Forged,
+    /// The link was valid until a time that has passed.
     #[error("the link has expired")]
     Expired,
 }
@@ -48,16 +57,16 @@ pub(crate) enum InvalidLink {
 /// The secret is too short, and so too easy to guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the key must have at least {LEAST_KEY_BYTES} random bytes")]
-pub(crate) struct KeyTooShort;
+pub struct KeyTooShort;
 
 const LEAST_KEY_BYTES: usize = 32;
 
 /// The key that seals and opens links.
-pub(crate) struct Key(LessSafeKey);
+pub struct Key(LessSafeKey);
 
 impl Key {
     /// Derives the key from a secret of at least 32 bytes.
-    pub(crate) fn new(secret: &[u8]) -> Result<Self, KeyTooShort> {
+    pub fn new(secret: &[u8]) -> Result<Self, KeyTooShort> {
         if secret.len() < LEAST_KEY_BYTES {
             return Err(KeyTooShort);
         }
@@ -69,7 +78,7 @@ impl Key {
     }
 
     /// The query of the link for `decision`.
-    pub(crate) fn query(&self, ask: &Ask, decision: Decision, expires: Timestamp) -> String {
+    pub fn query(&self, ask: &Ask, decision: Decision, expires: Timestamp) -> String {
         let readable = format!("d={}&e={}", decision.word(), expires.as_second());
         let mut nonce = [0; NONCE_LEN];
         let mut sealed = serde_json::to_vec(ask).unwrap_or_default();
@@ -86,7 +95,7 @@ impl Key {
     }
 
     /// Opens a link's query. The seal is checked before the expiry.
-    pub(crate) fn read(&self, query: &str, now: Timestamp) -> Result<(Decision, Ask), InvalidLink> {
+    pub fn read(&self, query: &str, now: Timestamp) -> Result<(Decision, Ask), InvalidLink> {
         let (decision, expires, ask) = self.open(query).ok_or(InvalidLink::Forged)?;
         if expires <= now.as_second() {
             return Err(InvalidLink::Expired);
@@ -123,7 +132,7 @@ mod tests {
     }
 
     fn ask(token: &str, question: &str) -> Ask {
-        Ask { token: TaskToken::parse(token).unwrap(), question: question.into() }
+        Ask { token: TaskToken::parse(token).unwrap(), question: question.into(), tenant: None }
     }
 
     #[test]

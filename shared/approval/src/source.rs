@@ -1,4 +1,4 @@
-//! The function's configuration: where the key that seals the links comes from.
+//! Where the key that seals the links comes from.
 
 use std::convert::Infallible;
 
@@ -7,7 +7,7 @@ use postern_runtime::env::{Environment, InvalidVariable};
 use crate::link::Key;
 
 /// The source of the key that seals the links.
-pub(crate) enum KeySource {
+pub enum KeySource {
     /// The secret in AWS Secrets Manager with this ARN or name, from `APPROVAL_KEY_SECRET`.
     Secret(String),
     /// The key itself, from `APPROVAL_KEY`.
@@ -16,7 +16,7 @@ pub(crate) enum KeySource {
 
 impl KeySource {
     /// Reads the id of the secret, or else the key.
-    pub(crate) fn from_env(environment: &Environment<'_>) -> Result<Self, InvalidVariable> {
+    pub fn from_env(environment: &Environment<'_>) -> Result<Self, InvalidVariable> {
         const EXAMPLE_ID: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:approval";
         const EXAMPLE_KEY: &str = "a-text-of-at-least-32-random-characters";
 

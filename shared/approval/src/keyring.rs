@@ -5,25 +5,29 @@ use std::cell::{Cell, RefCell};
 use jiff::{SignedDuration, Timestamp};
 use postern_runtime::secrets::{ReadSecret, UnreadableSecret, Version};
 
-use crate::config::KeySource;
 use crate::link::{Ask, Decision, InvalidLink, Key, KeyTooShort};
+use crate::source::KeySource;
 
-/// The shortest time between two reads of the secret. Anybody can send links that do not open, and each read is paid for.
+/// The shortest time between two reads of the secret. Strangers can send links that do not open, and each read costs
+/// money.
 const BETWEEN_READS: SignedDuration = SignedDuration::from_secs(30);
 
 /// The reasons for which there is no key.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
+    /// Secrets Manager gave no secret.
     #[error(transparent)]
     Unreadable(#[from] UnreadableSecret),
+    /// The secret was created without a value.
     #[error("the secret {0} has no current version")]
     NoVersion(String),
+    /// The secret has too few bytes for a key.
     #[error("the secret {0} is too short: {1}")]
     TooShort(String, KeyTooShort),
 }
 
 /// The key that seals links, and the keys that open them: the current one and the one before it.
-pub(crate) struct Keyring<S> {
+pub struct Keyring<S> {
     secrets: S,
     /// The secret's id, if the keys come from a secret.
     id: Option<String>,
@@ -38,7 +42,7 @@ struct Keys {
 
 impl<S: ReadSecret> Keyring<S> {
     /// Reads the keys.
-    pub(crate) async fn open(source: KeySource, secrets: S, now: Timestamp) -> Result<Self, Error> {
+    pub async fn open(source: KeySource, secrets: S, now: Timestamp) -> Result<Self, Error> {
         let (id, keys) = match source {
             KeySource::Secret(id) => {
                 let keys = read(&secrets, &id).await?;
@@ -50,12 +54,12 @@ impl<S: ReadSecret> Keyring<S> {
     }
 
     /// The query of the link for `decision`.
-    pub(crate) fn query(&self, ask: &Ask, decision: Decision, expires: Timestamp) -> String {
+    pub fn query(&self, ask: &Ask, decision: Decision, expires: Timestamp) -> String {
         self.keys.borrow().current.query(ask, decision, expires)
     }
 
     /// Opens a link's query.
-    pub(crate) async fn read(&self, query: &str, now: Timestamp) -> Result<(Decision, Ask), InvalidLink> {
+    pub async fn read(&self, query: &str, now: Timestamp) -> Result<(Decision, Ask), InvalidLink> {
         match self.keys.borrow().read(query, now) {
             Err(InvalidLink::Forged) => {}
             other => return other,
