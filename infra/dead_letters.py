@@ -3,8 +3,8 @@
     dead_letters.py list --stack postern
     dead_letters.py redrive --stack postern [--yes]
 
-`list` prints a line for each dead letter: its job, tenant, reason and age, never a task token or a payload. It takes
-nothing away. `redrive` prints what it would do, and does it with `--yes`: it invokes the function again with the event
+`list` prints a line for each dead letter: its job, tenant, reason and age, never a task token or a payload. It deletes
+nothing. `redrive` prints what it would do, and does it with `--yes`: it invokes the function again with the event
 that failed, and deletes the dead letter when the function has succeeded. Repeats are harmless. An answer to a task that
 has ended changes nothing, and a batch that was written before has the keys of the objects that exist.
 
@@ -59,7 +59,7 @@ def parse() -> argparse.Namespace:
 
 
 def handle(stack: "Stack", dead_letter: "DeadLetter", arguments: argparse.Namespace) -> bool:
-    """Resends or discards a dead letter, or says what would be done; whether that succeeded."""
+    """Resends or discards a dead letter, or prints what would be done. Returns whether that succeeded."""
     if dead_letter.invalid:
         if not arguments.discard:
             print("    left: the message itself is invalid (--discard deletes it)")
@@ -173,7 +173,7 @@ class Stack:
         )
 
     def resend(self, dead_letter: DeadLetter) -> str | None:
-        """Invokes the function with the event; the problem if the function did not succeed."""
+        """Invokes the function with the event. Returns the problem if the function did not succeed."""
         response = self.functions.invoke(
             FunctionName=dead_letter.function, Payload=json.dumps(dead_letter.event).encode()
         )
@@ -230,7 +230,7 @@ def invocation_reason(body: dict) -> tuple[str, bool]:
     """Returns why Lambda gave up, and whether the message itself is the reason."""
     error = body.get("responsePayload") or {}
     name = error.get("errorType") or body.get("requestContext", {}).get("condition", "unknown")
-    # The messages of Postern's own errors contain no payload. Of others that is not known.
+    # The messages of Postern's own errors contain no payload. The messages of other errors may contain one.
     message = error.get("errorMessage", "") if name.startswith("TaskTokenDone.") else ""
     return f"{name}: {message[:200]}".rstrip(": "), name in INVALID
 
@@ -245,7 +245,7 @@ def rule_reason(body: dict) -> str:
 
 
 def rule_event(body: dict) -> dict | None:
-    """Returns the event that the rule would have made of the worker's message; `None` if it is no JSON object."""
+    """Returns the event that the rule would have made of the worker's message; `None` if the message is not a JSON object."""
     try:
         event = json.loads(base64.b64decode(body.get("base64OriginalPayload", ""), validate=True))
     except (binascii.Error, ValueError):
@@ -265,7 +265,7 @@ def job_id(fields: dict) -> str:
 
 
 def parsed(text: str | bytes) -> dict:
-    """Parses a JSON object; an empty one if the text is none."""
+    """Parses a JSON object. Returns an empty one if the text is not a JSON object."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -293,7 +293,7 @@ def status_of(url: str) -> int:
 
 
 def turn_off(emulator: Emulator, deployer: Identity) -> None:
-    """A deployment without the parameters takes everything away that nobody asked for; the CSV bucket stays."""
+    """A deployment without the parameters removes the parts that they had added. The CSV bucket stays."""
     off = [f"{part}=false" for part in ("Examples", "Approvals", "Kafka", "Grip", "Console")]
     empty = [
         "MskClusterArn",

@@ -145,7 +145,7 @@ fn encoded(key: &str) -> String {
     for byte in key.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                path.push(byte.into())
+                path.push(byte.into());
             }
             _ => path.push_str(&format!("%{byte:02X}")),
         }
