@@ -187,7 +187,7 @@ impl ResultFile {
 impl Drop for ResultFile {
     fn drop(&mut self) {
         if !self.finished {
-            self.spool.remove(&self.path);
+            Spool::remove(&self.path);
         }
     }
 }
