@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
+use aws_sdk_s3::types::{ChecksumAlgorithm, LifecycleExpiration};
 use postern_local::{Deployment, Finished};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -209,6 +209,6 @@ async fn only_the_two_functions_write_to_the_bucket_and_its_objects_expire() {
     let (s3, bucket) = (s3(&stack), stack.outputs.get("ClaimCheckBucketName"));
     let lifecycle = s3.get_bucket_lifecycle_configuration().bucket(bucket).send().await.unwrap();
     let rule = &lifecycle.rules()[0];
-    assert_eq!(rule.expiration().and_then(|expiration| expiration.days()), Some(7));
+    assert_eq!(rule.expiration().and_then(LifecycleExpiration::days), Some(7));
     assert!(rule.filter().is_none(), "the rule is for every object");
 }

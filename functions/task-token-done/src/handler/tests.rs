@@ -204,8 +204,10 @@ async fn a_worker_that_asks_gets_a_command_and_its_task_a_heartbeat() {
     let (tasks, claims) = (StepFunctions::default(), none());
     let effect = answer(&tasks, &claims, NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.unwrap().effect;
     assert_eq!((effect, tasks.calls.borrow().len()), (Effect::Replied, 1));
-    let sent = claims.commands.0.borrow();
-    assert_eq!((&*sent[0].0, sent[0].1.name()), ("t/to/worker/w", "REFUSED"), "there is no bucket");
+    {
+        let sent = claims.commands.0.borrow();
+        assert_eq!((&*sent[0].0, sent[0].1.name()), ("t/to/worker/w", "REFUSED"), "there is no bucket");
+    }
 
     let (tasks, claims) = (StepFunctions::replying([Ok(Reply::Closed("TaskTimedOut".into()))]), none());
     let effect = answer(&tasks, &claims, NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.unwrap().effect;
