@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, LifecycleExpiration};
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use postern_local::{Deployment, Finished};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
