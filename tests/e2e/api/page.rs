@@ -92,7 +92,7 @@ impl Page {
         if line == "absent" {
             // CI sets the variable, so that there the test cannot be left out.
             assert!(std::env::var_os("POSTERN_REQUIRE_CHROMIUM").is_none(), "Chromium is not installed");
-            println!("NOT RUN: Chromium is not installed");
+            postern_local::say("NOT RUN: Chromium is not installed");
             return None;
         }
         (line != "true").then_some(line)
