@@ -85,7 +85,6 @@ impl Page {
     }
 
     /// The next thing that the script asks for, or `None` when all of it was true.
-    #[expect(clippy::print_stdout, reason = "whoever reads the results must see that this one says nothing")]
     async fn request(&mut self) -> Option<String> {
         let line = timeout(10 * TIMEOUT, self.lines.next_line()).await.unwrap().unwrap();
         let line = line.expect("the page's test failed: its output is above");
