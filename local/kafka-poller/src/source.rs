@@ -11,7 +11,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 use tokio::time::{Instant, timeout_at};
 
-use crate::event::{Origin, Record, TimestampType};
+use crate::event::{Decoded, Origin, Record, TimestampType};
 
 /// The largest event. Lambda's quota for the payload of a synchronous invocation is 6 MB.
 pub const EVENT_BYTES: usize = 6_000_000;
@@ -109,7 +109,7 @@ impl Source {
 
             end.get_or_insert_with(|| Instant::now() + self.limits.window);
             let more = record.event_bytes(&self.topic);
-            if ENVELOPE_BYTES + more > self.limits.bytes {
+            if !self.fits(&record) {
                 batch.too_large.push(record);
             } else if bytes + more > self.limits.bytes {
                 self.left = Some(record);
@@ -120,6 +120,30 @@ impl Source {
             }
         }
         Ok(batch)
+    }
+
+    /// Whether a record fits into an event.
+    pub fn fits(&self, record: &Record) -> bool {
+        ENVELOPE_BYTES + record.event_bytes(&self.topic) <= self.limits.bytes
+    }
+
+    /// Divides the records of a batch so that each part fits into an event. Without a schema registry it is one part: only
+    /// decoding makes a record larger than it was when the batch was gathered.
+    pub fn events(&self, records: Vec<Record>) -> Vec<Vec<Record>> {
+        let mut events: Vec<Vec<Record>> = Vec::new();
+        let mut bytes = usize::MAX;
+        for record in records {
+            let more = record.event_bytes(&self.topic);
+            match events.last_mut().filter(|_| bytes.saturating_add(more) <= self.limits.bytes) {
+                Some(event) => event.push(record),
+                None => {
+                    bytes = ENVELOPE_BYTES;
+                    events.push(vec![record]);
+                }
+            }
+            bytes += more;
+        }
+        events
     }
 
     /// Returns the next record. Waits while the broker is unreachable: the client reconnects by itself.
@@ -187,5 +211,6 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect(),
+        decoded: Decoded::default(),
     }
 }
