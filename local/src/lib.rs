@@ -29,7 +29,10 @@ pub use emulator::{Emulator, EmulatorOptions, environment, sdk_config};
 pub use error::Error;
 pub use executions::{Executions, Finished};
 pub use local_stack::LocalStack;
-pub use mapping::{Destination, DestinationConfig, EventSourceMapping, KafkaConfig};
+pub use mapping::{
+    Destination, DestinationConfig, EventSourceMapping, KafkaConfig, SchemaRegistryConfig,
+    SchemaValidationConfig,
+};
 pub use outputs::{DEFAULT_MACHINE, Outputs};
 pub use process::Process;
 pub use project::Project;

@@ -131,7 +131,38 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use hyper::Response;
+    use postern_testing::LoopbackServer;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_schema_is_asked_for_until_the_registry_answers_and_then_no_more() {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&calls);
+        let server = LoopbackServer::start(move |request| {
+            let mut calls = log.lock().unwrap();
+            let login = request.headers()[AUTHORIZATION].to_str().unwrap();
+            calls.push(format!("{} {login}", request.uri().path()));
+            let mut response = Response::new(Bytes::from_static(br#"{"schema": "\"string\""}"#));
+            // The second call is the first one for the schema.
+            if calls.len() == 2 {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            response
+        });
+
+        let mut registry =
+            Registry::open(&format!("{}/", server.url()), Some("user:password")).await.unwrap();
+        for _ in 0..3 {
+            assert!(registry.schema(7).await.is_ok());
+        }
+        let expected = ["/schemas/types", "/schemas/ids/7", "/schemas/ids/7"]
+            .map(|path| format!("{path} Basic dXNlcjpwYXNzd29yZA=="));
+        assert_eq!(*calls.lock().unwrap(), expected);
+    }
 
     #[test]
     fn an_answer_of_the_registry_is_a_schema_or_an_error_with_its_reason() {
