@@ -106,16 +106,25 @@ ENROLL = $(TOOLS)/venv/bin/python infra/enroll_worker.py --stack $(or $(STACK),p
 # ---- Check it ------------------------------------------------------------------------------------
 
 .PHONY: test
-test: tools kafka-tools mosquitto pushpin postgresql mariadb-server ## All tests: unit, property, end to end, and the emulator's patches
+test: tools kafka-tools api-tools console-tools mosquitto pushpin postgresql mariadb-server ## All tests: unit, property, end to end, and the emulator's patches
 	@echo "== building"
 	@cargo build --locked --workspace --all-targets
 	@echo "== testing"
 	@cargo test --locked --workspace --quiet
 	@echo "== testing the browser client of the channels"
 	@node --test shared/grip/client >/dev/null
+	@echo "== testing the console in Chromium"
+	@$(CONSOLE_TESTS)
 	@echo "== testing the emulator's patches"
 	@cd local/emulator && ../../$(TOOLS)/venv/bin/python -B -m tests
 	@echo "OK: all tests passed"
+
+.PHONY: test-console
+test-console: console-tools ## The console's tests in Chromium; pictures go to target/console
+	@$(CONSOLE_TESTS)
+
+# Each file starts a browser of its own: two at a time would fight over a small machine.
+CONSOLE_TESTS = node --no-warnings --experimental-websocket --test-concurrency=1 --test-reporter=spec --test tests/console/*.test.mjs
 
 .PHONY: test-pages
 test-pages: tools ## Follow docs/add-a-function.md to the letter, in a copy of the repository
@@ -265,6 +274,23 @@ kafka-tools: $(TOOLS)/kafka-venv/.done
 $(TOOLS)/kafka-venv/.done: local/demos/requirements.txt
 	@echo "== installing the broker, the readers and the encoders of the Kafka tests into $(@D) (pinned, hashes checked)"
 	@$(call python_packages)
+
+.PHONY: api-tools
+api-tools: $(TOOLS)/api-venv/.done
+
+$(TOOLS)/api-venv/.done: .ci/api/requirements.txt
+	@echo "== installing schemathesis into $(@D) (pinned, hashes checked)"
+	@$(call python_packages)
+
+.PHONY: console-tools
+console-tools: $(TOOLS)/console-npm/.done
+
+$(TOOLS)/console-npm/.done: tests/console/package-lock.json
+	@echo "== installing axe into $(@D) (pinned, hashes checked)"
+	@mkdir -p $(@D)
+	@cp tests/console/package.json tests/console/package-lock.json $(@D)/
+	@npm ci --prefix $(@D) --silent --no-fund --no-audit --ignore-scripts
+	@touch $@
 
 .PHONY: lint-tools
 lint-tools: $(TOOLS)/lint-venv/.done $(TOOLS)/lint-npm/.done $(TOOLS)/bin/cargo-deny

@@ -24,7 +24,7 @@ from stacks import STACK, Template, deploy, deploy_policies, sam, statements, wi
 sys.path.insert(0, str(ROOT / "infra"))
 import check_tools
 
-PARTS = ("Jobs", "Examples", "Approvals", "Kafka", "Grip")
+PARTS = ("Jobs", "Examples", "Approvals", "Kafka", "Grip", "Console")
 CLUSTER = (
     "arn:aws:kafka:us-east-1:111111111111:cluster/customer/00000000-0000-4000-8000-000000000000-1"
 )
@@ -204,6 +204,7 @@ def given(emulator: Emulator) -> dict[str, str]:
     return {
         "Architecture": "x86_64",
         "GripSecretArn": arn,
+        "OidcIssuer": "https://issuer.example",
         "MskClusterArn": CLUSTER,
         "MskSourceArn": CONNECTION,
         "Schedule": "rate(1 day)",
@@ -214,7 +215,7 @@ def given(emulator: Emulator) -> dict[str, str]:
 
 def combinations(template: Template, deployer: Identity, values: dict[str, str]) -> None:
     """Each part, each pair of parts, none and all are valid changes of the deployed stack. `make lint` goes through all
-    32 combinations without a change set, which takes a second each."""
+    combinations without a change set, which takes a second each."""
     client = deployer.client("cloudformation")
     pairs = [set(pair) for pair in itertools.combinations(PARTS, 2)]
     for chosen in [set(), *({part} for part in PARTS), *pairs, set(PARTS)]:
@@ -293,7 +294,7 @@ def status_of(url: str) -> int:
 
 def turn_off(emulator: Emulator, deployer: Identity) -> None:
     """A deployment without the parameters takes everything away that nobody asked for; the CSV bucket stays."""
-    off = [f"{part}=false" for part in ("Examples", "Approvals", "Kafka", "Grip")]
+    off = [f"{part}=false" for part in ("Examples", "Approvals", "Kafka", "Grip", "Console")]
     empty = [
         "MskClusterArn",
         "MskSourceArn",

@@ -48,7 +48,7 @@ def set_values(name: str, text: str) -> set[int]:
         expression = found[1].replace("_", "")
         duration = re.fullmatch(
             r"\w+::(\w+)\((\d+)\)",
-            expression.replace("fromsecs", "from_secs").replace("frommins", "from_mins"),
+            re.sub(r"\bfrom(secs|mins|hours)\b", r"from_\1", expression),
         )
         if duration:
             values.add(SECONDS[duration[1]] * int(duration[2]))

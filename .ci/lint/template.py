@@ -17,7 +17,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RUNBOOK = ROOT / "docs" / "operate.md"
 # What a stack can have: the parameters that are true or false.
-PARTS = ("Jobs", "Examples", "Approvals", "Kafka", "Grip")
+PARTS = ("Jobs", "Examples", "Approvals", "ClaimCheck", "Kafka", "Grip", "Console")
 # Parameters that other parameters need.
 GIVEN = {
     "GripSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:grip",
@@ -32,12 +32,12 @@ NO_RESOURCE = re.compile(
     r"|logs:(PutResourcePolicy|DescribeResourcePolicies|DescribeLogGroups)"
     r"|ec2:Describe\w+|ec2:(Create|Delete)NetworkInterface"
     r"|ec2:(Una|A)ssignPrivateIpAddresses|kafka:GetBootstrapBrokers|cloudwatch:PutMetricData"
-    r"|secretsmanager:GetRandomPassword"
+    r"|secretsmanager:GetRandomPassword|iot:ListRetainedMessages"
     # With a condition on the function, which `wildcards` checks.
     r"|lambda:(Create|Delete|Get|Update)EventSourceMapping"
 )
 # A condition that a person sets to true on purpose. A public address must depend on one of them.
-ASKED_FOR = {"Approvals", "Grip", "Client"}
+ASKED_FOR = {"Approvals", "Grip", "Client", "Console"}
 
 
 class Loader(yaml.SafeLoader):
@@ -140,10 +140,14 @@ def unencrypted(_name: str, resource: dict, _template: dict) -> list[str]:
 
 
 def uninvited(_name: str, resource: dict, template: dict) -> list[str]:
-    """A public function URL or permission that exists without anybody having asked for it."""
+    """A public function URL, route or permission that exists without anybody having asked for it."""
     properties = resource.get("Properties", {})
     open_url = resource["Type"] == "AWS::Lambda::Url" and properties.get("AuthType") == "NONE"
     open_url |= "FunctionUrlConfig" in properties
+    open_url |= (
+        resource["Type"] == "AWS::ApiGatewayV2::Route"
+        and properties.get("AuthorizationType", "NONE") == "NONE"
+    )
     permission = (
         resource["Type"] == "AWS::Lambda::Permission" and properties.get("Principal") == "*"
     )
@@ -217,6 +221,8 @@ def combination(template: dict, values: dict[str, str]) -> list[str]:
         findings.append("combination: a stack needs at least one resource")
     if values["Approvals"] == values["Grip"] == "false" and "AWS::Lambda::Url" in kinds:
         findings.append("combination: it has a public URL that nobody asked for")
+    if values["Console"] == "false" and "AWS::ApiGatewayV2::Api" in kinds:
+        findings.append("combination: it has an HTTP API that nobody asked for")
     if values["Jobs"] == "false" and any(kind.startswith("AWS::IoT::") for kind in kinds):
         findings.append("combination: it has IoT resources, although it has no jobs")
     if values["Kafka"] == "false" and "AWS::Lambda::EventSourceMapping" in kinds:

@@ -1,9 +1,10 @@
 //! The commands `up`, `run` and `down`: a local stack that outlives the command that started it.
 
 use clap::{Args, ValueEnum};
+use postern_jobs::DynamoJobs;
 use postern_local::{
-    DEFAULT_MACHINE, EmulatorOptions, Error, Executions, LocalStack, Outputs, Project, environment, say,
-    sdk_config, user_config, watch,
+    DEFAULT_MACHINE, EmulatorOptions, Error, Executions, LocalStack, Outputs, Project, environment,
+    jobs_table, say, sdk_config, user_config, watch,
 };
 
 use crate::input::input;
@@ -38,9 +39,10 @@ pub(crate) async fn up() -> Result<bool, Error> {
 
     let note = note_of(&stack);
     note.write(&project)?;
-    let LocalStack { worker, emulator, .. } = stack;
+    let LocalStack { worker, emulator, issuer, .. } = stack;
     worker.leave();
     emulator.leave();
+    issuer.leave();
 
     say("\nThe local stack runs.\n");
     print_usage(&note);
@@ -48,7 +50,7 @@ pub(crate) async fn up() -> Result<bool, Error> {
 }
 
 fn note_of(stack: &LocalStack) -> Note {
-    let emulator = stack.emulator.process();
+    let (emulator, issuer) = (stack.emulator.process(), stack.issuer.process());
     Note {
         endpoint: stack.emulator.endpoint(),
         outputs: stack.outputs.clone(),
@@ -65,6 +67,12 @@ fn note_of(stack: &LocalStack) -> Note {
                 word: "launch.py".into(),
                 log: emulator.log().to_owned(),
             },
+            Started {
+                name: "issuer".into(),
+                id: issuer.id(),
+                word: "issuer.py".into(),
+                log: issuer.log().to_owned(),
+            },
         ],
     }
 }
@@ -74,6 +82,12 @@ fn print_usage(note: &Note) {
     for process in &note.processes {
         let (name, log) = (&process.name, process.log.display());
         say(format_args!("  {name:<9} process {:<8} log {log}", process.id));
+    }
+
+    let console = note.outputs.get("ConsoleUrl");
+    if !console.is_empty() {
+        say("\nSee the jobs live and start some; the sign-in works offline:\n");
+        say(format_args!("  {console}/"));
     }
 
     say("\nStart an execution and watch it:\n");
@@ -125,8 +139,10 @@ impl Run {
                 let note = self.running(&project)?;
                 let machine = note.outputs.find_machine(&self.machine)?;
                 let input = input(self.input.as_deref(), &samples, &self.machine)?;
-                let executions = Executions::new(&sdk_config(&note.endpoint));
-                self.follow(&executions, machine, &input, note.worker_log()).await
+                let config = sdk_config(&note.endpoint);
+                let executions = Executions::new(&config);
+                let jobs = jobs_table(&config, &note.outputs).await;
+                self.follow(&executions, machine, &input, note.worker_log(), jobs).await
             }
             Target::Aws => {
                 // Before the first call, which costs a second or two.
@@ -135,7 +151,8 @@ impl Run {
                 let config = user_config().await;
                 let outputs = Outputs::of_stack(&config, stack).await?;
                 let machine = outputs.find_machine(&self.machine)?;
-                self.follow(&Executions::new(&config), machine, &input, None).await
+                let jobs = jobs_table(&config, &outputs).await;
+                self.follow(&Executions::new(&config), machine, &input, None, jobs).await
             }
         }
     }
@@ -146,9 +163,10 @@ impl Run {
         machine: &str,
         input: &str,
         worker_log: Option<&std::path::Path>,
+        jobs: Option<DynamoJobs>,
     ) -> Result<bool, Error> {
         say(format_args!("execution of {machine} with {}", input.trim()));
-        let finished = watch(executions, machine, input, worker_log).await?;
+        let finished = watch(executions, machine, input, worker_log, jobs).await?;
         Ok(finished.status == "SUCCEEDED")
     }
 

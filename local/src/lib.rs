@@ -10,6 +10,9 @@ mod deployment;
 mod emulator;
 mod error;
 mod executions;
+mod issuer;
+mod job_view;
+mod jobs_table;
 mod local_stack;
 mod mapping;
 mod outputs;
@@ -28,6 +31,8 @@ pub use deployment::Deployment;
 pub use emulator::{Emulator, EmulatorOptions, environment, sdk_config};
 pub use error::Error;
 pub use executions::{Executions, Finished};
+pub use issuer::Issuer;
+pub use jobs_table::jobs_table;
 pub use local_stack::LocalStack;
 pub use mapping::{
     Destination, DestinationConfig, EventSourceMapping, KafkaConfig, SchemaRegistryConfig,
@@ -37,5 +42,5 @@ pub use outputs::{DEFAULT_MACHINE, Outputs};
 pub use process::Process;
 pub use project::Project;
 pub use terminal::{Steps, say, verdict};
-pub use watch::watch;
+pub use watch::{follow, watch};
 pub use worker_files::WorkerFiles;

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::deployment::Deployment;
 use crate::emulator::{Emulator, EmulatorOptions};
 use crate::error::Error;
+use crate::issuer::Issuer;
 use crate::outputs::Outputs;
 use crate::process::Process;
 use crate::project::Project;
@@ -25,6 +26,8 @@ pub struct LocalStack {
     pub worker: Process,
     /// The emulator.
     pub emulator: Emulator,
+    /// The issuer with which people sign in to the console.
+    pub issuer: Issuer,
     /// The outputs of the stack.
     pub outputs: Outputs,
     /// The log of the worker.
@@ -34,6 +37,17 @@ pub struct LocalStack {
 impl LocalStack {
     /// Starts the emulator, deploys the stack, enrols a worker and starts it. Each step is printed.
     pub async fn start(project: &Project, folder: &Path, options: EmulatorOptions) -> Result<Self, Error> {
+        Self::start_with(project, folder, options, Deployment::new("postern"), "postern-worker").await
+    }
+
+    /// [`LocalStack::start`] with a deployment that has edits, and with another program as the worker.
+    pub async fn start_with(
+        project: &Project,
+        folder: &Path,
+        options: EmulatorOptions,
+        deployment: Deployment,
+        worker: &str,
+    ) -> Result<Self, Error> {
         let steps = Steps::new();
         let stays = options.stays;
         steps.step("starting the emulator: ministack, with IAM and IoT policies enforced");
@@ -43,7 +57,9 @@ impl LocalStack {
             "the emulator listens on {}; deploying template.yml as the stack postern",
             emulator.endpoint()
         ));
-        let outputs = emulator.deploy(&Deployment::new("postern").parameter("Approvals", "true")).await?;
+        let issuer = Issuer::start(project, folder, None, stays).await?;
+        let deployment = issuer.console(deployment.parameter("Approvals", "true"));
+        let outputs = emulator.deploy(&deployment).await?;
 
         steps.step(format_args!(
             "deployed; making a certificate for the worker {}",
@@ -52,7 +68,7 @@ impl LocalStack {
         let files = emulator.enroll(&outputs, None).await?;
 
         steps.step("starting the worker, as in a private network: one outbound connection, no open port");
-        let mut command = files.command(&project.program("postern-worker"), &[]);
+        let mut command = files.command(&project.program(worker), &[]);
         if stays {
             command.process_group(0);
         }
@@ -60,7 +76,7 @@ impl LocalStack {
         wait_until_subscribed(&mut worker).await?;
 
         steps.step("the worker is connected and waits for jobs");
-        Ok(Self { worker, emulator, outputs, worker_log: files.log() })
+        Ok(Self { worker, emulator, issuer, outputs, worker_log: files.log() })
     }
 }
 

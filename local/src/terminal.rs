@@ -1,7 +1,7 @@
 //! The output of the programs that people start.
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -9,6 +9,14 @@ use std::time::Instant;
 pub fn say(line: impl Display) {
     // A closed pipe (`| head`) must not end the program, because the program still has processes to stop.
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a line in the place of the line before it, if a person looks on, and below it otherwise.
+pub(crate) fn say_again(line: impl Display) {
+    let mut out = std::io::stdout();
+    // Up one line, which is cleared.
+    let over = if out.is_terminal() { "\u{1b}[A\u{1b}[2K" } else { "" };
+    let _ = writeln!(out, "{over}{line}");
 }
 
 /// The steps of a program, printed with the seconds since its start.

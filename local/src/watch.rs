@@ -6,44 +6,58 @@ use std::time::Duration;
 
 use aws_sdk_sfn::types::{HistoryEvent, HistoryEventType, MapIterationEventDetails};
 use jiff::Timestamp;
+use postern_jobs::DynamoJobs;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::error::Error;
 use crate::executions::{Executions, Finished};
-use crate::terminal::say;
+use crate::job_view::{JobView, News};
+use crate::terminal::{say, say_again};
 
 /// How long an execution may run: a person who approves may take a while.
 const TIMEOUT: Duration = Duration::from_hours(24);
 
 /// Starts an execution and prints each step with the seconds since the start. With a worker's log, the steps of the
-/// worker are printed too.
+/// worker are printed too; with the table of jobs, their progress and their logs.
 pub async fn watch(
     executions: &Executions,
     state_machine: &str,
     input: &str,
     worker_log: Option<&Path>,
+    jobs: Option<DynamoJobs>,
+) -> Result<Finished, Error> {
+    let execution = executions.start(state_machine, input).await?;
+    follow(executions, &execution, worker_log, jobs).await
+}
+
+/// [`watch`] for an execution that was started already.
+pub async fn follow(
+    executions: &Executions,
+    execution: &str,
+    worker_log: Option<&Path>,
+    jobs: Option<DynamoJobs>,
 ) -> Result<Finished, Error> {
     let read_log =
         || worker_log.map(|log| std::fs::read_to_string(log).unwrap_or_default()).unwrap_or_default();
-    let mut seen_lines = read_log().lines().count();
-    let mut steps = Steps::default();
-    let execution = executions.start(state_machine, input).await?;
+    let mut seen_lines = 0;
+    let mut steps = Steps { jobs: jobs.map(JobView::new), ..Steps::default() };
     let end = Instant::now() + TIMEOUT;
 
     loop {
-        let finished = match executions.end(&execution, Duration::ZERO).await {
+        let finished = match executions.end(execution, Duration::ZERO).await {
             Ok(finished) => Some(finished),
             Err(Error::TimedOut(..)) if Instant::now() < end => None,
             Err(error) => return Err(error),
         };
 
-        let events = executions.history(&execution).await?;
+        let events = executions.history(execution).await?;
         steps.add_history(&events);
         let log = read_log();
-        log.lines().skip(seen_lines).for_each(|line| steps.add_worker(line, &execution));
+        log.lines().skip(seen_lines).for_each(|line| steps.add_worker(line, execution));
         seen_lines = log.lines().count();
+        steps.add_jobs(finished.is_some()).await;
         steps.print(finished.is_some());
 
         if let Some(finished) = finished {
@@ -73,6 +87,8 @@ struct Step {
     at: Timestamp,
     what: &'static str,
     detail: String,
+    /// The job whose progress bar this is.
+    bar_of: Option<String>,
 }
 
 /// The steps that are not printed yet, and what is known about the jobs of the execution.
@@ -85,6 +101,10 @@ struct Steps {
     /// The jobs of this execution that wait or have waited for an answer, with the time of that event.
     submitted: HashMap<String, Timestamp>,
     start: Option<Timestamp>,
+    /// The table of jobs, if it can be read.
+    jobs: Option<JobView>,
+    /// The job whose progress is the last line of the output.
+    last_bar: Option<String>,
 }
 
 impl Steps {
@@ -94,11 +114,14 @@ impl Steps {
         for event in events.iter().skip(self.seen_events) {
             let Ok(at) = Timestamp::from_nanosecond(event.timestamp().as_nanos()) else { continue };
             if let Some(job) = job_of(event) {
+                if let Some(jobs) = &mut self.jobs {
+                    jobs.add(&job, payload(event)["Topic"].as_str().unwrap_or_default());
+                }
                 self.submitted.insert(job, at);
             }
             if let Some((what, detail)) = of_history(event, &by_id) {
                 let item = item_of(event, &by_id).map(|item| format!("  (item {item})")).unwrap_or_default();
-                self.waiting.push(Step { at, what, detail: with_item(&detail, &item) });
+                self.waiting.push(Step { at, what, detail: with_item(&detail, &item), bar_of: None });
             }
         }
         self.seen_events = events.len();
@@ -110,13 +133,26 @@ impl Steps {
         match line.message.as_str() {
             "job received" if line.execution.as_deref() == Some(execution) => {
                 let detail = format!("the worker has job {job}");
-                self.waiting.push(Step { at: line.timestamp, what: "accepted", detail });
+                self.waiting.push(Step { at: line.timestamp, what: "accepted", detail, bar_of: None });
             }
             "answer delivered" => {
                 let detail = format!("{} for job {job}", line.answer.as_deref().unwrap_or("answer"));
-                self.results.insert(job, Step { at: line.timestamp, what: "result", detail });
+                self.results.insert(job, Step { at: line.timestamp, what: "result", detail, bar_of: None });
             }
             _ => {}
+        }
+    }
+
+    /// Adds the progress and the log lines of jobs.
+    async fn add_jobs(&mut self, is_last: bool) {
+        let Some(jobs) = &mut self.jobs else { return };
+        let at = Timestamp::now();
+        for (job, news) in jobs.news(is_last).await {
+            let (what, detail, bar_of) = match news {
+                News::Log(line) => ("log", line, None),
+                News::Progress(bar) => ("progress", bar, Some(job)),
+            };
+            self.waiting.push(Step { at, what, detail, bar_of });
         }
     }
 
@@ -139,7 +175,14 @@ impl Steps {
         self.waiting.sort_by_key(|step| step.at);
         for step in self.waiting.drain(..) {
             let since = step.at.duration_since(*self.start.get_or_insert(step.at)).as_secs_f64();
-            say(format_args!("{since:+8.3} s  {:<18} {}", step.what, step.detail).to_string().trim_end());
+            let line = format!("{since:+8.3} s  {:<18} {}", step.what, step.detail);
+            // The bar of one job moves in its place.
+            if step.bar_of.is_some() && step.bar_of == self.last_bar {
+                say_again(line.trim_end());
+            } else {
+                say(line.trim_end());
+            }
+            self.last_bar = step.bar_of;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use postern_local::Project;
-use postern_types::{Answer, DispatchRequest};
+use postern_types::{Answer, DispatchRequest, ProgressMessage, Tenant};
 use serde_json::value::RawValue;
 
 /// Checks every sample event of `function`. There must be at least `least`.
@@ -37,6 +37,25 @@ fn sample_events_of_the_dispatcher_are_valid_unless_their_name_says_invalid() {
 fn sample_events_of_task_token_done_are_valid_unless_their_name_says_invalid() {
     check_events("task-token-done", 8, |event| {
         Answer::parse(event).map(|_| ()).map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn sample_events_of_job_progress_are_valid_unless_their_name_says_invalid() {
+    check_events("job-progress", 3, |event| {
+        let message = ProgressMessage::parse(event.get().as_bytes()).map_err(|error| error.to_string())?;
+        let tenant = message.tenant.ok_or("the event has no tenant")?;
+        Tenant::parse(&tenant).map(|_| ()).map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn sample_events_of_job_canceller_are_valid_unless_their_name_says_invalid() {
+    check_events("job-canceller", 3, |event| {
+        let event = serde_json::from_str::<serde_json::Value>(event.get()).unwrap();
+        let detail = &event["detail"];
+        let is_text = detail["executionArn"].is_string() && detail["status"].is_string();
+        is_text.then_some(()).ok_or_else(|| "no execution, or no status".into())
     });
 }
 

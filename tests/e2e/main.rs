@@ -2,16 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod api;
+mod cancel;
+mod claim;
 mod dead_letters;
 mod demos;
 mod enrolment;
 mod events;
 mod grip;
 mod jobs;
+mod jobs_table;
 mod kafka;
 mod machines;
 mod nested_maps;
 mod permissions;
+mod progress;
 mod samples;
 mod stack;
 mod variants;

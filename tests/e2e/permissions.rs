@@ -24,6 +24,36 @@ async fn without_the_permission_to_publish_no_job_is_dispatched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_to_write_the_table_jobs_run_all_the_same() {
+    let permission = "Action: [dynamodb:GetItem, dynamodb:UpdateItem]\n                Resource: !GetAtt JobsTable.Arn\n              \
+                      - Effect: Allow\n                Action: [logs:CreateLogStream";
+    let denied = permission.replace("[dynamodb:GetItem, dynamodb:UpdateItem]", "dynamodb:Scan");
+    let deployment = Deployment::new("test").edit(TEMPLATE, permission, &denied);
+    let mut stack = Stack::with("no-table", deployment).await;
+    stack.worker().await;
+
+    let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
+    assert_eq!(stack.end(&execution).await.status, "SUCCEEDED");
+    let logs = stack.logged("the table of jobs could not be used", 2).await;
+    assert!(logs.contains("AccessDenied"), "{logs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_to_cancel_the_event_becomes_a_dead_letter() {
+    let deployment =
+        Deployment::new("test").edit(TEMPLATE, "Action: [iot:Publish]\n", "Action: [iot:Receive]\n");
+    let stack = Stack::with("no-cancel", deployment).await;
+    let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
+    stack.job_id(&execution, 1).await;
+    stack.logged("job dispatched", 1).await;
+    stack.stop(&execution).await;
+
+    let dead_letter = stack.dead_letter().await;
+    assert_eq!(dead_letter["responsePayload"]["errorType"], "JobCanceller.PublishFailed", "{dead_letter}");
+    assert_eq!(dead_letter["requestPayload"]["detail"]["executionArn"], execution);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_permission_to_answer_tasks_the_answer_becomes_a_dead_letter() {
     let deployment = Deployment::new("test").edit(
         TEMPLATE,

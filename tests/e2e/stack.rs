@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use aws_sdk_iotdataplane::primitives::Blob;
 use aws_sdk_sfn::types::HistoryEventType;
+use postern_jobs::{DynamoJobs, JobItem, Jobs as _};
 use postern_local::{
     Deployment, Emulator, EmulatorOptions, Executions, Finished, Outputs, Process, Project, WorkerFiles,
 };
+use postern_runtime::env::Environment;
+use postern_types::{JobId, TaskToken, Tenant};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -114,10 +117,54 @@ impl Stack {
 
     /// Publishes to the answer topic of `tenant1` with the emulator's root credentials.
     pub(crate) async fn publish(&self, payload: impl Into<Vec<u8>>) {
+        self.publish_to("tenant1/to/lambda", payload).await;
+    }
+
+    /// Publishes to a topic with the emulator's root credentials.
+    pub(crate) async fn publish_to(&self, topic: &str, payload: impl Into<Vec<u8>>) {
         let iot = aws_sdk_iotdataplane::Client::new(&self.emulator.sdk_config());
 
-        let publish = iot.publish().topic("tenant1/to/lambda").qos(1).payload(Blob::new(payload.into()));
+        let publish = iot.publish().topic(topic).qos(1).payload(Blob::new(payload.into()));
         publish.send().await.unwrap();
+    }
+
+    /// The table of jobs, with the emulator's root credentials.
+    pub(crate) fn jobs(&self) -> DynamoJobs {
+        let (endpoint, table) = (self.emulator.endpoint(), self.outputs.get("JobsTableName"));
+        let variables = [
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", &*endpoint),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("JOBS_TABLE", table),
+        ];
+        DynamoJobs::from_env(&Environment::of(&variables)).unwrap().unwrap()
+    }
+
+    /// The id of the job of an execution's task: that of its attempt, counted from 1.
+    pub(crate) async fn job_id(&self, execution: &str, attempt: usize) -> JobId {
+        let token = self.tokens(execution, attempt).await.remove(attempt - 1);
+        TaskToken::parse(token).unwrap().job_id()
+    }
+
+    /// Waits until a job of `tenant1` is as `test` wants it, and returns it.
+    pub(crate) async fn job(&self, job_id: &JobId, what: &str, test: impl Fn(&JobItem) -> bool) -> JobItem {
+        let (jobs, tenant) = (self.jobs(), Tenant::parse("tenant1").unwrap());
+        let end = Instant::now() + TIMEOUT;
+        loop {
+            let job = jobs.get(&tenant, job_id).await.unwrap();
+            if let Some(job) = job.as_ref().filter(|job| test(job)) {
+                return job.clone();
+            }
+            assert!(Instant::now() < end, "{what}: {job:?}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Stops an execution.
+    pub(crate) async fn stop(&self, execution: &str) {
+        let sfn = aws_sdk_sfn::Client::new(&self.emulator.sdk_config());
+        sfn.stop_execution().execution_arn(execution).cause("no longer needed").send().await.unwrap();
     }
 
     /// Waits for the next dead letter and takes it off the queue.

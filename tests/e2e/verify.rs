@@ -126,9 +126,10 @@ async fn what_is_broken_in_the_template_is_red_in_the_report_and_the_rest_is_gre
         .edit(TEMPLATE, "states:SendTaskFailure, states:SendTaskHeartbeat]", "states:SendTaskFailure]")
         .edit(
             TEMPLATE,
-            ":topicfilter/${!iot:Connection.Thing.Attributes[tenant]}/to/worker",
-            ":topicfilter/*/to/worker",
+            ":topicfilter/${!iot:Connection.Thing.Attributes[tenant]}/to/worker\n",
+            ":topicfilter/*/to/worker\n",
         )
+        .edit(TEMPLATE, ":topic/${!iot:Connection.Thing.Attributes[tenant]}/to/lambda", ":topic/*/to/lambda")
         .edit(TEMPLATE, "!Sub \"${FanOutStateMachine}/*\"", "!Sub \"${FanOutStateMachine}/none\"");
     let stack = Stack::with("verify-broken", deployment).await;
     let before = inventory(&stack).await;
@@ -138,7 +139,7 @@ async fn what_is_broken_in_the_template_is_red_in_the_report_and_the_rest_is_gre
 
     assert_eq!(
         checks(&stack, "FAILED"),
-        ["map-children", "long-job", "wrong-tenant", "wrong-group"],
+        ["map-children", "long-job", "wrong-tenant", "wrong-group", "wrong-answers"],
         "{}",
         verification.logs()
     );

@@ -8,7 +8,7 @@ use clap::Parser as _;
 use postern_types::Topic;
 use postern_worker::Mqtt;
 use postern_worker::config::{CommandLine, Config};
-use postern_worker::link::{Incoming, Link, Priority, PublishError};
+use postern_worker::link::{Guarantee, Inbox, Incoming, Link, Priority, PublishError};
 use rumqttc::mqttbytes::v5::{ConnectReturnCode, Packet, PubAckReason, SubscribeReasonCode};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -47,14 +47,16 @@ fn publish(
 ) -> tokio::task::JoinHandle<Result<(), PublishError>> {
     let link = link.clone();
     let topic = Topic::parse("tenant1/to/lambda").unwrap();
-    tokio::spawn(async move { link.publish(&topic, Bytes::from(message.to_string()), priority).await })
+    tokio::spawn(async move {
+        link.publish(&topic, Bytes::from(message.to_string()), priority, Guarantee::AtLeastOnce).await
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_of_a_lost_connection_are_ignored() {
     let site = Site::new("stale");
     let broker = ScriptedBroker::start(&site).await;
-    let (link, mut incoming) = Mqtt::connect(&config(&site)).unwrap();
+    let (link, Inbox { jobs: mut incoming, .. }) = Mqtt::connect(&config(&site)).unwrap();
     let mut first = broker.accept_subscribed().await;
     let mut stale = Vec::new();
     for packet_id in 1..51 {
@@ -79,7 +81,7 @@ async fn receipts_of_a_lost_connection_are_ignored() {
 async fn a_message_that_is_redelivered_before_its_acknowledgement_is_passed_on_once() {
     let site = Site::new("once");
     let broker = ScriptedBroker::start(&site).await;
-    let (link, mut incoming) = Mqtt::connect(&config(&site)).unwrap();
+    let (link, Inbox { jobs: mut incoming, .. }) = Mqtt::connect(&config(&site)).unwrap();
     let mut connection = broker.accept_subscribed().await;
     for _ in 0..1_000 {
         connection.publish(1, "the same").await;
@@ -210,7 +212,7 @@ async fn a_refused_message_and_a_message_above_the_brokers_limit_fail_with_their
 async fn a_refused_subscription_is_reported() {
     let site = Site::new("unsubscribed");
     let broker = ScriptedBroker::start(&site).await;
-    let (_link, mut incoming) = Mqtt::connect(&config(&site)).unwrap();
+    let (_link, Inbox { jobs: mut incoming, .. }) = Mqtt::connect(&config(&site)).unwrap();
     let mut connection = broker.accept(false).await;
     let Some(Packet::Subscribe(subscribe)) = connection.packet().await else { panic!("no SUBSCRIBE") };
     connection.suback(subscribe.pkid, SubscribeReasonCode::NotAuthorized).await;

@@ -53,7 +53,7 @@ impl Bench {
         logged(&self.worker, "no job is accepted until it can").await;
         assert!(logs(&self.worker).contains(reason), "{reason}: {}", logs(&self.worker));
 
-        let sent = tokio::time::timeout(QUIET, self.connection.packet()).await;
+        let sent = tokio::time::timeout(QUIET, self.connection.packet_of_a_job()).await;
         assert!(sent.is_err(), "the worker answered although it could not note anything: {sent:?}");
     }
 
@@ -122,7 +122,7 @@ async fn a_result_is_kept_while_the_disk_is_full_and_sent_when_there_is_room() {
     bench.site.disk().full(true).unwrap();
     fs::write(&until, "").unwrap();
     until_health(&bench.status, 503, "full").await;
-    let sent = tokio::time::timeout(QUIET, bench.connection.packet()).await;
+    let sent = tokio::time::timeout(QUIET, bench.connection.packet_of_a_job()).await;
     assert!(sent.is_err(), "published before it was on the disk: {sent:?}");
 
     bench.site.disk().full(false).unwrap();

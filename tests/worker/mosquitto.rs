@@ -73,7 +73,7 @@ impl Mosquitto {
         broker
     }
 
-    fn worker(&self, log: &str) -> Process {
+    pub(crate) fn worker(&self, log: &str) -> Process {
         self.site.worker(log, &[])
     }
 
@@ -101,16 +101,22 @@ impl Mosquitto {
             .set_unlimited_incoming_packet_size();
         let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
         let (sender, answers) = mpsc::unbounded_channel();
+        let (view_sender, views) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok(event) = events.poll().await {
-                if let Event::Incoming(Packet::Publish(publish)) = event {
-                    let _ = sender.send(serde_json::from_slice(&publish.payload).unwrap());
-                }
+                let Event::Incoming(Packet::Publish(publish)) = event else { continue };
+                let message = serde_json::from_slice(&publish.payload).unwrap();
+                // A test that has ended needs no more messages.
+                let _ = if publish.topic == "tenant1/to/lambda" {
+                    sender.send(message)
+                } else {
+                    view_sender.send(message)
+                };
             }
         });
         let subscribed = client.subscribe_tracked("tenant1/to/lambda", QoS::AtLeastOnce).await.unwrap();
         subscribed.wait_completion_async().await.unwrap();
-        CloudSide { client, answers }
+        CloudSide { client, answers, views }
     }
 }
 
@@ -118,15 +124,40 @@ impl Mosquitto {
 pub(crate) struct CloudSide {
     client: AsyncClient,
     answers: mpsc::UnboundedReceiver<Value>,
+    /// Messages on the topics that the test follows.
+    views: mpsc::UnboundedReceiver<Value>,
 }
 
 impl CloudSide {
     /// Publishes a job and waits for the broker's PUBACK.
     pub(crate) async fn send(&self, payload: impl ToString) {
+        self.send_on("tenant1/to/worker", payload).await;
+    }
+
+    /// Publishes a message on a topic and waits for the broker's PUBACK.
+    pub(crate) async fn send_on(&self, topic: &str, payload: impl ToString) {
         let options = PublishOptions::new(QoS::AtLeastOnce);
-        let notice =
-            self.client.publish_tracked("tenant1/to/worker", payload.to_string(), options).await.unwrap();
+        let notice = self.client.publish_tracked(topic, payload.to_string(), options).await.unwrap();
         notice.wait_completion_async().await.unwrap();
+    }
+
+    /// Subscribes to another topic than the answers'.
+    pub(crate) async fn follow(&self, topic: &str) {
+        let subscribed = self.client.subscribe_tracked(topic, QoS::AtLeastOnce).await.unwrap();
+        subscribed.wait_completion_async().await.unwrap();
+    }
+
+    /// Waits for a message on the topics that the test follows that satisfies the condition.
+    pub(crate) async fn view(&mut self, condition: impl Fn(&Value) -> bool) -> Value {
+        let found = timeout(TIMEOUT, async {
+            loop {
+                let message = self.views.recv().await.unwrap();
+                if condition(&message) {
+                    return message;
+                }
+            }
+        });
+        found.await.expect("no such message came")
     }
 
     /// Waits for the worker's next answer.

@@ -55,18 +55,25 @@ impl ScriptedBroker {
 
     /// Waits for the worker's next connection and answers its CONNECT.
     pub(crate) async fn accept(&self, session_present: bool) -> Connection {
+        self.accept_and_tell(session_present).await.0
+    }
+
+    /// The same; also returns the topic of the worker's will, if it has one.
+    pub(crate) async fn accept_and_tell(&self, session_present: bool) -> (Connection, Option<String>) {
         let mut connection = self.accept_tls().await;
-        assert!(matches!(connection.packet().await, Some(Packet::Connect(..))));
+        let Some(Packet::Connect(_, will, _)) = connection.packet().await else { panic!("no CONNECT") };
+        let will = will.map(|will| String::from_utf8(will.topic.to_vec()).unwrap());
 
         let connack = ConnAck { session_present, ..self.connack.clone() };
         connection.send(Packet::ConnAck(connack)).await;
-        connection
+        (connection, will)
     }
 
     /// Accepts a connection and answers its SUBSCRIBE too.
     pub(crate) async fn accept_subscribed(&self) -> Connection {
         let mut connection = self.accept(false).await;
-        connection.serve_until(|log| log.subscriptions > 0).await;
+        // The job topic and the two control topics.
+        connection.serve_until(|log| log.filters.len() == 3).await;
         connection
     }
 
@@ -81,6 +88,7 @@ impl ScriptedBroker {
                         buffer: BytesMut::new(),
                         log: Log::default(),
                         withhold_pubacks: false,
+                        refused: None,
                     };
                 }
             }
@@ -92,11 +100,15 @@ impl ScriptedBroker {
 /// What the worker has sent on a connection.
 #[derive(Default)]
 pub(crate) struct Log {
-    /// The published messages, oldest first, with the time of their arrival.
+    /// The published answers, oldest first, with the time of their arrival.
     pub(crate) published: Vec<(Instant, Value)>,
+    /// The messages on other topics than the answers'.
+    pub(crate) views: Vec<(String, Value)>,
     /// The packet ids of the PUBACKs, oldest first.
     pub(crate) acknowledged: Vec<u16>,
-    /// The number of SUBSCRIBE packets.
+    /// The filters of the SUBSCRIBE packets.
+    pub(crate) filters: Vec<String>,
+    /// The number of SUBSCRIBE packets for jobs.
     pub(crate) subscriptions: usize,
 }
 
@@ -107,6 +119,8 @@ pub(crate) struct Connection {
     pub(crate) log: Log,
     /// Whether the broker leaves published messages without a PUBACK.
     pub(crate) withhold_pubacks: bool,
+    /// The end of the filters that the broker refuses.
+    pub(crate) refused: Option<&'static str>,
 }
 
 impl Connection {
@@ -143,16 +157,27 @@ impl Connection {
         match packet {
             Packet::Publish(publish) => {
                 let message = serde_json::from_slice(&publish.payload).unwrap();
-                self.log.published.push((Instant::now(), message));
+                if is_answer(&publish) {
+                    self.log.published.push((Instant::now(), message));
+                } else {
+                    let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
+                    self.log.views.push((topic, message));
+                }
 
-                if !self.withhold_pubacks {
+                if !self.withhold_pubacks && publish.qos == QoS::AtLeastOnce {
                     self.puback(publish.pkid, PubAckReason::Success).await;
                 }
             }
             Packet::PubAck(puback) => self.log.acknowledged.push(puback.pkid),
             Packet::Subscribe(subscribe) => {
-                self.log.subscriptions += 1;
-                self.suback(subscribe.pkid, SubscribeReasonCode::Success(QoS::AtLeastOnce)).await;
+                let filter = subscribe.filters[0].path.clone();
+                self.log.subscriptions += usize::from(filter.ends_with("/to/worker"));
+                let code = match self.refused {
+                    Some(end) if filter.ends_with(end) => SubscribeReasonCode::NotAuthorized,
+                    _ => SubscribeReasonCode::Success(QoS::AtLeastOnce),
+                };
+                self.log.filters.push(filter);
+                self.suback(subscribe.pkid, code).await;
             }
             Packet::PingReq => self.send(Packet::PingResp).await,
             Packet::Disconnect(_) => {}
@@ -172,6 +197,18 @@ impl Connection {
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => {}
+            }
+        }
+    }
+
+    /// The worker's next packet that concerns a job. Messages about the worker's own state are answered.
+    pub(crate) async fn packet_of_a_job(&mut self) -> Option<Packet> {
+        loop {
+            match self.packet().await? {
+                Packet::Publish(publish) if !is_answer(&publish) => {
+                    self.answer(Packet::Publish(publish)).await
+                }
+                packet => return Some(packet),
             }
         }
     }
@@ -217,9 +254,19 @@ impl Connection {
     }
 }
 
+/// Whether a message of the worker is an answer.
+fn is_answer(publish: &Publish) -> bool {
+    publish.topic == "tenant1/to/lambda"
+}
+
 /// A PUBLISH packet with a job.
 pub(crate) fn publish(packet_id: u16, payload: &str) -> Packet {
-    let mut publish = Publish::new("tenant1/to/worker", QoS::AtLeastOnce, payload.to_owned(), None);
+    publish_on("tenant1/to/worker", packet_id, payload)
+}
+
+/// A PUBLISH packet on a topic.
+pub(crate) fn publish_on(topic: &str, packet_id: u16, payload: &str) -> Packet {
+    let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload.to_owned(), None);
     publish.pkid = packet_id;
     Packet::Publish(publish)
 }

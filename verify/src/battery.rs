@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::checks::absence::{Group, worker_offline};
 use crate::checks::dead_letters::{self, DeadLetters};
-use crate::checks::{Checked, attempts, errors, identities, latency, machines, others};
+use crate::checks::{Checked, attempts, cancel, errors, identities, latency, machines, others};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::options::Options;
@@ -79,7 +79,7 @@ impl<'a> Battery<'a> {
 
         let identity = Identity { name: "worker", tenant: &site.tenant, group: None };
         let files = identity.create(site).await?;
-        let worker = workers::start(site, &files).await?;
+        let worker = workers::start(site, &files, &[]).await?;
         self.machines().await;
         self.attempts().await;
         drop(worker);
@@ -108,6 +108,7 @@ impl<'a> Battery<'a> {
         self.check("long-job", errors::long_job(site)).await;
         self.check("heartbeat-timeout", errors::heartbeat_timeout(site)).await;
         self.check("timeout", errors::timeout(site)).await;
+        self.check("cancel", cancel::stop(site)).await;
 
         self.check("entered-time-retry", attempts::retry(site)).await;
         self.check("entered-time-redrive", attempts::redrive(site)).await;
@@ -119,6 +120,7 @@ impl<'a> Battery<'a> {
         self.check("wrong-tenant", identities::tenant(site, files)).await;
         self.check("wrong-client-id", identities::client_id(site, files)).await;
         self.check("wrong-group", identities::group(site, files)).await;
+        self.check("wrong-answers", identities::answers(site, files)).await;
     }
 
     async fn group(&mut self) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod absence;
 pub(crate) mod attempts;
+pub(crate) mod cancel;
 pub(crate) mod dead_letters;
 pub(crate) mod errors;
 pub(crate) mod identities;

@@ -18,12 +18,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The name of the program, which stands beside this one.
 const PROGRAM: &str = "postern-verify-worker";
 
-/// Starts a worker and waits until it has subscribed. AWS IoT Core may need some seconds until it knows a new
+/// Starts a worker with more arguments and waits until it has subscribed. AWS IoT Core may need some seconds until it knows a new
 /// certificate and its policy, and until then a worker is refused and ends.
-pub(crate) async fn start(site: &Site, files: &WorkerFiles) -> Result<Process, Error> {
+pub(crate) async fn start(site: &Site, files: &WorkerFiles, arguments: &[&str]) -> Result<Process, Error> {
     let end = Instant::now() + TIMEOUT;
     loop {
-        let mut worker = files.start(&site.project.program(PROGRAM), &[])?;
+        let mut worker = files.start(&site.project.program(PROGRAM), arguments)?;
         if subscribed(&mut worker, end).await {
             return Ok(worker);
         }

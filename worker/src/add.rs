@@ -98,7 +98,7 @@ mod tests {
 
     fn sum(input: &str) -> Result<String, TaskFailure> {
         let job = JobMessage::parse(format!(r#"{{"TaskToken":"t","Input":{input}}}"#).as_bytes()).unwrap();
-        let run = Add.run(JobContext::new(Arc::new(job), CancellationToken::new()));
+        let run = Add.run(JobContext::of(Arc::new(job), CancellationToken::new()));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run).map(|number| number.to_string())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use postern_types::{InvalidJob, JobMessage};
+use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
@@ -11,7 +12,7 @@ use crate::answers;
 use crate::delivery::Delivery;
 use crate::execution::Execution;
 use crate::health::{Counter, Health};
-use crate::journal::{Admitted, Answer, Entry, Journal, NewJob, Recovered, RecoveredJob};
+use crate::journal::{Admitted, Answer, Entry, Journal, NewJob, RecoveredJob};
 use crate::link::Link;
 
 /// Most messages that are admitted in one transaction of the journal.
@@ -115,18 +116,26 @@ impl<L: Link> Admission<L> {
     }
 
     /// Continues what an earlier process left behind.
-    pub(crate) fn recover(&self, recovered: Recovered) {
-        let (jobs, answers) = (recovered.jobs.len(), recovered.answers.len());
-        if jobs + answers > 0 {
-            tracing::info!(jobs, answers, "the journal holds work of an earlier process");
+    pub(crate) fn recover(&self, jobs: Vec<RecoveredJob>, answers: Vec<Answer>) {
+        if jobs.len() + answers.len() > 0 {
+            tracing::info!(
+                jobs = jobs.len(),
+                answers = answers.len(),
+                "the journal holds work of an earlier process"
+            );
         }
 
-        for answer in recovered.answers {
+        for answer in answers {
             self.deliver(answer, None, self.spare_permit());
         }
-        for RecoveredJob { message, started } in recovered.jobs {
+        for RecoveredJob { message, started, progress } in jobs {
             match JobMessage::parse(&message) {
-                Ok(job) => self.run(Arc::new(job), started, self.spare_permit()),
+                Ok(mut job) => {
+                    // What this attempt has reported is newer than what the message says of earlier ones.
+                    let progress = progress.and_then(|progress| RawValue::from_string(progress).ok());
+                    job.resume = progress.or(job.resume);
+                    self.run(Arc::new(job), started, self.spare_permit());
+                }
                 Err(invalid) => {
                     tracing::error!(
                         reason = invalid.reason,

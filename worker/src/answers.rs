@@ -6,13 +6,24 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use jiff::Timestamp;
 use postern_types::limits::IOT_PAYLOAD_BYTES;
-use postern_types::{AnswerMessage, InvalidJob, JobId, JobMessage, TaskFailure, TaskToken};
+use postern_types::{
+    Answer, AnswerMessage, InvalidJob, JobId, JobMessage, ResultRef, TaskFailure, TaskToken,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// What a handler's run came to.
-pub(crate) type Outcome = Result<Box<RawValue>, TaskFailure>;
+/// What a job came to.
+pub(crate) type Outcome = Result<Output, TaskFailure>;
+
+/// The result of a job.
+#[derive(Debug, Clone)]
+pub(crate) enum Output {
+    /// A value, in the message itself.
+    Value(Box<RawValue>),
+    /// An object in S3.
+    Stored(ResultRef),
+}
 
 /// Bytes of a report beside the payload that it carries: field names, reason, sizes.
 const REPORT_OVERHEAD: usize = 4_096;
@@ -21,9 +32,11 @@ const REPORT_OVERHEAD: usize = 4_096;
 /// failure `Worker.ResultTooLarge`.
 pub(crate) fn answer(job: &JobMessage, outcome: &Outcome) -> Bytes {
     let message = match outcome {
-        Ok(result) => AnswerMessage::succeeded(job, result).unwrap_or_else(|| {
+        Ok(Output::Stored(result)) => AnswerMessage::stored(job, result),
+        Ok(Output::Value(result)) => AnswerMessage::succeeded(job, result).unwrap_or_else(|| {
             AnswerMessage::failed(job, &result_too_large(result.get().len(), IOT_PAYLOAD_BYTES))
         }),
+        Err(failure) if is_cancelled(failure) => AnswerMessage::cancelled(job, failure),
         Err(failure) => AnswerMessage::failed(job, failure),
     };
     message.into()
@@ -109,9 +122,25 @@ pub(crate) fn shorten(message: &[u8], most: usize) -> Option<Bytes> {
     (shorter.len() <= most).then_some(shorter)
 }
 
-fn result_too_large(bytes: usize, most: usize) -> TaskFailure {
+pub(crate) fn result_too_large(bytes: usize, most: usize) -> TaskFailure {
     let cause = format!("the result has {bytes} bytes; the message around it may have {most}");
     TaskFailure::new("Worker.ResultTooLarge", cause)
+}
+
+/// Whether the failure says that the job was cancelled.
+pub(crate) fn is_cancelled(failure: &TaskFailure) -> bool {
+    failure.error() == Answer::CANCELLED
+}
+
+pub(crate) fn cancelled(reason: &str) -> TaskFailure {
+    TaskFailure::new(Answer::CANCELLED, if reason.is_empty() { "the job was cancelled" } else { reason })
+}
+
+/// The failure of an attempt that shared the run of a cancelled one.
+pub(crate) fn cancelled_with_another() -> TaskFailure {
+    let cause =
+        "the run that this attempt shared with an earlier one was cancelled with it; a retry runs again";
+    TaskFailure::new("Worker.Interrupted", cause)
 }
 
 pub(crate) fn shutting_down(when: &str) -> TaskFailure {
@@ -129,6 +158,10 @@ pub(crate) fn deadline_exceeded(job: &JobMessage) -> TaskFailure {
     let deadline = job.deadline.unwrap_or_default();
     let cause = format!("the job's deadline was {deadline}; the worker's clock says {:.0}", Timestamp::now());
     TaskFailure::new("Worker.DeadlineExceeded", cause)
+}
+
+pub(crate) fn input_unavailable(why: &str) -> TaskFailure {
+    TaskFailure::new("Worker.InputUnavailable", format!("the job's input cannot be read: {why}"))
 }
 
 pub(crate) fn panicked(kind: &str) -> TaskFailure {
@@ -173,7 +206,7 @@ mod tests {
     fn a_result_that_is_too_large_becomes_a_failure_of_the_same_task() {
         let job = JobMessage::parse(br#"{"TaskToken":"abc","JobId":"x","Input":1}"#).unwrap();
         let result = RawValue::from_string(format!("\"{}\"", "x".repeat(9_000))).unwrap();
-        let message = answer(&job, &Ok(result));
+        let message = answer(&job, &Ok(Output::Value(result)));
         let shorter = value(&shorten(&message, 4_096).unwrap());
         assert_eq!(
             (&shorter["TaskToken"], &shorter["Error"]),
@@ -185,7 +218,7 @@ mod tests {
     #[test]
     fn a_message_that_cannot_be_short_enough_is_not_shortened() {
         let job = JobMessage::parse(br#"{"TaskToken":"abc","Input":1}"#).unwrap();
-        let message = answer(&job, &Ok(RawValue::from_string("57".into()).unwrap()));
+        let message = answer(&job, &Ok(Output::Value(RawValue::from_string("57".into()).unwrap())));
         assert_eq!(shorten(&message, 10), None);
         assert_eq!(shorten(b"not json", 10), None);
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -12,6 +13,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::backoff::Backoff;
+use crate::claim::ClaimOptions;
+use crate::concurrency;
 use crate::config::{Command, CommandLine, Config, EnrollOptions};
 use crate::doctor::doctor;
 use crate::engine::{Engine, Stopped};
@@ -23,10 +26,12 @@ use crate::health::Health;
 use crate::journal::{Journal, JournalError, Recovered, Retention};
 use crate::mqtt::Mqtt;
 use crate::pause::Pause;
+use crate::presence::About;
 #[cfg(unix)]
 use crate::service;
 use crate::signals::{PauseRequests, StopRequests};
 use crate::status;
+use crate::threads::Threads;
 use crate::tls::TlsError;
 
 /// How many bytes of sent answers the journal keeps at most, for jobs that are delivered again.
@@ -101,7 +106,7 @@ impl Worker {
             Ok(registry) => registry,
             Err(error) => return fail(name, 2, &error.to_string()),
         };
-        match runtime.block_on(work(&config, registry)) {
+        match runtime.block_on(work(&config, registry, self.version)) {
             Ok(Stopped::Requested) => {
                 tracing::info!("stopped");
                 ExitCode::SUCCESS
@@ -148,7 +153,7 @@ fn reason(stopped: &Stopped) -> String {
     }
 }
 
-async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError> {
+async fn work(config: &Config, registry: Registry, version: &str) -> Result<Stopped, WorkError> {
     let (stop, health) = (CancellationToken::new(), Health::new());
     stop_on_signal(stop.clone())?;
 
@@ -164,34 +169,65 @@ async fn work(config: &Config, registry: Registry) -> Result<Stopped, WorkError>
     };
     let pause = Pause::new(&config.state_dir, health.clone());
     pause_on_signal(pause.clone())?;
-    let handlers = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.concurrency)
-        .thread_name("handler")
-        .enable_all()
-        .build()?;
+    let concurrency = concurrency(config);
+    let threads = Threads::new(concurrency)?;
 
-    let (link, incoming) = Mqtt::connect(config)?;
+    let about = about(config, &registry, version);
+    let will = about.clone();
+    let (link, inbox) = Mqtt::connect_with_will(config, move || will.will())?;
     follow_connection(link.connected(), health.clone());
-    let kinds = registry.kinds().collect::<Vec<_>>().join(", ");
-    tracing::info!(client_id = config.client_id, topic = config.job_filter(), kinds, "worker started");
+    tracing::info!(
+        client_id = config.client_id,
+        topic = config.job_filter(),
+        kinds = about.kinds.join(", "),
+        concurrency,
+        "worker started"
+    );
     let engine = Engine {
         link,
         registry,
         default_kind: config.default_kind.clone(),
         answer_topic: config.answer_topic.clone(),
-        concurrency: config.concurrency,
+        progress_topic: config.progress_topic.clone(),
+        about,
+        concurrency,
         max_jobs: config.max_jobs,
         drain: config.drain,
-        handlers: handlers.handle().clone(),
+        threads,
+        state_dir: config.state_dir.clone(),
         journal,
+        claims: ClaimOptions::new(config)?,
         pause,
         health,
     };
-    let stopped = engine.run(incoming, recovered, stop).await;
+    Ok(engine.run(inbox, recovered, stop).await)
+}
 
-    // A handler that still blocks must not keep the process.
-    handlers.shutdown_background();
-    Ok(stopped)
+/// How many jobs run at a time: what a command has set, else what is configured.
+fn concurrency(config: &Config) -> usize {
+    match concurrency::remembered(&config.state_dir) {
+        Some(concurrency) => {
+            tracing::info!(
+                concurrency,
+                configured = config.concurrency,
+                "the concurrency was set by a command"
+            );
+            concurrency
+        }
+        None => config.concurrency,
+    }
+}
+
+fn about(config: &Config, registry: &Registry, version: &str) -> About {
+    About {
+        worker: config.client_id.clone(),
+        version: version.to_owned(),
+        kinds: registry.kinds().map(str::to_owned).collect(),
+        group: config.group.clone(),
+        certificate: Some(config.cert.clone()),
+        topic: config.presence_topic.clone(),
+        started_at: Timestamp::now(),
+    }
 }
 
 /// Opens the journal. A disk without room, or a file that needs repair, is waited for: the jobs stay with the

@@ -37,10 +37,20 @@ pub struct Config {
     pub ca: Option<PathBuf>,
     /// The group of workers that share the tenant's jobs, if any.
     pub group: Option<String>,
+    /// The tenant whose jobs the worker runs.
+    pub tenant: Tenant,
     /// The topic that jobs arrive on.
     pub job_topic: Topic,
     /// The topic that answers are published on.
     pub answer_topic: Topic,
+    /// The topic that cancelled jobs are announced on, to all workers of the tenant.
+    pub cancel_topic: Topic,
+    /// The topic of commands to this worker.
+    pub command_topic: Topic,
+    /// The topic that the progress of jobs is published on.
+    pub progress_topic: Topic,
+    /// The topic of this worker's retained state.
+    pub presence_topic: Topic,
     /// The kind of a job that does not name one.
     pub default_kind: String,
     /// How many jobs run at a time.
@@ -108,6 +118,7 @@ impl Config {
             value(option, template.and_then(|template| template.for_default(&tenant)))
         };
         let client_id = client_id(options.client_id)?;
+        let own_topic = |topic: fn(&Tenant, &str) -> _| value("client_id", topic(&tenant, &client_id));
         let log_level = options.log_level.as_deref().unwrap_or("info").parse();
 
         let endpoint: Endpoint = value("endpoint", required("endpoint", options.endpoint)?.parse())?;
@@ -121,6 +132,11 @@ impl Config {
             group: options.group.map(group).transpose()?,
             job_topic: topic("job_topic", options.job_topic, "{tenant}/to/worker")?,
             answer_topic: topic("answer_topic", options.answer_topic, "{tenant}/to/lambda")?,
+            cancel_topic: Topic::cancel(&tenant),
+            command_topic: own_topic(Topic::command)?,
+            progress_topic: Topic::progress(&tenant),
+            presence_topic: own_topic(Topic::presence)?,
+            tenant: tenant.clone(),
             default_kind: options.default_kind.unwrap_or_else(|| "add".into()),
             concurrency: usize::from(within("concurrency", options.concurrency.unwrap_or(8), 1, 256, "")?),
             max_jobs: within("max_jobs", options.max_jobs.unwrap_or(1_000), 1, 100_000, "")? as usize,
@@ -155,8 +171,16 @@ fn proxy(given: Option<&str>, endpoint: &Endpoint) -> Result<Option<Proxy>, Inva
     }
 }
 
+/// The client id that a worker cannot have: commands to it would be taken for cancelled jobs by all workers.
+pub(crate) const RESERVED_CLIENT_ID: &str = "cancel";
+
 fn client_id(given: Option<String>) -> Result<String, InvalidConfig> {
     let client_id = required("client_id", given)?;
+    if client_id == RESERVED_CLIENT_ID {
+        let problem = "no worker can be called cancel, because the topic {tenant}/to/worker/cancel is for cancelled jobs; \
+                       choose another name, such as plant-7";
+        return value("client_id", Err(problem));
+    }
     if client_id.is_empty() || client_id.len() > 128 || client_id.starts_with('$') {
         return value("client_id", Err("it must have 1 to 128 bytes and not start with $, such as plant-7"));
     }

@@ -12,7 +12,7 @@ use crate::answers::{self, Summary};
 use crate::backoff::Backoff;
 use crate::health::{Counter, Health};
 use crate::journal::{Answer, Journal};
-use crate::link::{Link, Priority, PublishError};
+use crate::link::{Guarantee, Link, Priority, PublishError};
 
 /// How long a worker that stops tries to deliver an answer.
 const LAST_CHANCE: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ impl<L: Link> Delivery<L> {
         let mut backoff = Backoff::default();
         loop {
             let published = tokio::select! {
-                published = self.link.publish(&self.topic, answer.payload.clone(), Priority::Answer) => published,
+                published = self.publish(answer.payload.clone(), Priority::Answer) => published,
                 () = self.too_late() => Err(PublishError::Closed),
             };
             match self.after(published, &answer, trace_id, &mut backoff).await {
@@ -120,9 +120,13 @@ impl<L: Link> Delivery<L> {
 
     /// Publishes a notice that may be lost.
     pub(crate) async fn notify(&self, payload: Vec<u8>, priority: Priority) {
-        if let Err(error) = self.link.publish(&self.topic, payload.into(), priority).await {
+        if let Err(error) = self.publish(payload.into(), priority).await {
             tracing::debug!("a notice was not published: {error}");
         }
+    }
+
+    async fn publish(&self, payload: Bytes, priority: Priority) -> Result<(), PublishError> {
+        self.link.publish(&self.topic, payload, priority, Guarantee::AtLeastOnce).await
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) async fn doctor(config: &Config, out: &mut (impl Write + Send)) -> io
     if let Some(tls) = report.step_with("certificate", certificate(config))?
         && let Some(mut connection) = report.step_with("connection", connect(config, tls).await)?
     {
-        report.step("subscription", connection.subscribe(config).await)?;
+        report.step("subscription", connection.subscribe_all(config).await)?;
     }
     for (name, section) in &config.handlers {
         report.step(&format!("handler {name}"), handlers::check(name, section).await)?;
@@ -116,10 +116,24 @@ async fn connect(config: &Config, tls: Arc<rustls::ClientConfig>) -> Step<(Strin
 }
 
 impl Connection {
-    async fn subscribe(&mut self, config: &Config) -> Step {
+    /// Subscribes to jobs, without which a worker cannot run, and to the control topics, without which it can.
+    async fn subscribe_all(&mut self, config: &Config) -> Step {
         let filter = config.job_filter();
+        self.subscribe(config, &filter).await?;
+
+        for topic in [&config.cancel_topic, &config.command_topic] {
+            if let Err(reason) = self.subscribe(config, topic.as_str()).await {
+                return Ok(format!(
+                    "ok, jobs arrive on {filter}; there is no cancellation, progress or presence: {reason}"
+                ));
+            }
+        }
+        Ok(format!("ok, jobs arrive on {filter}"))
+    }
+
+    async fn subscribe(&mut self, config: &Config, filter: &str) -> Result<(), String> {
         let subscribed = timeout(TIMEOUT, async {
-            let subscription = subscribe(&self.client, &filter);
+            let subscription = subscribe(&self.client, filter);
             tokio::pin!(subscription);
             loop {
                 tokio::select! {
@@ -134,7 +148,6 @@ impl Connection {
             }
         });
 
-        subscribed.await.unwrap_or_else(|_| Err("the broker has not answered in time".into()))?;
-        Ok(format!("ok, jobs arrive on {filter}"))
+        subscribed.await.unwrap_or_else(|_| Err("the broker has not answered in time".into()))
     }
 }

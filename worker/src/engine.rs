@@ -1,25 +1,35 @@
 //! The engine: takes messages from the link while it may, and lets the worker end in good order. It owns the
 //! phases; admission, execution and delivery do the work.
 
+use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postern_types::Topic;
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::cancels::Cancels;
+use crate::claim::{ClaimCheck, ClaimOptions};
+use crate::control::Control;
 use crate::delivery::Delivery;
 use crate::execution::{Execution, STOP_GRACE};
 use crate::handler::Registry;
 use crate::health::Health;
-use crate::journal::{Journal, Recovered};
-use crate::link::{Incoming, Link};
+use crate::intake::{Intake, NoMore};
+use crate::journal::{Cancel, Journal, Recovered, SpooledEntry};
+use crate::link::{Inbox, Incoming, Link};
 use crate::pause::Pause;
+use crate::presence::{About, Publisher};
+use crate::reporting::Reporting;
+use crate::reports::Reports;
 use crate::runs::Runs;
+use crate::slots::Slots;
+use crate::threads::Threads;
 
 /// A worker between its link and its journal.
 pub struct Engine<L> {
@@ -31,17 +41,24 @@ pub struct Engine<L> {
     pub default_kind: String,
     /// The topic that answers are published on.
     pub answer_topic: Topic,
+    /// The topic that the progress of jobs is published on.
+    pub progress_topic: Topic,
+    /// What the worker says of itself.
+    pub about: About,
     /// How many handlers run at a time.
     pub concurrency: usize,
     /// How many jobs the worker holds at most. The broker keeps the rest.
     pub max_jobs: usize,
     /// How long running jobs may continue after a stop was requested.
     pub drain: Duration,
-    /// The runtime that the handlers run on. It has threads of its own, so that a handler that blocks stops no
-    /// heartbeat.
-    pub handlers: Handle,
+    /// The threads that the handlers run on.
+    pub threads: Threads,
+    /// The directory in which a concurrency that a command sets is remembered.
+    pub state_dir: PathBuf,
     /// Keeps jobs and answers across restarts of the process.
     pub journal: Journal,
+    /// Moves large inputs and results.
+    pub claims: ClaimOptions,
     /// Whether new jobs may start.
     pub pause: Pause,
     /// The worker's state and counters, which the engine updates.
@@ -66,25 +83,58 @@ impl<L: Link> Engine<L> {
     /// running jobs the drain time to end.
     pub async fn run(
         self,
-        mut incoming: mpsc::Receiver<Incoming<L::Receipt>>,
+        inbox: Inbox<L::Receipt>,
         recovered: Recovered,
         stop: CancellationToken,
     ) -> Stopped {
         let (drain, journal, abort) = (self.drain, self.journal.clone(), CancellationToken::new());
-        let admission = self.start(&stop, &abort);
-        admission.recover(recovered);
+        let Recovered { cancels, jobs, answers, spooled } = recovered;
+        let parts = self.start(cancels, spooled, &stop, &abort);
+        let Parts { admission, control, reporting, presence } = &parts;
+        admission.recover(jobs, answers);
 
-        let stopped = receive(&mut incoming, &admission, &stop).await;
-        admission.health.set_draining();
-        stop.cancel();
-        end_jobs(&admission.jobs, drain, &abort).await;
+        let work = async {
+            let stopped = receive(inbox.jobs, admission, &stop).await;
+            admission.health.set_draining();
+            stop.cancel();
+            end_jobs(&admission.jobs, drain, &abort).await;
+            stopped
+        };
+        let stopped = tokio::select! {
+            stopped = work => stopped,
+            // Also while the worker drains: a job that still runs can be cancelled, and its progress is seen.
+            never = beside(control.run(inbox.control), reporting.run(), presence.run()) => match never {},
+        };
+
+        reporting.end().await;
+        presence.end().await;
         admission.delivery.link.close().await;
         journal.close().await;
         stopped
     }
 
-    fn start(self, stop: &CancellationToken, abort: &CancellationToken) -> Admission<L> {
+    fn start(
+        self,
+        cancels: Vec<Cancel>,
+        spooled: Vec<SpooledEntry>,
+        stop: &CancellationToken,
+        abort: &CancellationToken,
+    ) -> Parts<L> {
         self.health.set_slots(self.concurrency);
+        let (runs, reports) = (Arc::new(Runs::default()), Arc::new(Reports::default()));
+        let presence = Publisher {
+            about: self.about,
+            link: self.link.clone(),
+            health: self.health.clone(),
+            runs: Arc::clone(&runs),
+        };
+        let reporting = Reporting {
+            link: self.link.clone(),
+            topic: self.progress_topic,
+            reports: Arc::clone(&reports),
+            journal: self.journal.clone(),
+            health: self.health.clone(),
+        };
         let delivery = Arc::new(Delivery {
             link: self.link,
             topic: self.answer_topic,
@@ -92,85 +142,77 @@ impl<L: Link> Engine<L> {
             health: self.health.clone(),
             stop: stop.clone(),
         });
+        let claims = ClaimCheck::new(self.claims, self.journal.clone(), Arc::clone(&delivery), spooled);
         let execution = Arc::new(Execution {
             registry: self.registry,
             default_kind: self.default_kind,
-            slots: Semaphore::new(self.concurrency),
-            concurrency: self.concurrency,
-            handlers: self.handlers,
-            runs: Runs::default(),
+            slots: Slots::new(self.concurrency),
+            threads: self.threads,
+            runs,
+            cancels: Cancels::new(cancels),
+            reports,
             stuck: watch::Sender::new(0),
             journal: self.journal.clone(),
             delivery: Arc::clone(&delivery),
             pause: self.pause,
+            claims: Arc::new(claims),
             health: self.health.clone(),
             stop: stop.clone(),
             abort: abort.clone(),
         });
 
-        Admission {
+        let control = Control {
+            execution: Arc::clone(&execution),
+            journal: self.journal.clone(),
+            state_dir: self.state_dir,
+        };
+        let admission = Admission {
             journal: self.journal,
             execution,
             delivery,
             health: self.health,
             room: Arc::new(Semaphore::new(self.max_jobs)),
             jobs: TaskTracker::new(),
-        }
+        };
+        Parts { admission, control, reporting, presence }
     }
 }
 
-/// Takes messages until the worker must end.
+/// What works while the engine runs.
+struct Parts<L> {
+    admission: Admission<L>,
+    control: Control<L>,
+    reporting: Reporting<L>,
+    presence: Publisher<L>,
+}
+
+/// Runs three parts that end only with the link, if at all.
+async fn beside(
+    one: impl Future<Output = ()>,
+    other: impl Future<Output = ()>,
+    third: impl Future<Output = ()>,
+) -> Infallible {
+    tokio::join!(one, other, third);
+    std::future::pending().await
+}
+
+/// Takes jobs until the worker must end.
 async fn receive<L: Link>(
-    incoming: &mut mpsc::Receiver<Incoming<L::Receipt>>,
+    incoming: mpsc::Receiver<Incoming<L::Receipt>>,
     admission: &Admission<L>,
     stop: &CancellationToken,
 ) -> Stopped {
-    let all_stuck = admission.execution.all_stuck();
-    tokio::pin!(all_stuck);
-
-    loop {
-        // A batch that is cut off here was not acknowledged: the broker delivers it again.
-        let received = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Stopped::Requested,
-            () = &mut all_stuck => return Stopped::AllSlotsStuck(admission.execution.concurrency),
-            received = receive_batch(incoming, admission) => received,
-        };
-        if let Some(stopped) = received {
-            return stopped;
-        }
+    let mut intake = Intake::<L>::new(incoming);
+    // A batch that is cut off here was not acknowledged: the broker delivers it again.
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Stopped::Requested,
+        () = admission.execution.all_stuck() => Stopped::AllSlotsStuck(admission.execution.slots.total()),
+        no_more = intake.run(admission) => match no_more {
+            NoMore::SubscriptionRefused(reason) => Stopped::SubscriptionRefused(reason),
+            NoMore::LinkEnded => Stopped::LinkEnded,
+        },
     }
-}
-
-/// Waits until the worker may take messages, and admits those that are there. Returns a reason to end.
-async fn receive_batch<L: Link>(
-    incoming: &mut mpsc::Receiver<Incoming<L::Receipt>>,
-    admission: &Admission<L>,
-) -> Option<Stopped> {
-    let pause = &admission.execution.pause;
-    pause.resumed().await;
-    let room = admission.wait_for_room().await;
-
-    let mut batch = Vec::new();
-    let received = tokio::select! {
-        received = incoming.recv_many(&mut batch, room) => received,
-        () = pause.paused() => return None,
-    };
-    if received == 0 {
-        return Some(Stopped::LinkEnded);
-    }
-
-    let (mut messages, mut refused) = (Vec::new(), None);
-    for received in batch {
-        match received {
-            Incoming::Message { payload, receipt } => messages.push((payload, receipt)),
-            Incoming::SubscriptionRefused(reason) => refused = Some(Stopped::SubscriptionRefused(reason)),
-        }
-    }
-    if !messages.is_empty() {
-        admission.receive(messages).await;
-    }
-    refused
 }
 
 /// Lets running jobs end within the drain time, and tells them to stop afterwards.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rcgen::{CertificateParams, DnType, KeyPair};
 
-use crate::config::EnrollOptions;
+use crate::config::{EnrollOptions, RESERVED_CLIENT_ID};
 use crate::tls::{self, TlsError};
 
 /// Why a step of the enrolment failed.
@@ -40,6 +40,12 @@ pub(crate) enum EnrollError {
         "{folder} has no request that waits for a certificate: run `postern-worker enroll` without --install first"
     )]
     NothingPending { folder: PathBuf },
+    /// No worker can have this name.
+    #[error(
+        "no worker can be called {RESERVED_CLIENT_ID}, because the topic {{tenant}}/to/worker/{RESERVED_CLIENT_ID} is for \
+         cancelled jobs: choose another name, such as plant-7"
+    )]
+    Reserved,
     /// The report cannot be printed.
     #[error("cannot print: {0}")]
     Print(io::Error),
@@ -51,6 +57,10 @@ const CURRENT: &str = "current";
 
 /// Makes a request, or installs its certificate, and prints what to do next.
 pub(crate) fn enroll(options: &EnrollOptions, out: &mut impl Write) -> Result<(), EnrollError> {
+    if options.client_id == RESERVED_CLIENT_ID {
+        return Err(EnrollError::Reserved);
+    }
+
     let report = match &options.install {
         None => {
             let request = request(&options.folder, &options.client_id)?;

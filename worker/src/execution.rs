@@ -5,54 +5,64 @@
 //! until its handler has really ended, and holds its slot until then: a handler that cannot be stopped never
 //! shares its slot with another one.
 
-use std::convert::Infallible;
+mod conclusion;
+mod heartbeats;
+mod stuck;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use postern_types::{AnswerMessage, JobMessage, TaskFailure};
+use postern_types::{JobMessage, TaskFailure};
 use serde_json::value::RawValue;
-use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{MissedTickBehavior, sleep, timeout};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, Outcome};
+use crate::cancels::Cancels;
+use crate::claim::files::{JobFiles, JobInput};
+use crate::claim::{ClaimCheck, Produced};
 use crate::delivery::{Delivery, wait_until};
 use crate::handler::{JobContext, Policy, Registry, idempotency_key};
 use crate::health::{Counter, Health};
-use crate::journal::{Answer, Finished, Journal, Memory};
-use crate::link::{Link, Priority};
+use crate::journal::{Answer, Finished, Journal};
+use crate::link::Link;
 use crate::pause::Pause;
-use crate::runs::{Attempt, RunKey, Runs, Stage, Started};
+use crate::reports::{Reporter, Reports};
+use crate::runs::{RunKey, Runs, Stage, Started};
+use crate::slots::{Slot, Slots};
+use crate::threads::Threads;
 
 /// How long a handler may take to end after it was told to stop.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long an asynchronous handler may take to reach its next await after it was aborted.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
-/// When the notice `ACCEPTED` is sent. Most jobs have ended by then and need none.
-const ACCEPTED_AFTER: Duration = Duration::from_secs(1);
-/// How long all slots may be stuck before the process must be restarted.
-const STUCK_LIMIT: Duration = Duration::from_mins(1);
-/// The largest result that is remembered: what fits into an answer.
-const MEMORY_BYTES: usize = postern_types::limits::IOT_PAYLOAD_BYTES;
+/// How long a job waits at most for cancellations that may be on their way.
+const UNSETTLED_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a handler has returned.
+type Returned = Result<Box<RawValue>, TaskFailure>;
 
 /// Runs jobs and answers them.
 pub(crate) struct Execution<L> {
     pub(crate) registry: Registry,
     /// The kind of a job that does not name one.
     pub(crate) default_kind: String,
-    pub(crate) slots: Semaphore,
-    pub(crate) concurrency: usize,
-    /// The runtime of the handlers: threads of their own, so that a handler may block.
-    pub(crate) handlers: Handle,
-    pub(crate) runs: Runs,
+    pub(crate) slots: Slots,
+    pub(crate) threads: Threads,
+    pub(crate) runs: Arc<Runs>,
+    /// The jobs that are cancelled.
+    pub(crate) cancels: Cancels,
+    /// What the handlers report.
+    pub(crate) reports: Arc<Reports>,
     /// How many slots are held by handlers that do not end.
     pub(crate) stuck: watch::Sender<usize>,
     pub(crate) journal: Journal,
     pub(crate) delivery: Arc<Delivery<L>>,
     pub(crate) pause: Pause,
+    /// Moves large inputs and results.
+    pub(crate) claims: Arc<ClaimCheck<L>>,
     pub(crate) health: Health,
     /// No handler is started any more.
     pub(crate) stop: CancellationToken,
@@ -80,7 +90,11 @@ impl<L: Link> Execution<L> {
 
     /// The attempt's answer, once it is in the outbox.
     async fn answer(self: &Arc<Self>, key: &RunKey, job: &Arc<JobMessage>, interrupted: bool) -> Answer {
-        if interrupted && self.registry.policy(&key.kind) == Policy::Once {
+        if let Some(reason) = self.cancels.reason(&job.id()) {
+            return self.fail(job, answers::cancelled(&reason)).await;
+        }
+        // A handler whose result is on the disk was not interrupted.
+        if interrupted && self.registry.policy(&key.kind) == Policy::Once && !self.claims.holds(key) {
             return self.fail(job, answers::interrupted(&key.kind)).await;
         }
         if has_passed(job.deadline) {
@@ -91,6 +105,7 @@ impl<L: Link> Execution<L> {
         let failure = tokio::select! {
             biased;
             answer = &mut answered => return self.answer_of_run(job, answer).await,
+            failure = self.cancelled(key, job) => failure,
             () = self.expired(key, job) => answers::deadline_exceeded(job),
             () = self.aborted() => answers::shutting_down("while the job ran"),
         };
@@ -142,6 +157,18 @@ impl<L: Link> Execution<L> {
         }
     }
 
+    /// Waits until the job is cancelled. If a handler runs for this attempt alone, it is told, and may still end by itself
+    /// for some seconds.
+    async fn cancelled(&self, key: &RunKey, job: &Arc<JobMessage>) -> TaskFailure {
+        let reason = self.cancels.wait(&job.id()).await;
+        tracing::info!(job_id = %job.id(), trace_id = job.trace_id(), reason, "the job is cancelled");
+
+        if self.runs.cancel(key, job, &reason) {
+            sleep(STOP_GRACE + ABORT_GRACE * 2).await;
+        }
+        answers::cancelled(&reason)
+    }
+
     /// Waits until the attempt must be answered because the worker ends, whatever its handler does.
     async fn aborted(&self) {
         self.abort.cancelled().await;
@@ -164,17 +191,34 @@ impl<L: Link> Execution<L> {
         let Some(slot) = self.slot().await else { return self.runs.abandon(&key) };
         let Some(started) = self.runs.begin(&key) else { return };
 
-        let outcome = self.execute(&key, started).await;
+        let produced = self.produce(&key, started).await;
         drop(slot);
-        self.conclude(&key, &outcome).await;
+        self.conclude(&key, &produced).await;
     }
 
-    /// Waits for a slot and for the end of a pause. `None` if the worker stops first.
-    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+    /// Runs the handler, unless its result is on the disk already, and keeps what it has returned or written.
+    async fn produce(&self, key: &RunKey, started: Started) -> Result<Produced, TaskFailure> {
+        if let Some(held) = self.claims.held(key) {
+            tracing::info!(job_id = %started.job.id(), kind = key.kind, "the result of an earlier run is on the disk");
+            return Ok(held);
+        }
+
+        let (job, files) = (Arc::clone(&started.job), self.claims.files());
+        let returned = self.execute(key, started, &files).await;
+        self.claims.forget_input(&job);
+        self.claims.keep(key, &job, &files, returned).await
+    }
+
+    /// Waits for a slot, for the end of a pause, and for cancellations that the broker has kept. `None` if the worker stops
+    /// first.
+    async fn slot(&self) -> Option<Slot<'_>> {
         let slot = async {
+            // A worker without a connection works on what it has.
+            let mut unsettled = self.delivery.link.unsettled();
+            let _ = timeout(UNSETTLED_LIMIT, unsettled.wait_for(|unsettled| !unsettled)).await;
             loop {
                 self.pause.resumed().await;
-                let slot = self.slots.acquire().await.ok()?;
+                let slot = self.slots.acquire().await?;
                 if !self.pause.is_paused() {
                     return Some(slot);
                 }
@@ -188,29 +232,42 @@ impl<L: Link> Execution<L> {
     }
 
     /// Runs the handler until it ends, or until nobody waits for it any more and it has ended after all.
-    async fn execute(&self, key: &RunKey, started: Started) -> Outcome {
-        let Started { job, deadline } = started;
-        match self.registry.policy(&key.kind) {
-            Policy::Idempotent => {}
-            Policy::Once => self.note_start(key).await,
-            Policy::ExactlyOnce => {
-                if let Some(result) = self.remembered(key).await {
-                    return Ok(result);
-                }
-            }
+    async fn execute(&self, key: &RunKey, started: Started, files: &JobFiles) -> Returned {
+        let Started { job, deadline, cancelled: mut run_cancelled } = started;
+        let policy = self.registry.policy(&key.kind);
+        if policy == Policy::ExactlyOnce
+            && let Some(result) = self.remembered(key).await
+        {
+            return Ok(result);
         }
-        // The journal may have taken its time.
+
+        let input = self.input(&job, deadline.clone(), run_cancelled.clone()).await?;
+        if policy == Policy::Once {
+            self.note_start(key).await;
+        }
+        // The journal and the download of the input may have taken their time.
         if has_passed(*deadline.borrow()) {
             return Err(answers::deadline_exceeded(&job));
         }
+        if let Some(reason) = &*run_cancelled.borrow() {
+            return Err(answers::cancelled(reason));
+        }
 
         let cancelled = CancellationToken::new();
-        let run = self.registry.start(&key.kind, JobContext::new(Arc::clone(&job), cancelled.clone()))?;
+        let context = JobContext::new(
+            Arc::clone(&job),
+            input,
+            files.clone(),
+            cancelled.clone(),
+            self.reporter(key, &job),
+        );
+        let run = self.registry.start(&key.kind, context)?;
         self.health.add(Counter::Started, 1);
-        let mut handler = self.handlers.spawn(run);
+        let mut handler = self.threads.handle().spawn(run);
         let cut_off = tokio::select! {
             ended = &mut handler => return ended.unwrap_or_else(|_| Err(answers::panicked(&key.kind))),
             () = last_deadline(deadline) => answers::deadline_exceeded(&job),
+            reason = reason_of(&mut run_cancelled) => answers::cancelled(&reason),
             () = self.abort.cancelled() => answers::shutting_down("while the job ran"),
         };
 
@@ -226,103 +283,30 @@ impl<L: Link> Execution<L> {
         }
     }
 
-    /// Ends a handler that did not stop when it was told to, and waits until it has ended. A handler that blocks
-    /// its thread cannot be ended from outside: it counts as stuck until it returns.
-    async fn abort_handler(
+    /// Where the handler's reports go. The journal keeps the progress of a job that may run again after a crash.
+    fn reporter(&self, key: &RunKey, job: &JobMessage) -> Reporter {
+        let runs_again = self.registry.policy(&key.kind) != Policy::Once;
+        Reporter::new(Arc::clone(&self.reports), job.id(), runs_again)
+    }
+
+    /// The job's input, once it is here.
+    async fn input(
         &self,
-        key: &RunKey,
         job: &JobMessage,
-        mut handler: JoinHandle<Outcome>,
-    ) -> Result<Outcome, JoinError> {
-        handler.abort();
-        if let Ok(ended) = timeout(ABORT_GRACE, &mut handler).await {
-            return ended;
-        }
-
-        self.runs.set_stuck(key);
-        let stuck = self.count_stuck(|stuck| stuck + 1);
-        tracing::error!(
-            job_id = %job.id(), trace_id = job.trace_id(), kind = key.kind, stuck, slots = self.concurrency,
-            "a handler did not end after its job's end: it keeps its slot"
-        );
-        let ended = handler.await;
-        let stuck = self.count_stuck(|stuck| stuck - 1);
-        tracing::warn!(
-            job_id = %job.id(), trace_id = job.trace_id(), kind = key.kind, stuck,
-            "a stuck handler has ended"
-        );
-        ended
-    }
-
-    fn count_stuck(&self, change: impl FnOnce(usize) -> usize) -> usize {
-        self.stuck.send_modify(|stuck| *stuck = change(*stuck));
-        let stuck = *self.stuck.borrow();
-        self.health.set_stuck(stuck);
-        stuck
-    }
-
-    /// Waits until all slots have been stuck for so long that only a restart helps.
-    pub(crate) async fn all_stuck(&self) {
-        let mut stuck = self.stuck.subscribe();
-        loop {
-            let all = |stuck: &usize| *stuck >= self.concurrency;
-            if stuck.wait_for(all).await.is_err() {
-                return std::future::pending().await;
-            }
-            if timeout(STUCK_LIMIT, stuck.wait_for(|stuck| !all(stuck))).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Answers all attempts of a run, those that join meanwhile included, and removes the run.
-    async fn conclude(&self, key: &RunKey, outcome: &Outcome) {
-        let mut memory = self.memory(key, outcome);
-        loop {
-            let attempts = self.runs.take(key);
-            if !attempts.is_empty() || memory.is_some() {
-                self.answer_all(attempts, outcome, memory.take()).await;
-            } else if self.runs.end(key) {
-                return;
-            }
-        }
-    }
-
-    async fn answer_all(&self, attempts: Vec<Attempt>, outcome: &Outcome, memory: Option<Memory>) {
-        let finished = attempts.iter().map(|attempt| finished(&attempt.job, outcome)).collect();
-        let answers = self.journal.finish(finished, memory).await;
-
-        for (attempt, answer) in attempts.into_iter().zip(answers) {
-            self.log(&attempt.job, outcome);
-            // The attempt's task has ended only if the process ends: the answer stays in the outbox.
-            let _ = attempt.answered.send(answer);
-        }
-    }
-
-    fn log(&self, job: &JobMessage, outcome: &Outcome) {
-        match outcome {
-            Ok(_) => {
-                self.health.add(Counter::Succeeded, 1);
-                tracing::info!(job_id = %job.id(), trace_id = job.trace_id(), "job succeeded");
-            }
-            Err(failure) => {
-                self.health.add(Counter::Failed, 1);
-                tracing::warn!(job_id = %job.id(), trace_id = job.trace_id(), error = failure.error(), "job failed");
-            }
+        deadline: watch::Receiver<Option<Timestamp>>,
+        mut cancelled: watch::Receiver<Option<String>>,
+    ) -> Result<JobInput, TaskFailure> {
+        tokio::select! {
+            biased;
+            input = self.claims.input(job) => input,
+            () = last_deadline(deadline) => Err(answers::deadline_exceeded(job)),
+            reason = reason_of(&mut cancelled) => Err(answers::cancelled(&reason)),
+            () = self.abort.cancelled() => Err(answers::shutting_down("before the job started")),
         }
     }
 
     async fn note_start(&self, key: &RunKey) {
         self.journal.start(key.kind.clone(), key.key.clone()).await;
-    }
-
-    /// What the journal should remember of an outcome. Failures are not remembered: the next attempt is made to
-    /// try again.
-    fn memory(&self, key: &RunKey, outcome: &Outcome) -> Option<Memory> {
-        let exactly_once = self.registry.policy(&key.kind) == Policy::ExactlyOnce;
-        let result =
-            outcome.as_ref().ok().filter(|result| exactly_once && result.get().len() <= MEMORY_BYTES)?;
-        Some(Memory { kind: key.kind.clone(), key: key.key.clone(), result: result.get().to_owned() })
     }
 
     /// The result of an earlier run with this key.
@@ -332,37 +316,6 @@ impl<L: Link> Execution<L> {
         self.health.add(Counter::Remembered, 1);
         tracing::info!(kind = key.kind, "the result of an earlier attempt is remembered");
         Some(result)
-    }
-
-    /// Sends `ACCEPTED` after a second, then a heartbeat every third of `HeartbeatSeconds`, until the deadline.
-    /// Skipped for jobs without a `JobId`: the AWS sample's functions would take these messages for results.
-    async fn heartbeats(&self, key: &RunKey, job: &JobMessage) -> Infallible {
-        if job.job_id.is_some() {
-            tokio::select! {
-                () = self.send_heartbeats(key, job) => {}
-                () = wait_until(job.deadline) => {}
-            }
-        }
-        std::future::pending().await
-    }
-
-    async fn send_heartbeats(&self, key: &RunKey, job: &JobMessage) {
-        let every = job.heartbeat_seconds.map(|seconds| Duration::from_secs(seconds.into()) / 3);
-        sleep(every.map_or(ACCEPTED_AFTER, |every| every.min(ACCEPTED_AFTER))).await;
-        self.delivery.notify(AnswerMessage::accepted(job), Priority::Accepted).await;
-
-        let Some(every) = every else { return };
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            if self.runs.is_stuck(key) {
-                return;
-            }
-            // One at a time: over a broken connection heartbeats do not pile up.
-            self.delivery.notify(AnswerMessage::heartbeat(job), Priority::Heartbeat).await;
-        }
     }
 }
 
@@ -383,6 +336,16 @@ async fn last_deadline(mut deadline: watch::Receiver<Option<Timestamp>>) {
                 }
             }
         }
+    }
+}
+
+/// Waits until a run is cancelled.
+async fn reason_of(cancelled: &mut watch::Receiver<Option<String>>) -> String {
+    let reason = cancelled.wait_for(Option::is_some).await.map(|reason| reason.clone());
+    match reason {
+        Ok(reason) => reason.unwrap_or_default(),
+        // The run has ended.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -10,6 +11,10 @@ use postern_types::{JobId, JobMessage, TaskFailure};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
+
+use crate::claim::files::{JobFiles, JobInput};
+use crate::claim::spool::ResultFile;
+use crate::reports::Reporter;
 
 /// Runs jobs of one kind. One handler serves all jobs of its kind, several at a time.
 ///
@@ -34,8 +39,10 @@ use tokio_util::sync::CancellationToken;
 /// # fn count(_: &str) -> Result<u64, String> { Ok(0) }
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// The job's result, which becomes `result` in the task's output. With its envelope it may have 131,072
-    /// bytes of JSON, because AWS IoT Core carries no more. `Box<RawValue>` passes JSON text through unchanged.
+    /// The job's result, which becomes `result` in the task's output. `Box<RawValue>` passes JSON text through unchanged.
+    ///
+    /// AWS IoT Core carries 131,072 bytes of JSON with their envelope. A larger result travels through the claim check if
+    /// the stack has one, and becomes `ResultRef` in the task's output. See also [`JobContext::result_file`].
     type Output: Serialize + Send;
 
     /// What happens to a job of this handler that was running when the worker died.
@@ -46,7 +53,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Runs one job. The `error` of a failure is what the state machine's `Retry` and `Catch` match.
     ///
     /// The handler may block its thread: other jobs, heartbeats and messages do not wait for it. A handler that
-    /// runs long should return soon after [`JobContext::cancelled`], because nobody waits for its result then.
+    /// runs long should return soon after [`JobContext::cancelled`], because nobody waits for its result then. Five
+    /// seconds later the handler's task is dropped at its next await.
     fn run(&self, job: JobContext) -> impl Future<Output = Result<Self::Output, TaskFailure>> + Send;
 }
 
@@ -69,15 +77,24 @@ pub enum Policy {
 #[derive(Debug)]
 pub struct JobContext {
     job: Arc<JobMessage>,
+    input: JobInput,
+    files: JobFiles,
     cancelled: CancellationToken,
+    reporter: Reporter,
 }
 
 impl JobContext {
     /// The error of a job whose input does not have the form that its handler expects.
     pub const INVALID_INPUT: &str = "Worker.InvalidInput";
 
-    pub(crate) fn new(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
-        Self { job, cancelled }
+    pub(crate) fn new(
+        job: Arc<JobMessage>,
+        input: JobInput,
+        files: JobFiles,
+        cancelled: CancellationToken,
+        reporter: Reporter,
+    ) -> Self {
+        Self { job, input, files, cancelled, reporter }
     }
 
     /// A job with this input, for the tests of a handler. It belongs to no execution and has no deadline.
@@ -94,21 +111,61 @@ impl JobContext {
     pub fn for_test<T: Serialize + ?Sized>(input: &T) -> Self {
         let message = serde_json::json!({"TaskToken": "test", "Input": input}).to_string();
         match JobMessage::parse(message.as_bytes()) {
-            Ok(job) => Self::new(Arc::new(job), CancellationToken::new()),
+            Ok(job) => Self::of(Arc::new(job), CancellationToken::new()),
             Err(invalid) => panic!("not a job: {invalid}"),
         }
+    }
+
+    /// A job of no worker, with the input of its message. What it reports goes nowhere.
+    pub(crate) fn of(job: Arc<JobMessage>, cancelled: CancellationToken) -> Self {
+        let input = JobInput { value: job.input.clone(), file: None };
+        let reporter = Reporter::new(Arc::default(), job.id(), false);
+        Self::new(job, input, JobFiles::for_test(), cancelled, reporter)
+    }
+
+    /// Where the job's reports go.
+    #[cfg_attr(not(feature = "exec"), expect(dead_code, reason = "only exec reports from another place"))]
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
     }
 
     /// The job's input as a `T`. If the input has another form, the result is the failure
     /// `Worker.InvalidInput`, whose cause names the place.
     pub fn input<'a, T: Deserialize<'a>>(&'a self) -> Result<T, TaskFailure> {
-        serde_json::from_str(self.job.input.get())
+        if let (None, Some(file)) = (&self.input.value, &self.input.file) {
+            let cause = format!(
+                "the job's input is a file ({}) that is too large for the memory, or no JSON; the handler must read it \
+                 with input_file",
+                file.display()
+            );
+            return Err(TaskFailure::new(Self::INVALID_INPUT, cause));
+        }
+        serde_json::from_str(self.raw_input().get())
             .map_err(|error| TaskFailure::new(Self::INVALID_INPUT, format!("the job's input: {error}")))
     }
 
-    /// The JSON text of the job's input, exactly as the state machine passed it.
+    /// The JSON text of the job's input, exactly as the state machine passed it. An input that is only a file is `null`
+    /// here.
     pub fn raw_input(&self) -> &RawValue {
-        &self.job.input
+        self.input.value.as_deref().unwrap_or(RawValue::NULL)
+    }
+
+    /// The job's input as a file, if it came through the claim check. One of at most 8 MiB that is JSON is a value too.
+    /// The file is deleted when the handler has ended.
+    pub fn input_file(&self) -> Option<&Path> {
+        self.input.file.as_deref()
+    }
+
+    /// A file for a result that is large, or that is made piece by piece. [`ResultFile::finish`] makes it the job's
+    /// result, which travels through the claim check and takes the place of what the handler returns.
+    pub fn result_file(&self, content_type: &str) -> Result<ResultFile, TaskFailure> {
+        self.files.result_file(&self.job, content_type)
+    }
+
+    /// The files of a job under test.
+    #[cfg(test)]
+    pub(crate) fn files(&self) -> JobFiles {
+        self.files.clone()
     }
 
     /// The public name of this attempt, for logs. A retry of the task has another one.
@@ -149,7 +206,50 @@ impl JobContext {
         self.job.deadline
     }
 
-    /// Waits until the job should stop: after its deadline, or after the worker's drain time.
+    /// Reports how far the job is: to whoever looks on, and to the next attempt, which gets the value from
+    /// [`JobContext::resume`].
+    ///
+    /// A number is a percentage and a string is a message for people. An object is both if it has the members `percent`
+    /// and `message`. The value may have 32,768 bytes of JSON; a larger one is left out, with a warning in the log.
+    ///
+    /// The call does not wait. A handler may report as often as it likes: the worker sends the last value, at most once a
+    /// second. A report may be lost, for example with the connection; the job's result never is.
+    ///
+    /// ```
+    /// # use postern_worker::JobContext;
+    /// # let job = JobContext::for_test(&());
+    /// job.progress(&serde_json::json!({"percent": 70, "message": "row 700 of 1000", "row": 700}));
+    /// ```
+    pub fn progress<T: Serialize + ?Sized>(&self, value: &T) {
+        self.reporter.progress(value);
+    }
+
+    /// Adds lines to the job's log, each cut to 1,000 characters. Whoever looks on sees the newest 200 lines, or 20 KB.
+    /// The call does not wait.
+    pub fn log(&self, text: impl AsRef<str>) {
+        self.reporter.log(text.as_ref());
+    }
+
+    /// What an earlier attempt of the same task has last reported with [`JobContext::progress`]. `None` in the first
+    /// attempt, and if the value does not have the form of `T`: then the job begins at its beginning.
+    ///
+    /// The value may be up to some seconds older than the work that was done, so the work after it must bear to be done
+    /// again.
+    pub fn resume<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        let value = self.job.resume.as_ref()?;
+        match serde_json::from_str(value.get()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::warn!(
+                    job_id = %self.job_id(),
+                    "the progress of an earlier attempt is not used, because it has another form: {error}"
+                );
+                None
+            }
+        }
+    }
+
+    /// Waits until the job should stop: it was cancelled, its deadline has passed, or the worker's drain time is over.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }

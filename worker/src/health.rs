@@ -49,6 +49,8 @@ pub enum Counter {
     Succeeded,
     /// Jobs answered with a failure.
     Failed,
+    /// Jobs answered with their cancellation.
+    Cancelled,
     /// Answers that the broker acknowledged.
     Sent,
     /// Publishes of answers that the broker refused.
@@ -65,7 +67,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Received,
         Self::Redelivered,
         Self::Invalid,
@@ -74,6 +76,7 @@ impl Counter {
         Self::Remembered,
         Self::Succeeded,
         Self::Failed,
+        Self::Cancelled,
         Self::Sent,
         Self::Refused,
         Self::JournalRequests,
@@ -92,7 +95,7 @@ impl Health {
     /// Everything that is wrong at the moment; empty for a healthy worker.
     pub fn problems(&self) -> Vec<Problem> {
         let journal = self.journal_problem().clone().map(Problem::Journal);
-        let (stuck, slots) = (self.stuck(), self.0.slots.load(Ordering::Relaxed));
+        let (stuck, slots) = (self.stuck(), self.slots());
         let all_stuck = (slots > 0 && stuck >= slots).then_some(Problem::AllSlotsStuck(slots));
 
         journal.into_iter().chain(all_stuck).collect()
@@ -100,11 +103,10 @@ impl Health {
 
     /// Why the worker takes no new jobs at the moment; empty while it takes them.
     pub fn reasons_not_ready(&self) -> Vec<String> {
-        let draining = self.0.draining.load(Ordering::Relaxed);
         let states = [
             (!self.is_connected(), "the worker is not connected to the broker"),
             (self.is_paused(), "the worker is paused"),
-            (draining, "the worker is stopping"),
+            (self.is_draining(), "the worker is stopping"),
         ];
         let states = states.into_iter().filter(|(applies, _)| *applies).map(|(_, reason)| reason.to_owned());
 
@@ -119,6 +121,16 @@ impl Health {
     /// Whether an operator has paused the worker.
     pub fn is_paused(&self) -> bool {
         self.0.paused.load(Ordering::Relaxed)
+    }
+
+    /// Whether the worker is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// How many jobs run at a time.
+    pub fn slots(&self) -> usize {
+        self.0.slots.load(Ordering::Relaxed)
     }
 
     /// How many slots are held by handlers that have not ended after their deadline.

@@ -9,6 +9,7 @@
 
 mod entry;
 mod lock;
+mod spooled;
 mod store;
 mod writer;
 
@@ -17,10 +18,14 @@ use std::sync::mpsc::{Sender, channel};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use postern_types::JobId;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-pub use entry::{Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob};
+pub use entry::{
+    Admitted, Answer, Cancel, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob,
+    SpooledEntry,
+};
 pub use store::Retention;
 pub(crate) use store::format;
 
@@ -89,6 +94,26 @@ impl Journal {
     /// order.
     pub async fn finish(&self, finished: Vec<Finished>, memory: Option<Memory>) -> Vec<Answer> {
         self.write(move |db| store::finish(db, &finished, memory.as_ref(), Timestamp::now())).await
+    }
+
+    /// Notes that the result of a run is a file.
+    pub async fn spool(&self, entry: SpooledEntry) {
+        self.write(move |db| spooled::add(db, &entry, Timestamp::now())).await;
+    }
+
+    /// Forgets that the result of a run is a file.
+    pub async fn unspool(&self, kind: String, key: String) {
+        self.write(move |db| spooled::remove(db, &kind, &key)).await;
+    }
+
+    /// Keeps the cancellation of a job until it expires. Of more than `most`, the oldest are forgotten.
+    pub async fn cancel(&self, cancel: Cancel, most: usize) {
+        self.write(move |db| store::cancel(db, &cancel, most)).await;
+    }
+
+    /// Notes the last progress of jobs, each a JSON text. The note shares the sync of the next request.
+    pub async fn progress(&self, progress: Vec<(JobId, String)>) {
+        self.submit(Message::Later, move |db| store::progress(db, &progress)).await;
     }
 
     /// Puts another message in the place of one that the broker does not take.

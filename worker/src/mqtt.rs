@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::link::{Incoming, Link, Priority, PublishError};
+use crate::link::{ControlMessage, Guarantee, Inbox, Incoming, Link, Priority, PublishError};
 use crate::tls::TlsError;
 use connection::{Connection, End};
 use outgoing::Message;
@@ -51,16 +51,36 @@ const INCOMING_CAPACITY: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Mqtt {
-    /// Reads the certificate and starts to connect. The receiver yields what arrives.
-    pub fn connect(config: &Config) -> Result<(Self, mpsc::Receiver<Incoming<Receipt>>), TlsError> {
+    /// Reads the certificate and starts to connect. The inbox yields what arrives.
+    pub fn connect(config: &Config) -> Result<(Self, Inbox<Receipt>), TlsError> {
+        Self::connect_with(config, None)
+    }
+
+    /// The same, with a will: what the broker publishes, retained, on the presence topic when a connection falls. The
+    /// function makes the will of each connection.
+    pub fn connect_with_will(
+        config: &Config,
+        will: impl Fn() -> Bytes + Send + Sync + 'static,
+    ) -> Result<(Self, Inbox<Receipt>), TlsError> {
+        Self::connect_with(config, Some(Box::new(will)))
+    }
+
+    fn connect_with(config: &Config, will: Option<Will>) -> Result<(Self, Inbox<Receipt>), TlsError> {
         let identity = Identity::load(config)?;
-        let (incoming, receiver) = mpsc::channel(INCOMING_CAPACITY);
+        let (incoming, jobs) = mpsc::channel(INCOMING_CAPACITY);
+        let (control, control_receiver) = mpsc::channel(INCOMING_CAPACITY);
         let shared = Arc::new(Shared::default());
 
-        let supervisor =
-            Supervisor { config: config.clone(), shared: Arc::clone(&shared), incoming, identity };
+        let supervisor = Supervisor {
+            config: config.clone(),
+            shared: Arc::clone(&shared),
+            incoming,
+            control,
+            identity,
+            will,
+        };
         tokio::spawn(supervisor.run());
-        Ok((Self { shared }, receiver))
+        Ok((Self { shared }, Inbox { jobs, control: control_receiver }))
     }
 
     /// Whether the broker has accepted the connection; changes as connections come and go.
@@ -72,14 +92,29 @@ impl Mqtt {
 impl Link for Mqtt {
     type Receipt = Receipt;
 
-    async fn publish(&self, topic: &Topic, payload: Bytes, priority: Priority) -> Result<(), PublishError> {
+    async fn publish(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        priority: Priority,
+        guarantee: Guarantee,
+    ) -> Result<(), PublishError> {
         let (outcome, receiver) = oneshot::channel();
-        self.shared.outgoing.push(Message { topic: topic.to_string(), payload, priority, outcome });
+        let message = Message { topic: topic.to_string(), payload, priority, guarantee, outcome };
+        self.shared.outgoing.push(message);
         receiver.await.unwrap_or(Err(PublishError::Closed))
     }
 
     fn acknowledge(&self, receipt: Receipt) {
         self.shared.acknowledge(receipt);
+    }
+
+    fn controlled(&self) -> watch::Receiver<u64> {
+        self.shared.controlled()
+    }
+
+    fn unsettled(&self) -> watch::Receiver<bool> {
+        self.shared.unsettled()
     }
 
     async fn close(&self) {
@@ -94,25 +129,43 @@ struct Supervisor {
     config: Config,
     shared: Arc<Shared>,
     incoming: mpsc::Sender<Incoming<Receipt>>,
+    control: mpsc::Sender<ControlMessage<Receipt>>,
     identity: Identity,
+    will: Option<Will>,
 }
+
+/// Makes the will of a connection.
+type Will = Box<dyn Fn() -> Bytes + Send + Sync>;
 
 impl Supervisor {
     async fn run(mut self) {
         let _ended = self.shared.ended.clone().drop_guard();
         let mut backoff = Backoff::default();
-        let mut subscribed = false;
+        let (mut subscribed, mut willing) = (false, true);
 
         while !self.shared.close.is_cancelled() {
             let connection = Connection {
                 config: &self.config,
                 shared: &self.shared,
                 incoming: &self.incoming,
+                control: &self.control,
                 subscribed: &mut subscribed,
+                will: self.will.as_ref().filter(|_| willing).map(|will| will()),
             };
             match connection.run(&mut self.identity).await {
                 End::Closed => break,
                 End::NewIdentity => backoff = Backoff::default(),
+                End::NotAuthorized(reason) => {
+                    // AWS IoT Core refuses a connection for its will too, which an older policy does not allow.
+                    if self.will.is_some() {
+                        willing = !willing;
+                        tracing::warn!(
+                            willing,
+                            "the next connection is tried with (true) or without a will (false)"
+                        );
+                    }
+                    self.wait(backoff.next(), &reason).await;
+                }
                 End::Failed(reason) => {
                     if let Some(accepted) = self.shared.take_accepted() {
                         backoff.lasted(accepted.elapsed());

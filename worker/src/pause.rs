@@ -1,8 +1,9 @@
 //! Pausing: no new job starts while the worker is paused. Running jobs continue, and so do the heartbeats of jobs
-//! that the worker already holds; new messages stay with the broker.
+//! that the worker already holds; new messages stay with the broker, up to a number (see `intake`).
 //!
 //! The worker is paused while the file `paused` is in its state directory, so that a pause survives a restart. An
-//! operator creates and removes the file by hand or by the signals SIGUSR1 (pause) and SIGUSR2 (resume).
+//! operator creates and removes the file by hand, by the signals SIGUSR1 (pause) and SIGUSR2 (resume), or by the commands
+//! `PAUSE` and `RESUME` that the cloud sends.
 
 use std::fs;
 use std::io;
@@ -60,9 +61,9 @@ impl Pause {
         let _ = self.paused.subscribe().wait_for(|paused| !paused).await;
     }
 
-    /// Waits until the worker is paused.
-    pub(crate) async fn paused(&self) {
-        let _ = self.paused.subscribe().wait_for(|paused| *paused).await;
+    /// Waits until the worker is paused if it was not, or until it is not if it was.
+    pub(crate) async fn changed_from(&self, paused: bool) {
+        let _ = self.paused.subscribe().wait_for(|now| *now != paused).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use postern_types::JobMessage;
+use postern_types::{JobId, JobMessage};
 use tokio::sync::{oneshot, watch};
 
 use crate::journal::Answer;
@@ -23,10 +23,14 @@ pub(crate) struct Runs(Mutex<HashMap<RunKey, Run>>);
 
 struct Run {
     attempts: Vec<Attempt>,
+    /// The attempt that the handler runs for, which may have been answered already.
+    first: JobId,
     started: bool,
     stuck: bool,
     /// The latest deadline of all attempts; `None` means that one of them has no deadline.
     deadline: watch::Sender<Option<Timestamp>>,
+    /// Why the run must end before its time; `None` while it need not.
+    cancelled: watch::Sender<Option<String>>,
 }
 
 /// One attempt that waits for the run's end.
@@ -60,6 +64,19 @@ pub(crate) struct Started {
     pub(crate) job: Arc<JobMessage>,
     /// The latest deadline, which moves when another attempt joins.
     pub(crate) deadline: watch::Receiver<Option<Timestamp>>,
+    /// Why the run must end before its time, once it must.
+    pub(crate) cancelled: watch::Receiver<Option<String>>,
+}
+
+/// The jobs that the worker has and has not answered.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// How many handlers run.
+    pub(crate) handlers: usize,
+    /// Jobs whose handler runs.
+    pub(crate) running: Vec<JobId>,
+    /// Jobs that wait for a slot.
+    pub(crate) waiting: Vec<JobId>,
 }
 
 impl Runs {
@@ -75,7 +92,15 @@ impl Runs {
             if run.started { Stage::Started } else { Stage::Waiting }
         } else {
             let deadline = watch::Sender::new(job.deadline);
-            let run = Run { attempts: vec![attempt], started: false, stuck: false, deadline };
+            let cancelled = watch::Sender::new(None);
+            let run = Run {
+                attempts: vec![attempt],
+                first: job.id(),
+                started: false,
+                stuck: false,
+                deadline,
+                cancelled,
+            };
             runs.insert(key.clone(), run);
             Stage::New
         };
@@ -88,11 +113,46 @@ impl Runs {
         let run = runs.get_mut(key)?;
         if let Some(first) = run.attempts.first() {
             run.started = true;
-            return Some(Started { job: Arc::clone(&first.job), deadline: run.deadline.subscribe() });
+            run.first = first.job.id();
+            return Some(Started {
+                job: Arc::clone(&first.job),
+                deadline: run.deadline.subscribe(),
+                cancelled: run.cancelled.subscribe(),
+            });
         }
 
         runs.remove(key);
         None
+    }
+
+    /// Tells the handler of a run to end, if it runs for this attempt alone. `false` if the attempt can withdraw at once:
+    /// the handler does not run, or it runs for other attempts too.
+    pub(crate) fn cancel(&self, key: &RunKey, job: &Arc<JobMessage>, reason: &str) -> bool {
+        let runs = self.lock();
+        let Some(run) = runs.get(key).filter(|run| run.started) else { return false };
+        let alone = matches!(&run.attempts[..], [attempt] if Arc::ptr_eq(&attempt.job, job));
+        if alone {
+            run.cancelled.send_replace(Some(reason.to_owned()));
+        }
+        alone
+    }
+
+    /// The jobs that are here. A handler that does not end counts as running also when its job has been answered.
+    pub(crate) fn held(&self) -> Held {
+        let (runs, mut held) = (self.lock(), Held::default());
+        for run in runs.values() {
+            let list = if run.started { &mut held.running } else { &mut held.waiting };
+            list.extend(run.attempts.iter().map(|attempt| attempt.job.id()));
+            if run.started {
+                held.handlers += 1;
+                if run.attempts.is_empty() {
+                    held.running.push(run.first.clone());
+                }
+            }
+        }
+        held.running.sort();
+        held.waiting.sort();
+        held
     }
 
     /// Takes an attempt out of its run. `false` if the attempt's answer is already being made.

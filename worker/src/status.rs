@@ -95,6 +95,7 @@ fn metrics(health: &Health) -> String {
     for (name, help, value) in gauges {
         metric(&mut text, name, "gauge", help, value.into());
     }
+    metric(&mut text, "slots", "gauge", "How many jobs run at a time.", health.slots() as u64);
     metric(
         &mut text,
         "stuck_handlers",
@@ -124,6 +125,7 @@ fn describe(counter: Counter) -> (&'static str, &'static str) {
         }
         Counter::Succeeded => ("jobs_succeeded", "Jobs answered with a result."),
         Counter::Failed => ("jobs_failed", "Jobs answered with a failure."),
+        Counter::Cancelled => ("jobs_cancelled", "Jobs answered with their cancellation."),
         Counter::Sent => ("answers_sent", "Answers that the broker acknowledged."),
         Counter::Refused => ("answers_refused", "Publishes of answers that the broker refused."),
         Counter::JournalRequests => ("journal_requests", "Requests to the journal."),

@@ -94,6 +94,16 @@ pub(crate) fn service_config(
     }
 }
 
+/// TLS to S3. Its certificate may be signed by one of the system's CAs, or by the one that signs the broker's.
+pub(crate) fn transfer_config(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for ca in ca.map(|path| certificates("CA certificate", path)).transpose()?.into_iter().flatten() {
+        roots.add(ca)?;
+    }
+    Ok(trusting(roots)?.with_no_client_auth())
+}
+
 /// Adds a certificate and its key.
 fn pair(
     builder: ConfigBuilder<ClientConfig, WantsClientCert>,
@@ -126,6 +136,10 @@ fn builder(ca: Option<&Path>) -> Result<ConfigBuilder<ClientConfig, WantsClientC
         return Err(TlsError::NoRoots);
     }
 
+    trusting(roots)
+}
+
+fn trusting(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots))

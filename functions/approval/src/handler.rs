@@ -2,16 +2,17 @@
 
 use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
 use jiff::{SignedDuration, Timestamp};
+use postern_approval::{Ask, Decision, InvalidLink, Keyring, REJECTED};
+use postern_jobs::{Jobs, NewJob};
 use postern_runtime::NamedError;
 use postern_runtime::aws::{Failure, failure, is_closed_task};
 use postern_runtime::secrets::ReadSecret;
-use postern_types::{InvalidField, InvalidToken, JobId, TaskToken, fields};
+use postern_types::{InvalidField, InvalidTenant, InvalidToken, JobId, TaskToken, Tenant, fields};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::keyring::Keyring;
-use crate::link::{Ask, Decision, InvalidLink};
 use crate::page::Page;
+use crate::record::Record;
 
 /// The reasons for which an event is refused. A state machine matches their common name.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,8 @@ pub(crate) enum Error {
     Field(#[from] InvalidField),
     #[error(transparent)]
     Token(#[from] InvalidToken),
+    #[error(transparent)]
+    Tenant(#[from] InvalidTenant),
     #[error("Question has {0} characters; it must have 1 to {QUESTION_CHARS}")]
     Question(usize),
     #[error(
@@ -40,8 +43,8 @@ impl NamedError for Error {
 
 /// The longest question, in characters: a link must fit into a mail and into a request line.
 const QUESTION_CHARS: usize = 500;
-/// The error of a task that a person rejected. The state machine catches it by this name.
-const REJECTED: &str = "Approval.Rejected";
+/// The cause of a task that a person rejected.
+const REJECTED_HERE: &str = "a person rejected it through the link";
 /// The output of a task that a person approved.
 const APPROVED: &str = r#"{"decision":"APPROVED"}"#;
 
@@ -118,6 +121,12 @@ struct EventFields {
     page: Option<Box<RawValue>>,
     #[serde(rename = "ExpiresInSeconds")]
     expires_in_seconds: Option<Box<RawValue>>,
+    #[serde(rename = "Tenant")]
+    tenant: Option<Box<RawValue>>,
+    #[serde(rename = "Execution")]
+    execution: Option<Box<RawValue>>,
+    #[serde(rename = "State")]
+    state: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +142,7 @@ struct Http {
 /// Makes the links of a task, or serves the page behind a link.
 pub(crate) async fn handle(
     tasks: &impl Tasks,
+    record: &Record<impl Jobs>,
     keys: &Keyring<impl ReadSecret>,
     event: &RawValue,
     now: Timestamp,
@@ -141,10 +151,10 @@ pub(crate) async fn handle(
 
     if let Some(RequestContext { http }) = fields.request_context {
         let query = fields.raw_query_string.unwrap_or_default();
-        return Ok(Answer::Page(serve(tasks, keys, &http.method, &query, now).await));
+        return Ok(Answer::Page(serve(tasks, record, keys, &http.method, &query, now).await));
     }
-    let request = Request::read(&fields)?;
-    Ok(Answer::Links(links(keys, &request, now)))
+    let request = Request::read(&fields, record.tenant())?;
+    Ok(Answer::Links(links(record, keys, request, now).await))
 }
 
 /// A state machine's request for links.
@@ -152,10 +162,13 @@ struct Request {
     ask: Ask,
     page: String,
     expires_in: SignedDuration,
+    tenant: Tenant,
+    execution: Option<String>,
+    state: Option<String>,
 }
 
 impl Request {
-    fn read(fields: &EventFields) -> Result<Self, Error> {
+    fn read(fields: &EventFields, default_tenant: &Tenant) -> Result<Self, Error> {
         const A_DAY: u32 = 86_400;
         let token = fields::required_string("TaskToken", fields.task_token.as_deref())?;
         let question = fields::required_string("Question", fields.question.as_deref())?;
@@ -173,17 +186,40 @@ impl Request {
             return Err(Error::Page);
         }
 
-        let ask = Ask { token: TaskToken::parse(token)?, question };
-        let expires_in = SignedDuration::from_secs(seconds.unwrap_or(A_DAY).into());
-        Ok(Self { ask, page, expires_in })
+        let tenant = fields::string("Tenant", fields.tenant.as_deref())?;
+        let tenant = tenant.map_or_else(|| Ok(default_tenant.clone()), |tenant| Tenant::parse(&tenant))?;
+        let ask = Ask { token: TaskToken::parse(token)?, question, tenant: Some(tenant.to_string()) };
+        Ok(Self {
+            ask,
+            page,
+            expires_in: SignedDuration::from_secs(seconds.unwrap_or(A_DAY).into()),
+            tenant,
+            execution: fields::string("Execution", fields.execution.as_deref())?,
+            state: fields::string("State", fields.state.as_deref())?,
+        })
     }
 }
 
-fn links(keys: &Keyring<impl ReadSecret>, request: &Request, now: Timestamp) -> Links {
-    let Request { ask, page, expires_in } = request;
+async fn links(
+    record: &Record<impl Jobs>,
+    keys: &Keyring<impl ReadSecret>,
+    request: Request,
+    now: Timestamp,
+) -> Links {
+    let Request { ask, page, expires_in, tenant, execution, state } = request;
     let job_id = ask.token.job_id();
-    let expires_at = now.saturating_add(*expires_in).unwrap_or(Timestamp::MAX);
-    let link = |decision| format!("{page}?{}", keys.query(ask, decision, expires_at));
+    let expires_at = now.saturating_add(expires_in).unwrap_or(Timestamp::MAX);
+    let link = |decision| format!("{page}?{}", keys.query(&ask, decision, expires_at));
+
+    let job = NewJob {
+        name: Some(ask.question.clone()),
+        execution,
+        state_name: state,
+        deadline: Some(expires_at),
+        approval: Some(keys.query(&ask, Decision::Approve, expires_at)),
+        ..NewJob::new(tenant, job_id.clone(), now)
+    };
+    record.asked(job).await;
 
     tracing::info!(%job_id, %expires_at, "approval links made");
     Links { job_id, approve: link(Decision::Approve), reject: link(Decision::Reject), expires_at }
@@ -192,6 +228,7 @@ fn links(keys: &Keyring<impl ReadSecret>, request: &Request, now: Timestamp) -> 
 /// Serves the page behind a link. Only POST decides, because mail scanners and previews open links with GET.
 async fn serve(
     tasks: &impl Tasks,
+    record: &Record<impl Jobs>,
     keys: &Keyring<impl ReadSecret>,
     method: &str,
     query: &str,
@@ -209,24 +246,28 @@ async fn serve(
 
     match method {
         "GET" | "HEAD" => Page::question(&ask.question, decision),
-        "POST" => decide(tasks, &ask, decision).await,
+        "POST" => decide(tasks, record, &ask, decision, now).await,
         _ => Page::message(405, "Method not allowed", "Open the link with GET and decide with POST."),
     }
 }
 
-async fn decide(tasks: &impl Tasks, ask: &Ask, decision: Decision) -> Page {
+async fn decide(
+    tasks: &impl Tasks,
+    record: &Record<impl Jobs>,
+    ask: &Ask,
+    decision: Decision,
+    now: Timestamp,
+) -> Page {
     let job_id = ask.token.job_id();
     let (reply, done) = match decision {
         Decision::Approve => (tasks.approve(&ask.token, APPROVED).await, "You approved"),
-        Decision::Reject => (
-            tasks.reject(&ask.token, REJECTED, "a person rejected it through the link").await,
-            "You rejected",
-        ),
+        Decision::Reject => (tasks.reject(&ask.token, REJECTED, REJECTED_HERE).await, "You rejected"),
     };
 
     match reply {
         Reply::Taken => {
             tracing::info!(%job_id, ?decision, "decision delivered");
+            record.decided(ask, decision, REJECTED_HERE, now).await;
             Page::message(200, done, "You can close this page.")
         }
         Reply::Closed => {

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use postern_approval::Decision;
 use serde::Serialize;
-
-use crate::link::Decision;
 
 /// A page, as the response of a Lambda function URL.
 #[derive(Debug, PartialEq, Eq, Serialize)]

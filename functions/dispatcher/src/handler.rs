@@ -5,13 +5,20 @@ use aws_sdk_iotdataplane::types::PayloadFormatIndicator;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
+use postern_jobs::Jobs;
 use postern_runtime::aws::{Failure, failure};
+use postern_runtime::claim_check::ClaimCheck;
 use postern_runtime::env::{Environment, InvalidVariable};
-use postern_runtime::{NamedError, metrics};
-use postern_types::limits::IOT_PAYLOAD_BYTES;
-use postern_types::{DispatchRequest, InvalidRequest, InvalidTopic, JobId, Tenant, Topic, TopicTemplate};
+use postern_runtime::metrics;
+use postern_types::{
+    DispatchRequest, InvalidTopic, JobId, JobMessage, ObjectRef, Tenant, Topic, TopicTemplate,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::claim::{self, Owner};
+use crate::error::Error;
+use crate::record::Record;
 
 /// The function's configuration.
 pub(crate) struct Config {
@@ -48,38 +55,6 @@ pub(crate) struct Dispatched {
     topic: Topic,
     /// The size of the message's payload, in bytes.
     bytes: usize,
-}
-
-/// The reasons for which a job is not published. A state machine matches their names.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("{0}")]
-    InvalidInput(#[from] InvalidRequest),
-    #[error("{0}")]
-    InvalidTopic(#[from] InvalidTopic),
-    #[error(
-        "the message has {0} bytes and AWS IoT Core accepts at most {IOT_PAYLOAD_BYTES}; \
-         pass a reference, such as an S3 URL, instead of a large input"
-    )]
-    PayloadTooLarge(usize),
-    #[error("AWS IoT Core throttled the message: {0}")]
-    Throttled(String),
-    #[error("AWS IoT Core refused the message: {0}; check the policy of the function's role and the topic")]
-    PublishRefused(String),
-    #[error("the message could not be published to AWS IoT Core: {0}")]
-    PublishFailed(String),
-}
-
-impl NamedError for Error {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::InvalidInput(_) | Self::InvalidTopic(_) => "Dispatcher.InvalidInput",
-            Self::PayloadTooLarge(_) => "Dispatcher.PayloadTooLarge",
-            Self::Throttled(_) => "Dispatcher.Throttled",
-            Self::PublishRefused(_) => "Dispatcher.PublishRefused",
-            Self::PublishFailed(_) => "Dispatcher.PublishFailed",
-        }
-    }
 }
 
 /// An MQTT 5 message, published at QoS 1.
@@ -124,29 +99,55 @@ impl Publish for aws_sdk_iotdataplane::Client {
 /// Publishes the job that `event` describes. An invalid event is an error before anything is published.
 pub(crate) async fn dispatch(
     iot: &impl Publish,
+    jobs: Option<&impl Jobs>,
+    claims: Option<&ClaimCheck>,
     config: &Config,
     event: &RawValue,
     now: Timestamp,
     xray_trace_id: Option<&str>,
 ) -> Result<Dispatched, Error> {
-    let request = DispatchRequest::parse(event)?;
+    let mut request = DispatchRequest::parse(event)?;
     let job_id = request.token.job_id();
     let topic = config.topic(request.job.tenant.as_ref())?;
     let tenant = request.job.tenant.clone().unwrap_or_else(|| config.default_tenant.clone());
     let (name, expiry_seconds) = (request.job.name.clone(), request.job.expiry_seconds());
 
-    let message = request.into_message(now, xray_trace_id.and_then(trace_parent));
-    let payload = serde_json::to_vec(&message).unwrap_or_default();
-    let bytes = payload.len();
-    if bytes > IOT_PAYLOAD_BYTES {
-        return Err(Error::PayloadTooLarge(bytes));
-    }
+    let from = request.job.input_from.take();
 
-    iot.publish(Message { topic: topic.clone(), payload, job_id: job_id.clone(), expiry_seconds }).await?;
+    let mut message = request.into_message(now, xray_trace_id.and_then(trace_parent));
+    let owner = Owner { tenant: &tenant, job_id: &job_id };
+    let mut record = Record::new(jobs, &job_id, (&tenant, &topic), name.as_deref(), &message, now);
+    message.resume = record.resume().await;
+    let payload = payload(claims, owner, from.as_ref(), &mut message).await?;
+    let bytes = payload.len();
+
+    record.dispatched(message.resume.is_some()).await;
+    let publication = Message { topic: topic.clone(), payload, job_id: job_id.clone(), expiry_seconds };
+    if let Err(error) = iot.publish(publication).await {
+        record.not_published(&error).await;
+        return Err(error);
+    }
 
     metrics::count_for(tenant.as_str(), "JobsDispatched");
     tracing::info!(%job_id, %topic, bytes, name, execution = message.execution, "job dispatched");
     Ok(Dispatched { job_id, topic, bytes })
+}
+
+/// The message's payload. The progress of an earlier attempt is left out where it makes the message too large: a job that
+/// starts from the beginning is better than a job that does not start.
+async fn payload(
+    claims: Option<&ClaimCheck>,
+    owner: Owner<'_>,
+    from: Option<&ObjectRef>,
+    message: &mut JobMessage,
+) -> Result<Vec<u8>, Error> {
+    match claim::payload(claims, owner, from, message).await {
+        Err(Error::PayloadTooLarge(bytes)) if message.resume.take().is_some() => {
+            tracing::warn!(job_id = %owner.job_id, bytes, "the message is too large with the last progress; the job starts anew");
+            claim::payload(claims, owner, from, message).await
+        }
+        done => done,
+    }
 }
 
 /// Converts a trace header of X-Ray to a `traceparent` of W3C Trace Context. The X-Ray header looks like

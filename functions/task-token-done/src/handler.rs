@@ -1,12 +1,18 @@
 //! Passes a worker's answer on to Step Functions.
 
 use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
+use jiff::Timestamp;
+use postern_jobs::{Cancel, Jobs};
 use postern_runtime::aws::{Failure, failure, is_closed_task};
-use postern_runtime::{NamedError, metrics};
+use postern_runtime::metrics;
 use postern_types::limits::TASK_OUTPUT_BYTES;
-use postern_types::{Answer, InvalidAnswer, JobId, Outcome, TaskFailure, TaskToken};
+use postern_types::{Answer, JobId, Outcome, ResultRef, TaskFailure, TaskToken};
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::claim::{Asker, Claims, Commands, Request};
+use crate::error::Error;
+use crate::record::{News, Record, Sender};
 
 /// The function's answer. An IoT rule invokes the function asynchronously and ignores it; a person who invokes the
 /// function by hand sees it.
@@ -30,34 +36,20 @@ pub(crate) enum Effect {
     Failed,
     /// The task's heartbeat timer started again.
     Alive,
+    /// The worker that asked was sent a presigned URL, or the reason for which it gets none.
+    Replied,
     /// None: the task had ended before.
     Closed,
 }
 
-/// The reasons for which an answer is not delivered. Lambda retries the event and then sends it to the function's
-/// on-failure destination, so that no answer is lost.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("{0}")]
-    InvalidMessage(#[from] InvalidAnswer),
-    #[error("Step Functions throttled the call: {0}")]
-    Throttled(String),
-    #[error("Step Functions cannot be reached: {0}")]
-    Unavailable(String),
-    #[error("the function's role, or the policy of the KMS key, does not allow the call: {0}")]
-    AccessDenied(String),
-    #[error("Step Functions refused the answer: {0}")]
-    Refused(String),
-}
-
-impl NamedError for Error {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::InvalidMessage(_) => "TaskTokenDone.InvalidMessage",
-            Self::Throttled(_) => "TaskTokenDone.Throttled",
-            Self::Unavailable(_) => "TaskTokenDone.Unavailable",
-            Self::AccessDenied(_) => "TaskTokenDone.AccessDenied",
-            Self::Refused(_) => "TaskTokenDone.Refused",
+impl Effect {
+    /// The effect of an answer that Step Functions accepted.
+    fn of(news: &News) -> Self {
+        match news {
+            News::Accepted | News::Alive => Self::Alive,
+            News::Asked => Self::Replied,
+            News::Succeeded => Self::Succeeded,
+            News::Failed(_) | News::Cancelled(_) => Self::Failed,
         }
     }
 }
@@ -121,16 +113,17 @@ where
     }
 }
 
-/// Passes the answer in `event` on to Step Functions.
-pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Delivery, Error> {
+/// Passes the answer in `event` on to Step Functions, and records what became of the job.
+pub(crate) async fn answer(
+    tasks: &impl Tasks,
+    claims: &Claims<impl Commands>,
+    record: Option<&Record<impl Jobs, impl Cancel>>,
+    event: &RawValue,
+    now: Timestamp,
+) -> Result<Delivery, Error> {
     let Answer { token, outcome, tenant, worker, certificate } = Answer::parse(event)?;
     let job_id = token.job_id();
-    let status = match &outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Heartbeat => "heartbeat",
-        Outcome::Succeeded(_) => "succeeded",
-        Outcome::Failed(_) => "failed",
-    };
+    let status = status(&outcome);
     // `infra/enroll_worker.py --revoke-old` looks for the certificate in this line.
     tracing::info!(%job_id, status, tenant, worker, certificate, "answer received");
     // A message that was invoked directly has no tenant, because only the rule adds one.
@@ -139,16 +132,22 @@ pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Deliv
         None => metrics::count("Answers"),
     }
 
-    let (reply, effect) = match outcome {
-        Outcome::Accepted | Outcome::Heartbeat => (tasks.heartbeat(&token).await?, Effect::Alive),
-        Outcome::Failed(failure) => (tasks.failure(&token, &failure).await?, Effect::Failed),
-        Outcome::Succeeded(result) => succeed(tasks, &token, &result).await?,
-    };
+    let asker = Asker::new(&job_id, tenant.as_deref(), worker.as_deref());
+    let (reply, news) = deliver(tasks, claims, &token, asker, outcome).await?;
+    let sender = Sender { job_id: &job_id, tenant: tenant.as_deref(), worker: worker.as_deref() };
     let effect = match reply {
-        Reply::Taken => effect,
+        Reply::Taken => {
+            if let Some(record) = record {
+                record.taken(&sender, &news, now).await;
+            }
+            Effect::of(&news)
+        }
         Reply::Closed(reason) => {
             metrics::count("AnswersToClosedTasks");
             tracing::info!(%job_id, reason, "the task had ended before");
+            if let Some(record) = record {
+                record.closed(&sender, &news, now).await;
+            }
             Effect::Closed
         }
         Reply::InvalidOutput(reason) => return Err(Error::Refused(reason)),
@@ -158,10 +157,78 @@ pub(crate) async fn answer(tasks: &impl Tasks, event: &RawValue) -> Result<Deliv
     Ok(Delivery { job_id, effect })
 }
 
-/// Makes the result the task's output, `{"result": ...}` as in the AWS sample. A result that Step Functions refuses
+/// Makes the calls that an answer asks for.
+async fn deliver(
+    tasks: &impl Tasks,
+    claims: &Claims<impl Commands>,
+    token: &TaskToken,
+    asker: Option<Asker>,
+    outcome: Outcome,
+) -> Result<(Reply, News), Error> {
+    match outcome {
+        Outcome::Accepted => Ok((tasks.heartbeat(token).await?, News::Accepted)),
+        Outcome::Heartbeat => Ok((tasks.heartbeat(token).await?, News::Alive)),
+        Outcome::Failed(failure) => Ok((tasks.failure(token, &failure).await?, News::Failed(failure))),
+        Outcome::Cancelled(failure) => Ok((tasks.failure(token, &failure).await?, News::Cancelled(failure))),
+        Outcome::Succeeded(result) => {
+            succeed(tasks, token, &format!(r#"{{"result":{}}}"#, result.get())).await
+        }
+        Outcome::Stored(result) => stored(tasks, claims, token, asker.as_ref(), &result).await,
+        Outcome::Upload(upload) => ask(tasks, claims, token, asker, &Request::Upload(upload)).await,
+        Outcome::Download => ask(tasks, claims, token, asker, &Request::Download).await,
+    }
+}
+
+/// The name of an outcome in the log.
+fn status(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Heartbeat => "heartbeat",
+        Outcome::Succeeded(_) => "succeeded",
+        Outcome::Stored(_) => "stored",
+        Outcome::Failed(_) => "failed",
+        Outcome::Cancelled(_) => "cancelled",
+        Outcome::Upload(_) => "upload",
+        Outcome::Download => "download",
+    }
+}
+
+/// Sends a worker the URL that it asks for. A heartbeat tells whether the task still waits.
+async fn ask(
+    tasks: &impl Tasks,
+    claims: &Claims<impl Commands>,
+    token: &TaskToken,
+    asker: Option<Asker>,
+    request: &Request,
+) -> Result<(Reply, News), Error> {
+    let Some(asker) = asker else {
+        let cause = "UPLOAD and DOWNLOAD must come from a worker, through the IoT rule";
+        let failure = TaskFailure::new(Answer::INVALID, cause);
+        return Ok((tasks.failure(token, &failure).await?, News::Failed(failure)));
+    };
+
+    let reply = tasks.heartbeat(token).await?;
+    claims.reply(&asker, request, reply == Reply::Taken).await?;
+    Ok((reply, News::Asked))
+}
+
+/// Makes the result's place in S3 the task's output, `{"ResultRef": ...}`.
+async fn stored(
+    tasks: &impl Tasks,
+    claims: &Claims<impl Commands>,
+    token: &TaskToken,
+    asker: Option<&Asker>,
+    result: &ResultRef,
+) -> Result<(Reply, News), Error> {
+    if let Err(failure) = claims.check(asker, result) {
+        return Ok((tasks.failure(token, &failure).await?, News::Failed(failure)));
+    }
+    succeed(tasks, token, &serde_json::json!({"ResultRef": result}).to_string()).await
+}
+
+/// Ends the task with its output: `{"result": ...}` as in the AWS sample, or `{"ResultRef": ...}`. An output that Step Functions refuses
 /// fails the task with a name that a `Catch` can match, so that the execution does not wait for its timeout.
-async fn succeed(tasks: &impl Tasks, token: &TaskToken, result: &RawValue) -> Result<(Reply, Effect), Error> {
-    let output = format!(r#"{{"result":{}}}"#, result.get());
+async fn succeed(tasks: &impl Tasks, token: &TaskToken, output: &str) -> Result<(Reply, News), Error> {
     let failure = if output.len() > TASK_OUTPUT_BYTES {
         let bytes = output.len();
         TaskFailure::new(
@@ -169,15 +236,15 @@ async fn succeed(tasks: &impl Tasks, token: &TaskToken, result: &RawValue) -> Re
             format!("the output has {bytes} bytes and Step Functions accepts at most {TASK_OUTPUT_BYTES}"),
         )
     } else {
-        match tasks.success(token, &output).await? {
+        match tasks.success(token, output).await? {
             Reply::InvalidOutput(reason) => {
                 TaskFailure::new(INVALID_OUTPUT, format!("Step Functions refused the output: {reason}"))
             }
-            reply => return Ok((reply, Effect::Succeeded)),
+            reply => return Ok((reply, News::Succeeded)),
         }
     };
 
-    Ok((tasks.failure(token, &failure).await?, Effect::Failed))
+    Ok((tasks.failure(token, &failure).await?, News::Failed(failure)))
 }
 
 #[cfg(test)]

@@ -149,6 +149,20 @@ CALLS = {
         "iot:ReplaceTopicRule iot:GetTopicRule",
         "iot:DeleteTopicRule iot:GetTopicRule",
     ),
+    "AWS::DynamoDB::Table": Calls(
+        "arn:aws:dynamodb:REGION:ACCOUNT:table/*",
+        "TableName",
+        "dynamodb:CreateTable dynamodb:DescribeTable dynamodb:UpdateTimeToLive",
+        "dynamodb:UpdateTable dynamodb:DescribeTable dynamodb:UpdateTimeToLive",
+        "dynamodb:DeleteTable dynamodb:DescribeTable",
+    ),
+    "AWS::Events::Rule": Calls(
+        "arn:aws:events:REGION:ACCOUNT:rule/*",
+        "Name",
+        "events:PutRule events:PutTargets events:DescribeRule",
+        "events:PutRule events:PutTargets events:RemoveTargets events:DescribeRule",
+        "events:DeleteRule events:RemoveTargets events:DescribeRule",
+    ),
     "AWS::Scheduler::Schedule": Calls(
         "arn:aws:scheduler:REGION:ACCOUNT:schedule/default/*",
         "Name",
@@ -163,6 +177,11 @@ for _kind, _arn, _calls in (
 ):
     _put, _delete = (f"cloudwatch:{call}" for call in _calls)
     CALLS[f"AWS::CloudWatch::{_kind}"] = Calls(_arn, f"{_kind}Name", _put, _put, _delete)
+for _kind in ("Api", "Authorizer", "Integration", "Route", "Stage"):
+    # Paths in the place of names, of which API Gateway makes ids.
+    _arn = "arn:aws:apigateway:REGION::/apis" + ("" if _kind == "Api" else f"/*/{_kind.lower()}s")
+    _calls = (f"apigateway:{call}" for call in ("POST", "PATCH", "DELETE"))
+    CALLS[f"AWS::ApiGatewayV2::{_kind}"] = Calls(_arn, "ApiId", *_calls)
 
 # What a property needs besides, whenever the resource is created or changed.
 SETTINGS = {

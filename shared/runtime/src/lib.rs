@@ -1,6 +1,8 @@
 //! What the `main` of every Postern function does: it reads configuration from the environment ([`mod@env`]), starts
-//! logs ([`log`]), makes AWS clients ([`aws`]), reads secrets (`secrets`, a feature) and handles events ([`serve`]) with errors that a state machine can match
-//! ([`NamedError`]). Handlers count with [`metrics`].
+//! logs ([`log`]), makes AWS clients ([`aws`]; or `signed`, a feature, without an SDK), reads secrets (`secrets`, a
+//! feature), keeps large messages in a bucket (`claim_check`, a feature), publishes to AWS IoT Core (`iot`, a feature)
+//! and handles events ([`serve`]) with errors that a state machine can match ([`NamedError`]). Handlers count with
+//! [`metrics`].
 //!
 //! The crate contains no function's logic.
 //!
@@ -17,11 +19,21 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "claim-check")]
+pub mod claim_check;
 pub mod env;
+#[cfg(feature = "iot")]
+pub mod iot;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "claim-check")]
+pub mod presign;
 #[cfg(feature = "secrets")]
 pub mod secrets;
+#[cfg(feature = "signed")]
+pub mod signed;
+#[cfg(any(feature = "claim-check", feature = "iot", feature = "signed"))]
+mod transport;
 
 use std::cell::Cell;
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::claim::{ResultRef, UploadRequest};
 use crate::fields::{self, InvalidField, present};
 use crate::job::JobMessage;
 use crate::limits::{CAUSE_CHARS, ERROR_CHARS, IOT_PAYLOAD_BYTES, cut};
@@ -16,6 +17,9 @@ enum Status {
     Heartbeat,
     Succeeded,
     Failed,
+    Cancelled,
+    Upload,
+    Download,
 }
 
 /// A failure, as `SendTaskFailure` takes it: an error that `Retry` and `Catch` match, and a cause for people.
@@ -76,6 +80,10 @@ pub struct AnswerMessage<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
+    #[serde(flatten)]
+    upload: Option<&'a UploadRequest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_ref: Option<&'a ResultRef>,
 }
 
 impl<'a> AnswerMessage<'a> {
@@ -88,6 +96,8 @@ impl<'a> AnswerMessage<'a> {
             exception: None,
             error: None,
             cause: None,
+            upload: None,
+            result_ref: None,
         }
     }
 
@@ -107,6 +117,11 @@ impl<'a> AnswerMessage<'a> {
         (message.len() <= IOT_PAYLOAD_BYTES).then_some(message)
     }
 
+    /// `SUCCEEDED`, with a result that is in S3.
+    pub fn stored(job: &'a JobMessage, result: &'a ResultRef) -> Vec<u8> {
+        Self { result_ref: Some(result), ..Self::new(job, Status::Succeeded) }.bytes()
+    }
+
     /// `FAILED`, with the sample's `exception` beside Postern's `Error` and `Cause`. The cause is cut until the message
     /// fits into the payload limit of AWS IoT Core.
     pub fn failed(job: &'a JobMessage, failure: &TaskFailure) -> Vec<u8> {
@@ -115,17 +130,38 @@ impl<'a> AnswerMessage<'a> {
 
     /// `FAILED` for a message that names a task but is not a valid job.
     pub fn failed_task(token: &TaskToken, job_id: Option<&JobId>, failure: &TaskFailure) -> Vec<u8> {
+        Self::ended(token, job_id, Status::Failed, failure)
+    }
+
+    /// `CANCELLED`: the job was ended before its time. To the AWS sample it is a failure.
+    pub fn cancelled(job: &'a JobMessage, failure: &TaskFailure) -> Vec<u8> {
+        Self::ended(&job.task_token, job.job_id.as_ref(), Status::Cancelled, failure)
+    }
+
+    /// `UPLOAD`: the worker asks for a place in S3 for a result that is too large for a message.
+    pub fn upload(job: &'a JobMessage, request: &'a UploadRequest) -> Vec<u8> {
+        Self { upload: Some(request), ..Self::new(job, Status::Upload) }.bytes()
+    }
+
+    /// `DOWNLOAD`: the worker asks for a new presigned URL for the job's input.
+    pub fn download(job: &'a JobMessage) -> Vec<u8> {
+        Self::new(job, Status::Download).bytes()
+    }
+
+    fn ended(token: &TaskToken, job_id: Option<&JobId>, status: Status, failure: &TaskFailure) -> Vec<u8> {
         // `TaskFailure` bounds the error, so a message with an empty cause always fits and the loop ends.
         let mut cause = failure.cause.as_str();
         loop {
             let message = AnswerMessage {
                 task_token: token,
                 job_id,
-                status: Status::Failed,
+                status,
                 result: Some(RawValue::NULL),
                 exception: Some(&failure.error),
                 error: Some(&failure.error),
                 cause: Some(cause),
+                upload: None,
+                result_ref: None,
             }
             .bytes();
             if message.len() <= IOT_PAYLOAD_BYTES {
@@ -169,8 +205,16 @@ pub enum Outcome {
     Heartbeat,
     /// The job succeeded with this result, word for word.
     Succeeded(Box<RawValue>),
+    /// The job succeeded, and its result is in S3.
+    Stored(ResultRef),
     /// The job failed.
     Failed(TaskFailure),
+    /// The job was cancelled: it did not start, or its handler was ended.
+    Cancelled(TaskFailure),
+    /// The worker asks for a place in S3 for a large result. The task goes on.
+    Upload(UploadRequest),
+    /// The worker asks for a new presigned URL for the job's input. The task goes on.
+    Download,
 }
 
 /// The reason for which a message belongs to no task. Step Functions cannot be told about it.
@@ -200,6 +244,14 @@ struct AnswerFields {
     error: Option<Box<RawValue>>,
     #[serde(rename = "Cause")]
     cause: Option<Box<RawValue>>,
+    #[serde(rename = "ResultRef")]
+    result_ref: Option<Box<RawValue>>,
+    #[serde(rename = "Bytes")]
+    bytes: Option<Box<RawValue>>,
+    #[serde(rename = "Sha256")]
+    sha256: Option<Box<RawValue>>,
+    #[serde(rename = "ContentType")]
+    content_type: Option<Box<RawValue>>,
     tenant: Option<Box<RawValue>>,
     worker: Option<Box<RawValue>>,
     certificate: Option<Box<RawValue>>,
@@ -244,12 +296,17 @@ impl Outcome {
             (Some("ACCEPTED"), _) => Self::Accepted,
             (Some("HEARTBEAT"), _) => Self::Heartbeat,
             (Some("SUCCEEDED"), Some(result)) => Self::Succeeded(result.to_owned()),
+            (Some("SUCCEEDED"), None) if fields.result_ref.is_some() => {
+                result_ref(fields).map_or_else(invalid, Self::Stored)
+            }
             (Some("SUCCEEDED"), None) => invalid("Status is SUCCEEDED, but there is no result".into()),
             (Some("FAILED"), _) => Self::Failed(named_failure(fields, exception, Answer::FAILED)),
-            (Some("CANCELLED"), _) => Self::Failed(named_failure(fields, exception, Answer::CANCELLED)),
-            (Some(_), _) => {
-                invalid("Status must be ACCEPTED, HEARTBEAT, SUCCEEDED, FAILED or CANCELLED".into())
-            }
+            (Some("CANCELLED"), _) => Self::Cancelled(named_failure(fields, exception, Answer::CANCELLED)),
+            (Some("UPLOAD"), _) => upload_request(fields).map_or_else(invalid, Self::Upload),
+            (Some("DOWNLOAD"), _) => Self::Download,
+            (Some(_), _) => invalid(
+                "Status must be ACCEPTED, HEARTBEAT, SUCCEEDED, FAILED, CANCELLED, UPLOAD or DOWNLOAD".into(),
+            ),
             // The AWS sample's worker sends no Status.
             (None, _) if exception.is_some() => Self::Failed(sample_failure(exception, Answer::FAILED)),
             (None, Some(result)) => Self::Succeeded(result.to_owned()),
@@ -257,6 +314,30 @@ impl Outcome {
                 invalid("the message has neither a Status, nor a result, nor an exception".into())
             }
         }
+    }
+}
+
+/// The result's place in S3.
+fn result_ref(fields: &AnswerFields) -> Result<ResultRef, String> {
+    let value = fields.result_ref.as_deref().unwrap_or(RawValue::NULL);
+    fields::object(value).map_err(|reason| {
+        format!("ResultRef must be an object with Bucket, Key, Bytes, Sha256 and ContentType: {reason}")
+    })
+}
+
+/// The request in `Bytes`, `Sha256` and `ContentType`.
+fn upload_request(fields: &AnswerFields) -> Result<UploadRequest, String> {
+    const WRONG: &str =
+        "Status is UPLOAD, which needs Bytes (a whole number) and Sha256 (64 lower-case hexadecimal digits)";
+
+    let bytes = fields.bytes.as_ref().and_then(|bytes| serde_json::from_str(bytes.get()).ok());
+    let sha256 = text(fields.sha256.as_deref()).filter(|sha256| {
+        sha256.len() == 64 && sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    let content_type = text(fields.content_type.as_deref()).unwrap_or_else(|| "application/json".into());
+    match bytes.zip(sha256) {
+        Some((bytes, sha256)) => Ok(UploadRequest { bytes, sha256, content_type }),
+        None => Err(WRONG.into()),
     }
 }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::claim::InputRef;
 use crate::digest::short_sha256;
 use crate::fields::{self, InvalidField, present};
 use crate::token::{JobId, TaskToken};
@@ -14,8 +15,12 @@ use crate::token::{JobId, TaskToken};
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct JobMessage {
-    /// The job's input, word for word.
-    pub input: Box<RawValue>,
+    /// The job's input, word for word; absent where [`JobMessage::input_ref`] takes its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Box<RawValue>>,
+    /// Where the input is kept, if it is too large for a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_ref: Option<InputRef>,
     /// The token that the answer must carry.
     pub task_token: TaskToken,
     /// The job's id. Its presence tells the worker that the other side is Postern, which understands `ACCEPTED` and
@@ -43,6 +48,9 @@ pub struct JobMessage {
     /// The number of retries before this attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// The last progress of the same idempotency key, which an earlier attempt has reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Box<RawValue>>,
     /// The trace that the job belongs to: a `traceparent` of W3C Trace Context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_parent: Option<String>,
@@ -70,6 +78,7 @@ impl InvalidJob {
 struct MessageFields {
     #[serde(default, deserialize_with = "present")]
     input: Option<Box<RawValue>>,
+    input_ref: Option<Box<RawValue>>,
     job_id: Option<Box<RawValue>>,
     execution: Option<Box<RawValue>>,
     kind: Option<Box<RawValue>>,
@@ -78,6 +87,7 @@ struct MessageFields {
     idempotency_key: Option<Box<RawValue>>,
     state: Option<Box<RawValue>>,
     attempt: Option<Box<RawValue>>,
+    resume: Option<Box<RawValue>>,
     trace_parent: Option<Box<RawValue>>,
 }
 
@@ -108,8 +118,14 @@ impl JobMessage {
         let deadline = fields::string("Deadline", fields.deadline.as_deref())?
             .map(|date| date.parse().map_err(|_| InvalidField::Date { field: "Deadline" }));
 
+        let input_ref = read_input_ref(fields.input_ref.as_deref())?;
+        if fields.input.is_none() && input_ref.is_none() {
+            return Err(InvalidField::Missing("Input"));
+        }
+
         Ok(Self {
-            input: fields.input.ok_or(InvalidField::Missing("Input"))?,
+            input: fields.input,
+            input_ref,
             job_id: fields.job_id.map(|_| token.job_id()),
             task_token: token,
             execution: fields::string("Execution", fields.execution.as_deref())?,
@@ -119,6 +135,7 @@ impl JobMessage {
             idempotency_key: fields::key("IdempotencyKey", fields.idempotency_key.as_deref())?,
             state: fields::string("State", fields.state.as_deref())?,
             attempt: fields::count("Attempt", fields.attempt.as_deref())?,
+            resume: fields.resume,
             trace_parent: fields::string("TraceParent", fields.trace_parent.as_deref())?,
         })
     }
@@ -140,6 +157,15 @@ impl JobMessage {
     pub fn id(&self) -> JobId {
         self.task_token.job_id()
     }
+}
+
+fn read_input_ref(value: Option<&RawValue>) -> Result<Option<InputRef>, InvalidField> {
+    let Some(value) = fields::given(value) else { return Ok(None) };
+    fields::object(value).map(Some).map_err(|_| InvalidField::Type {
+        field: "InputRef",
+        found: fields::json_kind(value),
+        want: "an object with Bucket, Key, Url, Bytes and Sha256",
+    })
 }
 
 fn read_token(value: &RawValue) -> Result<TaskToken, String> {

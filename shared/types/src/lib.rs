@@ -4,6 +4,9 @@
 //! ```text
 //! state machine ──DispatchRequest──▶ dispatcher ──JobMessage──▶ {tenant}/to/worker ──▶ worker
 //! state machine ◀──SendTask*── task-token-done ◀──AnswerMessage── {tenant}/to/lambda ◀── worker
+//!
+//! worker ──ProgressMessage──▶ {tenant}/progress        worker ──Presence──▶ {tenant}/workers/{clientId}
+//! worker ◀──CancelMessage── {tenant}/to/worker/cancel  worker ◀──Command── {tenant}/to/worker/{clientId}
 //! ```
 //!
 //! The messages are those of the AWS sample *Invoking on-premises resources interactively using AWS Step
@@ -14,18 +17,33 @@
 //! ([`serde_json::value::RawValue`]). Numbers keep their digits and objects keep the order of their keys through every hop.
 
 mod answer;
+mod cancel;
+mod claim;
+mod command;
 mod digest;
 pub mod fields;
 mod idempotency;
 mod job;
 pub mod limits;
+mod message;
+pub mod millis;
+mod presence;
+mod progress;
 mod request;
+mod sha256;
 mod token;
 mod topic;
 
 pub use answer::{Answer, AnswerMessage, InvalidAnswer, Outcome, TaskFailure};
+pub use cancel::CancelMessage;
+pub use claim::{InputRef, ObjectRef, ResultRef, UploadRequest, input_key, result_key};
+pub use command::Command;
 pub use fields::{InvalidField, json_kind};
 pub use job::{InvalidJob, JobMessage};
+pub use message::InvalidMessage;
+pub use presence::{Presence, WorkerState};
+pub use progress::{JobProgress, ProgressMessage};
 pub use request::{DispatchRequest, InvalidRequest, JobOptions};
-pub use token::{InvalidToken, JobId, TaskToken};
+pub use sha256::Sha256Sum;
+pub use token::{InvalidJobId, InvalidToken, JobId, TaskToken};
 pub use topic::{InvalidTenant, InvalidTopic, Tenant, Topic, TopicTemplate};

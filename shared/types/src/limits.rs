@@ -25,6 +25,9 @@ pub const CAUSE_CHARS: usize = 32_768;
 /// Longest `TimeoutSeconds` and `HeartbeatSeconds` in the Amazon States Language, in seconds.
 pub const TIMEOUT_SECONDS: u32 = 99_999_999;
 
+/// Largest object of one PUT to Amazon S3, in bytes ("Amazon S3 objects overview": 5 GB).
+pub const UPLOAD_BYTES: u64 = 5_368_709_120;
+
 /// Cuts `text` to at most `chars` characters, on a character boundary.
 ///
 /// ```

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::claim::ObjectRef;
 use crate::fields::{self, InvalidField, present};
 use crate::idempotency::StateEntry;
 use crate::job::JobMessage;
@@ -25,7 +26,7 @@ use crate::topic::{InvalidTenant, Tenant};
 /// ```
 #[derive(Debug)]
 pub struct DispatchRequest {
-    /// The job's input, word for word. `null` is a value; a missing `Input` is an error.
+    /// The job's input, word for word. `null` is a value; a missing `Input` is an error unless `Job.InputFrom` is given.
     pub input: Box<RawValue>,
     /// The token that the worker's answer closes the task with.
     pub token: TaskToken,
@@ -58,6 +59,8 @@ pub struct JobOptions {
     pub heartbeat_seconds: Option<u32>,
     /// A key that replaces the one which the dispatcher computes.
     pub idempotency_key: Option<String>,
+    /// The object in S3 that is the job's input, in the place of `Input`.
+    pub input_from: Option<ObjectRef>,
 }
 
 impl JobOptions {
@@ -83,6 +86,9 @@ pub enum InvalidRequest {
     /// The tenant's name is invalid.
     #[error("Job.Tenant: {0}")]
     Tenant(#[from] InvalidTenant),
+    /// The job has two inputs.
+    #[error("Job.InputFrom takes the place of Input; give one of the two")]
+    TwoInputs,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +114,7 @@ struct JobFields {
     timeout_seconds: Option<Box<RawValue>>,
     heartbeat_seconds: Option<Box<RawValue>>,
     idempotency_key: Option<Box<RawValue>>,
+    input_from: Option<Box<RawValue>>,
 }
 
 impl DispatchRequest {
@@ -115,11 +122,16 @@ impl DispatchRequest {
     pub fn parse(event: &RawValue) -> Result<Self, InvalidRequest> {
         let fields: RequestFields = fields::object(event).map_err(InvalidRequest::Shape)?;
         let token = fields::required_string("TaskToken", fields.task_token.as_deref())?;
+        let job = JobOptions::parse(fields.job.as_deref())?;
+        if job.input_from.is_some() && fields::given(fields.input.as_deref()).is_some() {
+            return Err(InvalidRequest::TwoInputs);
+        }
+        let elsewhere = job.input_from.as_ref().map(|_| RawValue::NULL.to_owned());
 
         Ok(Self {
-            input: fields.input.ok_or(InvalidField::Missing("Input"))?,
+            input: fields.input.or(elsewhere).ok_or(InvalidField::Missing("Input"))?,
             token: TaskToken::parse(token)?,
-            job: JobOptions::parse(fields.job.as_deref())?,
+            job,
             execution: fields::string("Execution", fields.execution.as_deref())?,
             state: fields::string("State", fields.state.as_deref())?,
             entered_time: fields::string("EnteredTime", fields.entered_time.as_deref())?,
@@ -149,7 +161,8 @@ impl DispatchRequest {
 
         JobMessage {
             idempotency_key: Some(self.idempotency_key()),
-            input: self.input,
+            input: Some(self.input),
+            input_ref: None,
             job_id: Some(self.token.job_id()),
             task_token: self.token,
             execution: self.execution,
@@ -158,6 +171,7 @@ impl DispatchRequest {
             heartbeat_seconds: self.job.heartbeat_seconds,
             state: self.state,
             attempt: self.attempt,
+            resume: None,
             trace_parent,
         }
     }
@@ -182,7 +196,19 @@ impl JobOptions {
             timeout_seconds: fields::seconds("Job.TimeoutSeconds", job.timeout_seconds.as_deref())?,
             heartbeat_seconds: fields::seconds("Job.HeartbeatSeconds", job.heartbeat_seconds.as_deref())?,
             idempotency_key: fields::key("Job.IdempotencyKey", job.idempotency_key.as_deref())?,
+            input_from: input_from(job.input_from.as_deref())?,
         })
+    }
+}
+
+/// Reads the place of an input. A `ResultRef` is one, so that a job can read what an earlier one has written.
+fn input_from(value: Option<&RawValue>) -> Result<Option<ObjectRef>, InvalidField> {
+    let Some(value) = fields::given(value) else { return Ok(None) };
+    let want = "an object with Bucket and Key";
+    let wrong = InvalidField::Type { field: "Job.InputFrom", found: fields::json_kind(value), want };
+    match fields::object::<ObjectRef>(value) {
+        Ok(object) if !object.bucket.is_empty() && !object.key.is_empty() => Ok(Some(object)),
+        _ => Err(wrong),
     }
 }
 

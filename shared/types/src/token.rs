@@ -75,13 +75,34 @@ impl Serialize for TaskToken {
 
 /// The public name of a job in logs, topics and the console: the first 32 lower-case hexadecimal digits of the task
 /// token's SHA-256. A redelivery keeps the id, a retry gets another, and the id does not reveal the token.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct JobId(String);
 
+/// A text that is not a job id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a job id has 32 lower-case hexadecimal digits, such as ba7816bf8f01cfea414140de5dae2223")]
+pub struct InvalidJobId;
+
 impl JobId {
+    /// Accepts 32 lower-case hexadecimal digits.
+    pub fn parse(id: impl Into<String>) -> Result<Self, InvalidJobId> {
+        let id = id.into();
+        let digits = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if id.len() == 32 && digits { Ok(Self(id)) } else { Err(InvalidJobId) }
+    }
+
     /// The 32 digits as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = InvalidJobId;
+
+    fn try_from(id: String) -> Result<Self, InvalidJobId> {
+        Self::parse(id)
     }
 }
 

@@ -114,6 +114,33 @@ impl Topic {
         Ok(Self(topic))
     }
 
+    /// The topic on which a tenant's workers report the progress of their jobs: `{tenant}/progress`.
+    pub fn progress(tenant: &Tenant) -> Self {
+        Self(format!("{tenant}/progress"))
+    }
+
+    /// The topic on which all workers of a tenant are told of cancelled jobs: `{tenant}/to/worker/cancel`.
+    pub fn cancel(tenant: &Tenant) -> Self {
+        Self(format!("{tenant}/to/worker/cancel"))
+    }
+
+    /// The topic of commands to one worker: `{tenant}/to/worker/{clientId}`. The client id is one level of the topic.
+    pub fn command(tenant: &Tenant, client_id: &str) -> Result<Self, InvalidTopic> {
+        Self::of_client(format!("{tenant}/to/worker"), client_id)
+    }
+
+    /// The topic of a worker's retained state: `{tenant}/workers/{clientId}`. The client id is one level of the topic.
+    pub fn presence(tenant: &Tenant, client_id: &str) -> Result<Self, InvalidTopic> {
+        Self::of_client(format!("{tenant}/workers"), client_id)
+    }
+
+    fn of_client(parent: String, client_id: &str) -> Result<Self, InvalidTopic> {
+        match client_id.chars().find(|c| *c == '/') {
+            Some(slash) => Err(InvalidTopic::Character(slash)),
+            None => Self::parse(parent + "/" + client_id),
+        }
+    }
+
     /// The topic as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -217,6 +244,17 @@ mod tests {
         assert!(fixed.for_default(&tenant("whoever")).is_ok());
         assert!(fixed.for_tenant(&tenant("tenant1")).is_ok());
         assert!(matches!(fixed.for_tenant(&tenant("tenant2")), Err(InvalidTopic::OtherTenant { .. })));
+    }
+
+    #[test]
+    fn the_topics_of_a_tenant_and_its_workers_are_those_of_the_policy() {
+        let tenant = tenant("t");
+        assert_eq!(Topic::progress(&tenant).as_str(), "t/progress");
+        assert_eq!(Topic::cancel(&tenant).as_str(), "t/to/worker/cancel");
+        assert_eq!(Topic::command(&tenant, "w:1").unwrap().as_str(), "t/to/worker/w:1");
+        assert_eq!(Topic::presence(&tenant, "w:1").unwrap().as_str(), "t/workers/w:1");
+        assert_eq!(Topic::command(&tenant, "a/b"), Err(InvalidTopic::Character('/')));
+        assert_eq!(Topic::presence(&tenant, "+"), Err(InvalidTopic::Character('+')));
     }
 
     proptest! {

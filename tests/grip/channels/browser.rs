@@ -10,32 +10,14 @@ use super::chat::Chat;
 use super::links::Link;
 use crate::client::within_timeout;
 
-/// The programs that are Chromium on Debian, on Ubuntu, and on a Mac.
-const CHROMIUM: [&str; 4] = [
-    "/usr/bin/chromium",
-    "/usr/bin/chromium-browser",
-    "/usr/bin/google-chrome",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-];
-
 #[tokio::test]
 async fn a_page_that_slept_has_its_history_whole() {
-    let Some(chromium) = CHROMIUM.iter().find(|path| std::path::Path::new(path).is_file()) else {
-        // CI sets the variable, so that there the test cannot be left out.
-        assert!(std::env::var_os("POSTERN_REQUIRE_CHROMIUM").is_none(), "Chromium is not installed");
-        println!("NOT RUN: Chromium is not installed");
-        return;
-    };
-
     let chat = Chat::start(&[]).await;
     let link = Link::to(chat.clients()).await;
     let project = Project::here().unwrap();
-    let profile = tempfile::tempdir().unwrap();
     let mut process = Command::new("node")
         .args(["--no-warnings", "--experimental-websocket"])
         .arg(project.file("tests/grip/channels/browser.mjs"))
-        .arg(chromium)
-        .arg(profile.path())
         .args([format!("http://{}/", chat.clients()), format!("http://{}/", link.address)])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -44,7 +26,14 @@ async fn a_page_that_slept_has_its_history_whole() {
         .expect("node is not in the PATH");
 
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    assert_eq!(within_timeout(lines.next_line()).await.unwrap().as_deref(), Some("cut"));
+    let first = within_timeout(lines.next_line()).await.unwrap();
+    if first.as_deref() == Some("absent") {
+        // CI sets the variable, so that there the test cannot be left out.
+        assert!(std::env::var_os("POSTERN_REQUIRE_CHROMIUM").is_none(), "Chromium is not installed");
+        println!("NOT RUN: Chromium is not installed");
+        return;
+    }
+    assert_eq!(first.as_deref(), Some("cut"));
     link.cut(&mut fastrand::Rng::with_seed(1), 100);
     process.stdin.as_mut().unwrap().write_all(b"done\n").await.unwrap();
 

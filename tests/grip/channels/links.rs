@@ -1,7 +1,7 @@
 //! Links that fail: a TCP proxy whose connections can be cut, and a proxy of DynamoDB that throttles.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
@@ -16,6 +16,7 @@ pub(super) struct Link {
     pub(super) address: SocketAddr,
     accepting: AbortHandle,
     connections: Arc<Mutex<Vec<AbortHandle>>>,
+    is_down: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -24,9 +25,14 @@ impl Link {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(Mutex::new(Vec::<AbortHandle>::new()));
 
-        let all = Arc::clone(&connections);
+        let is_down = Arc::new(AtomicBool::new(false));
+
+        let (all, refuses) = (Arc::clone(&connections), Arc::clone(&is_down));
         let accepting = tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
+                if refuses.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let forwarded = tokio::spawn(async move {
                     if let Ok(mut far) = TcpStream::connect(target).await {
                         let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
@@ -37,7 +43,17 @@ impl Link {
                 all.push(forwarded.abort_handle());
             }
         });
-        Self { address, accepting: accepting.abort_handle(), connections }
+        Self { address, accepting: accepting.abort_handle(), connections, is_down }
+    }
+
+    /// Cuts all connections, and every new one until [`Self::restore`].
+    pub(super) fn fail(&self) {
+        self.is_down.store(true, Ordering::SeqCst);
+        self.cut(&mut fastrand::Rng::with_seed(0), 100);
+    }
+
+    pub(super) fn restore(&self) {
+        self.is_down.store(false, Ordering::SeqCst);
     }
 
     /// Cuts about `percent` of the connections, without a goodbye.

@@ -6,6 +6,14 @@ use std::time::Duration;
 use postern_worker::{Add, Handler, JobContext, TaskFailure, Worker};
 use serde_json::Value;
 
+/// Makes the file that an input names, if it names one.
+fn touch(file: &Value) {
+    if let Some(file) = file.as_str() {
+        // The check that waits for the file says what is missing.
+        let _ = std::fs::write(file, "");
+    }
+}
+
 /// Runs for the number of seconds that its input names.
 struct Hold;
 
@@ -15,10 +23,14 @@ impl Handler for Hold {
     async fn run(&self, job: JobContext) -> Result<Value, TaskFailure> {
         let input: Value = job.input()?;
         let seconds = input["seconds"].as_u64().unwrap_or_default();
+        touch(&input["began"]);
 
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(seconds)) => Ok(input),
-            () = job.cancelled() => Err(TaskFailure::new("Verify.Cancelled", "the job's deadline has passed")),
+            () = job.cancelled() => {
+                touch(&input["told"]);
+                Err(TaskFailure::new("Verify.Cancelled", "the job was cancelled, or its deadline has passed"))
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ impl Group {
     pub(crate) async fn shares(&self, site: &Site) -> Checked {
         let mut workers = Vec::new();
         for files in &self.members {
-            workers.push(start(site, files).await?);
+            workers.push(start(site, files, &[]).await?);
         }
 
         let mut executions = Vec::new();
@@ -106,7 +106,7 @@ async fn attempts(site: &Site, machine: &str, tenant: &str, files: &WorkerFiles)
     let execution = site.start(machine, &job).await?;
     site.executions.happened(&execution, &HistoryEventType::TaskSubmitted, 1, TIMEOUT).await?;
 
-    let worker = start(site, files).await?;
+    let worker = start(site, files, &[]).await?;
     let finished = site.end(&execution).await?;
     drop(worker);
     expect(finished.status == "SUCCEEDED", || format!("expected a success, found {finished:?}"))?;

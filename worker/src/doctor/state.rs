@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::Step;
+use crate::concurrency;
 use crate::config::Config;
 use crate::journal;
 
@@ -38,7 +39,17 @@ pub(super) fn check(config: &Config) -> Step {
         Some(version) => format!("its journal has format {version} and no damage"),
         None => "it has no journal yet".into(),
     };
-    Ok(format!("ok, {shown} is writable and has {megabytes} MB left; {journal}"))
+    Ok(format!("ok, {shown} is writable and has {megabytes} MB left; {journal}{}", operation(config)))
+}
+
+/// What commands and operators have changed, and the worker remembers.
+fn operation(config: &Config) -> String {
+    let paused = config.state_dir.join("paused").exists();
+    let paused = if paused { "; the worker is paused: no job starts" } else { "" };
+    let concurrency = concurrency::remembered(&config.state_dir).map(|concurrency| {
+        format!("; {concurrency} jobs run at a time by a command, not {} as configured", config.concurrency)
+    });
+    format!("{paused}{}", concurrency.unwrap_or_default())
 }
 
 /// Writes a small file to the disk itself, and removes it.
@@ -110,6 +121,18 @@ mod tests {
         fs::write(&file, "not a database, but long enough to be taken for the header of one".repeat(9))
             .unwrap();
         assert!(check_directory(directory.path()).unwrap_err().contains("damaged"));
+    }
+
+    #[test]
+    fn a_pause_and_a_concurrency_that_a_command_has_set_are_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("paused"), "").unwrap();
+        concurrency::remember(directory.path(), 3).unwrap();
+        let found = check_directory(directory.path()).unwrap();
+        assert!(
+            found.contains("is paused") && found.contains("3 jobs run at a time by a command, not 8"),
+            "{found}"
+        );
     }
 
     #[test]

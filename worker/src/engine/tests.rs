@@ -18,8 +18,12 @@ use crate::link::PublishError;
 use bench::{Bench, echo, id, our_job, work};
 
 mod bench;
+mod cancellation;
+mod claims;
+mod commands;
 mod interleavings;
 mod recovery;
+mod reports;
 mod slots;
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +133,12 @@ async fn every_failure_of_the_worker_has_a_name() {
     let panicking =
         work(async |job: JobContext| if job.is_cancelled() { Ok(Value::Null) } else { panic!("on purpose") });
 
-    assert_eq!(error_of(big(), &our_job("abc", "")).await, "Worker.ResultTooLarge");
+    assert_eq!(error_of(big(), r#"{"TaskToken":"abc","Input":1}"#).await, "Worker.ResultTooLarge");
+    assert_eq!(
+        error_of(big(), &our_job("abc", "")).await,
+        "Worker.UploadFailed",
+        "the cloud does not answer"
+    );
     assert_eq!(error_of(panicking, &our_job("abc", "")).await, "Worker.HandlerPanicked");
     assert_eq!(error_of(echo(), &our_job("abc", r#","Kind":"other""#)).await, "Worker.UnknownKind");
     assert_eq!(error_of(echo(), r#"{"TaskToken":"abc"}"#).await, "Worker.InvalidJob");

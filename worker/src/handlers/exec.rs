@@ -97,7 +97,7 @@ impl Handler for Exec {
     async fn run(&self, job: JobContext) -> Result<Output, TaskFailure> {
         let limit = TimeLimit::new(self.config.timeout_seconds, "Exec.Timeout");
         let launch = self.launch(&job)?;
-        let ended = process::run(launch, limit.reached(&job)).await?;
+        let ended = process::run(launch, limit.reached(&job), job.reporter()).await?;
         output(ended)
     }
 }

@@ -87,7 +87,7 @@ mod tests {
     fn numbers_and_nested_values_keep_their_text() {
         let message = br#"{"TaskToken":"t","Input":{"a":1.50,"b":[1, 2.0],"c":"\u00e9","d":null,"e":true}}"#;
         let job = postern_types::JobMessage::parse(message).unwrap();
-        let job = JobContext::new(std::sync::Arc::new(job), tokio_util::sync::CancellationToken::new());
+        let job = JobContext::of(std::sync::Arc::new(job), tokio_util::sync::CancellationToken::new());
         let names = ["a", "b", "c", "d", "e"].map(str::to_owned);
         let expected = [
             Argument::Number("1.50".into()),

@@ -3,6 +3,8 @@
 //! The statement is fixed by the configuration. The job's input gives the values of its named parameters, which reach
 //! the database beside the statement and never become part of its text.
 
+mod cell;
+mod csv;
 mod mysql;
 mod pool;
 mod postgres;
@@ -22,12 +24,16 @@ use super::input;
 use super::limits::TimeLimit;
 use crate::config::handlers::{self as config, PolicyName};
 use crate::handler::{Handler, JobContext, Policy};
+use csv::CsvFile;
 use pool::Pool;
 use session::{ANSWERS, Call, Key, Session as _, finish};
 use statement::{Dialect, Statement};
 
 /// How long an interrupted statement of SQLite may take to end.
 const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most rows of a JSON result, unless `max_rows` says otherwise.
+const MAX_ROWS: usize = 10_000;
 
 /// A handler of one statement.
 pub(crate) struct Sql {
@@ -46,14 +52,16 @@ enum Database {
 impl Sql {
     /// A handler of the section `kind`, or what is wrong with the section.
     pub(crate) fn new(kind: &str, config: config::Sql) -> Result<Self, String> {
-        if config.format == config::Format::Csv {
-            return Err("format: \"csv\" is not available in this version; use \"json\"".into());
-        }
-        if config.max_rows == 0 {
+        if config.max_rows == Some(0) {
             return Err("max_rows: 0 is not a number of rows; give 1 or more".into());
         }
         if config.policy == Some(PolicyName::ExactlyOnce) && config.read_only {
             return Err("policy: \"exactly-once\" writes the answer, so it needs read_only = false".into());
+        }
+        if config.policy == Some(PolicyName::ExactlyOnce) && config.format == config::Format::Csv {
+            return Err(
+                "policy: \"exactly-once\" keeps the answer in a table, so it needs format = \"json\"".into(),
+            );
         }
 
         let url = config.url.read().map_err(|error| format!("url: {error}"))?;
@@ -84,11 +92,14 @@ impl Sql {
     fn call(&self, job: &JobContext) -> Result<Call, TaskFailure> {
         let exactly_once = self.policy() == Policy::ExactlyOnce;
         let key = || Key { kind: self.kind.clone(), idempotency_key: job.idempotency_key() };
+        let is_csv = self.config.format == config::Format::Csv;
+        let csv = is_csv.then(|| CsvFile::create(job)).transpose()?;
         Ok(Call {
             arguments: input::arguments(job, &self.statement.names)?,
             statement: self.statement.clone(),
             read_only: self.config.read_only,
-            max_rows: self.config.max_rows,
+            max_rows: self.config.max_rows.unwrap_or(if is_csv { usize::MAX } else { MAX_ROWS }),
+            csv,
             key: exactly_once.then(key),
         })
     }
@@ -133,11 +144,13 @@ impl Handler for Sql {
     async fn run(&self, job: JobContext) -> Result<Box<RawValue>, TaskFailure> {
         let stop = TimeLimit::new(self.config.timeout_seconds, "Sql.Timeout").reached(&job);
         let call = self.call(&job)?;
+        let csv = call.csv.clone();
         let answer = match &self.database {
             Database::Postgres(pool) => pool.run(&call, stop).await?,
             Database::Mysql(pool) => pool.run(&call, stop).await?,
             Database::Sqlite => self.run_sqlite(call, stop).await?,
         };
+        csv.map_or(Ok(()), |csv| csv.finish())?;
         RawValue::from_string(answer).map_err(|error| {
             TaskFailure::new("Worker.InvalidResult", format!("the answer is not JSON: {error}"))
         })

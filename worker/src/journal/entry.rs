@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use postern_types::JobId;
 
 /// A message that has arrived and must be on the disk before the broker may forget it.
 #[derive(Debug, Clone)]
@@ -81,6 +82,23 @@ pub struct Memory {
     pub result: String,
 }
 
+/// A result that is too large for a message: a file in the state directory, for the run of this kind and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpooledEntry {
+    /// The handler's kind.
+    pub kind: String,
+    /// The idempotency key.
+    pub key: String,
+    /// The file's name.
+    pub file: String,
+    /// The file's size.
+    pub bytes: u64,
+    /// The file's SHA-256, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// The result's content type.
+    pub content_type: String,
+}
+
 /// What an earlier process left behind.
 #[derive(Debug, Default)]
 pub struct Recovered {
@@ -88,6 +106,21 @@ pub struct Recovered {
     pub jobs: Vec<RecoveredJob>,
     /// Answers that the broker has not acknowledged.
     pub answers: Vec<Answer>,
+    /// Cancellations that have not expired, the oldest first.
+    pub cancels: Vec<Cancel>,
+    /// Results that are files.
+    pub spooled: Vec<SpooledEntry>,
+}
+
+/// The cancellation of a job, which the worker may have or may still get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancel {
+    /// The job.
+    pub job_id: JobId,
+    /// Why, for people.
+    pub reason: String,
+    /// The time after which the job cannot arrive any more.
+    pub expires_at: Timestamp,
 }
 
 /// A job without an answer.
@@ -97,6 +130,8 @@ pub struct RecoveredJob {
     pub message: Bytes,
     /// Whether the handler had been started. Noted only for handlers that must not run twice.
     pub started: bool,
+    /// The last progress of the handler: a JSON text.
+    pub progress: Option<String>,
 }
 
 /// Why the journal cannot be opened.

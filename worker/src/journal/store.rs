@@ -14,9 +14,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
+use postern_types::JobId;
+
 use super::entry::{
-    Admitted, Answer, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob,
+    Admitted, Answer, Cancel, Entry, Finished, JournalError, Memory, NewJob, Recovered, RecoveredJob,
 };
+use super::spooled;
 
 /// The changes from each format version to the next one. The version of a file is the number of entries that
 /// were applied to it. Entries are never changed, only added.
@@ -49,6 +52,16 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (kind, key)
     ) STRICT;
     CREATE INDEX results_by_age ON results (made_at);",
+    // Version 2.
+    "ALTER TABLE jobs ADD COLUMN progress TEXT;
+    CREATE TABLE cancels (
+        seq INTEGER PRIMARY KEY,
+        job_id TEXT NOT NULL UNIQUE,
+        reason TEXT NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;",
+    // Version 3.
+    spooled::TABLE,
 ];
 
 /// How much the journal remembers.
@@ -243,6 +256,31 @@ fn answer(
     Ok(Answer { id, payload: payload.clone(), deadline })
 }
 
+/// Keeps the cancellation of a job, and forgets the oldest beyond `most`.
+pub(super) fn cancel(db: &Connection, cancel: &Cancel, most: usize) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO cancels (job_id, reason, expires_at) VALUES (?1, ?2, ?3)
+         ON CONFLICT (job_id) DO UPDATE SET expires_at = max(expires_at, ?3)",
+    )?
+    .execute(params![cancel.job_id.as_str(), cancel.reason, cancel.expires_at.as_millisecond()])?;
+
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    db.prepare_cached(
+        "DELETE FROM cancels WHERE seq <= (SELECT seq FROM cancels ORDER BY seq DESC LIMIT 1 OFFSET ?1)",
+    )?
+    .execute([most])?;
+    Ok(())
+}
+
+/// Notes the last progress of jobs, for a process that runs them again.
+pub(super) fn progress(db: &Connection, progress: &[(JobId, String)]) -> rusqlite::Result<()> {
+    let mut note = db.prepare_cached("UPDATE jobs SET progress = ?2 WHERE job_id = ?1")?;
+    for (job_id, data) in progress {
+        note.execute([job_id.as_str(), data])?;
+    }
+    Ok(())
+}
+
 /// Puts another message in the place of one in the outbox.
 pub(super) fn replace(db: &Connection, id: i64, payload: &[u8]) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE answers SET payload = ?2 WHERE id = ?1")?.execute(params![id, payload])?;
@@ -261,14 +299,38 @@ pub(super) fn sent(db: &Connection, id: i64) -> rusqlite::Result<()> {
 
 /// Reads what an earlier process left behind.
 pub(super) fn recover(db: &Connection) -> rusqlite::Result<Recovered> {
-    let mut jobs = db.prepare("SELECT message, started FROM jobs ORDER BY seq")?;
+    let mut jobs = db.prepare("SELECT message, started, progress FROM jobs ORDER BY seq")?;
     let jobs = jobs.query_map([], |row| {
-        Ok(RecoveredJob { message: row.get::<_, Vec<u8>>(0)?.into(), started: row.get(1)? })
+        let message = row.get::<_, Vec<u8>>(0)?.into();
+        Ok(RecoveredJob { message, started: row.get(1)?, progress: row.get(2)? })
     })?;
     let mut answers = db.prepare("SELECT id, payload, deadline FROM answers WHERE sent = 0 ORDER BY id")?;
     let answers = answers.query_map([], read_answer)?;
 
-    Ok(Recovered { jobs: jobs.collect::<Result<_, _>>()?, answers: answers.collect::<Result<_, _>>()? })
+    Ok(Recovered {
+        jobs: jobs.collect::<Result<_, _>>()?,
+        answers: answers.collect::<Result<_, _>>()?,
+        cancels: recover_cancels(db)?,
+        spooled: spooled::recover(db)?,
+    })
+}
+
+fn recover_cancels(db: &Connection) -> rusqlite::Result<Vec<Cancel>> {
+    let mut cancels = db.prepare("SELECT job_id, reason, expires_at FROM cancels ORDER BY seq")?;
+    let rows = cancels.query_map([], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+    })?;
+
+    let mut cancels = Vec::new();
+    for row in rows {
+        let (job_id, reason, expires_at) = row?;
+        // Only what the worker itself has written is here.
+        if let (Ok(job_id), Ok(expires_at)) = (JobId::parse(job_id), Timestamp::from_millisecond(expires_at))
+        {
+            cancels.push(Cancel { job_id, reason, expires_at });
+        }
+    }
+    Ok(cancels)
 }
 
 fn read_answer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Answer> {
@@ -280,13 +342,15 @@ fn read_answer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Answer> {
     })
 }
 
-/// Forgets sent answers and results that are too old, and the oldest sent answers beyond the size.
+/// Forgets sent answers and results that are too old, the oldest sent answers beyond the size, and expired cancellations.
 pub(super) fn forget(db: &Connection, retention: Retention, now: Timestamp) -> rusqlite::Result<()> {
     let age = jiff::SignedDuration::try_from(retention.age).unwrap_or(jiff::SignedDuration::MAX);
     let oldest = now.saturating_sub(age).unwrap_or(Timestamp::MIN).as_millisecond();
     let bytes = i64::try_from(retention.bytes).unwrap_or(i64::MAX);
 
     db.execute("DELETE FROM results WHERE made_at < ?1", [oldest])?;
+    spooled::forget(db, oldest)?;
+    db.execute("DELETE FROM cancels WHERE expires_at < ?1", [now.as_millisecond()])?;
     db.execute("DELETE FROM answers WHERE sent = 1 AND made_at < ?1", [oldest])?;
     db.execute(
         "DELETE FROM answers WHERE sent = 1 AND id IN (

@@ -8,13 +8,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use crate::link::{Priority, PublishError};
+use crate::link::{Guarantee, Priority, PublishError};
 
 /// A message on its way to the broker.
 pub(super) struct Message {
     pub(super) topic: String,
     pub(super) payload: Bytes,
     pub(super) priority: Priority,
+    pub(super) guarantee: Guarantee,
     /// Gets the outcome. Closed when nobody waits for the message any more.
     pub(super) outcome: oneshot::Sender<Result<(), PublishError>>,
 }
@@ -40,7 +41,7 @@ pub(super) struct Outgoing {
 
 #[derive(Default)]
 struct Queues {
-    by_priority: [VecDeque<Message>; 3],
+    by_priority: [VecDeque<Message>; 4],
     closed: bool,
 }
 
@@ -112,13 +113,16 @@ mod tests {
     fn message(payload: &'static str, priority: Priority) -> (Message, Outcome) {
         let (outcome, receiver) = oneshot::channel();
         let payload = Bytes::from_static(payload.as_bytes());
-        (Message { topic: "t".into(), payload, priority, outcome }, receiver)
+        let message =
+            Message { topic: "t".into(), payload, priority, guarantee: Guarantee::AtLeastOnce, outcome };
+        (message, receiver)
     }
 
     #[tokio::test]
     async fn answers_go_first_and_each_priority_keeps_its_order() {
         let outgoing = Outgoing::default();
         let (messages, _outcomes): (Vec<_>, Vec<_>) = [
+            ("view", Priority::View),
             ("heartbeat", Priority::Heartbeat),
             ("accepted 1", Priority::Accepted),
             ("answer 1", Priority::Answer),
@@ -132,7 +136,7 @@ mod tests {
             outgoing.push(message);
         }
 
-        for expected in ["answer 1", "answer 2", "accepted 1", "accepted 2", "heartbeat"] {
+        for expected in ["answer 1", "answer 2", "accepted 1", "accepted 2", "heartbeat", "view"] {
             assert_eq!(outgoing.next().await.payload, expected);
         }
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::options::{IN_FLIGHT, PACKET_OVERHEAD};
 use super::outgoing::{Message, Outgoing};
 use super::progress::Progress;
-use crate::link::PublishError;
+use crate::link::{Guarantee, PublishError};
 use crate::pacing::Pacer;
 
 /// Publishes until the connection ends. Messages that are in flight then go back to the queue.
@@ -43,7 +43,9 @@ pub(super) async fn publish_all(
         pacer.charge(bytes + PACKET_OVERHEAD);
         let in_transit = InTransit { message: Some(message), outgoing: Arc::clone(outgoing) };
         let Some(notice) = in_transit.send(client).await else { return };
-        progress.published();
+        if in_transit.is_acknowledged() {
+            progress.published();
+        }
         in_flight.spawn(in_transit.finish(notice, Arc::clone(progress)));
     }
 }
@@ -62,21 +64,36 @@ impl InTransit {
             content_type: Some("application/json".into()),
             ..PublishProperties::default()
         };
-        let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
+        let options = match message.guarantee {
+            Guarantee::AtLeastOnce => PublishOptions::new(QoS::AtLeastOnce),
+            Guarantee::Retained => PublishOptions::new(QoS::AtLeastOnce).retained(),
+            Guarantee::AtMostOnce => PublishOptions::new(QoS::AtMostOnce),
+        };
 
+        let options = options.properties(properties);
         client.publish_tracked(message.topic.as_str(), message.payload.clone(), options).await.ok()
     }
 
-    /// Waits for the PUBACK and reports the outcome.
+    /// Whether the broker answers the message with a PUBACK.
+    fn is_acknowledged(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.guarantee != Guarantee::AtMostOnce)
+    }
+
+    /// Waits for the PUBACK, or until a message without one was sent, and reports the outcome.
     async fn finish(mut self, notice: PublishNotice, progress: Arc<Progress>) {
         let outcome = match notice.wait_completion_async().await {
             Ok(()) => Ok(()),
             Err(PublishNoticeError::V5PubAck(reason)) => Err(PublishError::Refused(format!("{reason:?}"))),
+            Err(PublishNoticeError::RetainNotSupported) => {
+                Err(PublishError::Refused("the broker keeps no retained messages".into()))
+            }
             // The connection has fallen: dropping the message puts it back into the queue.
             Err(_) => return,
         };
 
-        progress.acknowledged();
+        if self.is_acknowledged() {
+            progress.acknowledged();
+        }
         if let Some(message) = self.message.take() {
             message.finish(outcome);
         }

@@ -1,11 +1,12 @@
 use std::cell::RefCell;
 
+use postern_approval::{Key, KeySource};
+use postern_jobs::{MemoryJobs, State};
+use postern_runtime::env::Environment;
 use postern_runtime::secrets::{UnreadableSecret, Version};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::KeySource;
-use crate::link::Key;
 
 /// Records the calls, and accepts the first answer to each token.
 #[derive(Default)]
@@ -48,10 +49,24 @@ impl ReadSecret for NoSecrets {
 }
 
 async fn handled(tasks: &StepFunctions, event: &Value, now: Timestamp) -> Result<Answer, Error> {
+    handled_with(&record(None), tasks, event, now).await
+}
+
+fn record(jobs: Option<MemoryJobs>) -> Record<MemoryJobs> {
+    let Ok(record) = Record::from_env(&Environment::of(&[]), jobs) else { panic!("tenant1 is a tenant") };
+    record
+}
+
+async fn handled_with(
+    record: &Record<MemoryJobs>,
+    tasks: &StepFunctions,
+    event: &Value,
+    now: Timestamp,
+) -> Result<Answer, Error> {
     let event = RawValue::from_string(event.to_string()).unwrap();
     let key = KeySource::Fixed(Key::new(&[7; 32]).unwrap().into());
     let Ok(keys) = Keyring::open(key, NoSecrets, NOW).await else { panic!("a fixed key needs no secret") };
-    handle(tasks, &keys, &event, now).await
+    handle(tasks, record, &keys, &event, now).await
 }
 
 fn request() -> Value {
@@ -132,6 +147,50 @@ async fn a_decision_that_could_not_be_delivered_can_be_made_again() {
 }
 
 #[tokio::test]
+async fn the_table_has_the_question_with_a_link_and_then_the_decision() {
+    let tasks = StepFunctions::default();
+    let table = record(Some(MemoryJobs::default()));
+    let jobs = table.jobs().unwrap();
+    for (token, tenant, decision, state) in
+        [("one", None, "approve", State::Succeeded), ("two", Some("tenant2"), "reject", State::Failed)]
+    {
+        let mut event = request();
+        event["TaskToken"] = json!(token);
+        event["Execution"] = json!("arn:execution");
+        if let Some(tenant) = tenant {
+            event["Tenant"] = json!(tenant);
+        }
+        let Answer::Links(links) = handled_with(&table, &tasks, &event, NOW).await.unwrap() else { panic!() };
+
+        let tenant = Tenant::parse(tenant.unwrap_or("tenant1")).unwrap();
+        let asked = jobs.get(&tenant, &links.job_id).await.unwrap().unwrap();
+        assert_eq!(
+            (asked.kind.as_deref(), asked.execution.as_deref()),
+            (Some("approval"), Some("arn:execution"))
+        );
+        assert_eq!((asked.name.as_deref(), asked.state), (Some("Restart line <7>?"), State::Dispatched));
+        assert!(asked.approval.unwrap().starts_with("d=approve&e=60&t="));
+
+        let link = if decision == "approve" { &links.approve } else { &links.reject };
+        let query = link.strip_prefix("https://page.example/?").unwrap();
+        let event = json!({"requestContext": {"http": {"method": "POST"}}, "rawQueryString": query});
+        handled_with(&table, &tasks, &event, NOW).await.unwrap();
+        assert_eq!(jobs.get(&tenant, &links.job_id).await.unwrap().unwrap().state, state);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_answer_hinders_no_decision() {
+    let tasks = StepFunctions::default();
+    let table = record(Some(MemoryJobs::unavailable()));
+    let Ok(Answer::Links(links)) = handled_with(&table, &tasks, &request(), NOW).await else { panic!() };
+    let query = links.approve.strip_prefix("https://page.example/?").unwrap();
+    let event = json!({"requestContext": {"http": {"method": "POST"}}, "rawQueryString": query});
+    let Ok(Answer::Page(page)) = handled_with(&table, &tasks, &event, NOW).await else { panic!() };
+    assert_eq!(page.status_code, 200);
+}
+
+#[tokio::test]
 async fn no_link_shows_the_token() {
     let links = links_of_a_task(&StepFunctions::default()).await;
     let answer = serde_json::to_string(&links).unwrap();
@@ -151,6 +210,8 @@ async fn an_invalid_request_is_an_error_without_the_token() {
         ("Page", json!("javascript:alert(1)")),
         ("ExpiresInSeconds", json!(0)),
         ("ExpiresInSeconds", json!(100_000_000)),
+        ("Tenant", json!("+")),
+        ("Execution", json!(7)),
     ] {
         let mut event = request();
         event[field] = value;

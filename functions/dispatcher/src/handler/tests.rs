@@ -1,9 +1,16 @@
 use std::cell::RefCell;
 
+use postern_jobs::{MemoryJobs, Progress, State};
+use postern_runtime::NamedError as _;
 use postern_testing::{RecordedRequest, StubServer, config_for};
+use postern_types::InvalidRequest;
+use postern_types::limits::IOT_PAYLOAD_BYTES;
 use serde_json::{Value, json};
 
 use super::*;
+
+/// A stack without the table of jobs.
+const NO_TABLE: Option<&MemoryJobs> = None;
 
 /// Dispatches a job through the real client to a service that gives this answer. Returns the error's name and the requests.
 async fn dispatch_to_stub(status: u16, code: &'static str) -> (Option<&'static str>, Vec<RecordedRequest>) {
@@ -13,7 +20,7 @@ async fn dispatch_to_stub(status: u16, code: &'static str) -> (Option<&'static s
         json!({"Input": 1, "TaskToken": "abc", "Job": {"TimeoutSeconds": 90, "HeartbeatSeconds": 60}});
     let event = RawValue::from_string(event.to_string()).unwrap();
     let iot = aws_sdk_iotdataplane::Client::new(&sdk);
-    let done = dispatch(&iot, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await;
+    let done = dispatch(&iot, NO_TABLE, None, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await;
     let requests = stub.requests();
     (done.err().map(|error| error.name()), requests)
 }
@@ -81,7 +88,7 @@ fn config(list: &[(&str, &str)]) -> Config {
 
 async fn dispatch_json(iot: &Broker, config: &Config, event: &Value) -> Result<Dispatched, Error> {
     let event = RawValue::from_string(event.to_string()).unwrap();
-    dispatch(iot, config, &event, Timestamp::UNIX_EPOCH, None).await
+    dispatch(iot, NO_TABLE, None, config, &event, Timestamp::UNIX_EPOCH, None).await
 }
 
 #[tokio::test]
@@ -161,6 +168,89 @@ async fn a_failed_publish_is_a_failed_invocation() {
     }
 }
 
+/// A job with context, dispatched with this table.
+async fn dispatch_with(iot: &Broker, jobs: &MemoryJobs, token: &str) -> Result<Dispatched, Error> {
+    let event = json!({"Input": 1, "TaskToken": token, "Execution": "arn:e", "State": "Run", "Attempt": 1,
+        "Job": {"Tenant": "plant-7", "Kind": "sql", "Name": "nightly", "TimeoutSeconds": 90,
+            "IdempotencyKey": "the-key"}});
+    let event = RawValue::from_string(event.to_string()).unwrap();
+    dispatch(iot, Some(jobs), None, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await
+}
+
+fn plant_7() -> Tenant {
+    Tenant::parse("plant-7").unwrap()
+}
+
+#[tokio::test]
+async fn a_job_is_in_the_table_before_it_is_published() {
+    let (iot, jobs) = (Broker::default(), MemoryJobs::default());
+    let job_id = dispatch_with(&iot, &jobs, "abc").await.unwrap().job_id;
+    let job = jobs.get(&plant_7(), &job_id).await.unwrap().unwrap();
+
+    assert_eq!((job.state, job.resumed), (State::Dispatched, false));
+    assert_eq!(
+        [&job.kind, &job.name, &job.execution, &job.state_name, &job.topic, &job.deadline]
+            .map(Option::as_deref),
+        [
+            Some("sql"),
+            Some("nightly"),
+            Some("arn:e"),
+            Some("Run"),
+            Some("plant-7/to/worker"),
+            Some("1970-01-01T00:01:30.000Z")
+        ]
+    );
+    assert_eq!((job.attempt, job.idempotency_key.as_deref()), (Some(1), Some("the-key")));
+    let payload: Value = serde_json::from_slice(&iot.published.borrow()[0].payload).unwrap();
+    assert_eq!(payload.get("Resume"), None);
+}
+
+/// Dispatches a job, whose worker reports this progress, and then the next attempt. Returns its payload.
+async fn resume_with(progress: &str) -> Value {
+    let (iot, jobs) = (Broker::default(), MemoryJobs::default());
+    let job_id = dispatch_with(&iot, &jobs, "abc").await.unwrap().job_id;
+    let progress = Progress {
+        job_id,
+        percent: None,
+        message: None,
+        data: Some(progress.to_owned()),
+        log: Vec::new(),
+        at: Timestamp::UNIX_EPOCH,
+    };
+    jobs.progress(&plant_7(), None, &progress).await.unwrap().unwrap();
+
+    let next = dispatch_with(&iot, &jobs, "def").await.unwrap().job_id;
+    let payload: Value = serde_json::from_slice(&iot.published.borrow()[1].payload).unwrap();
+    let job = jobs.get(&plant_7(), &next).await.unwrap().unwrap();
+    assert_eq!(job.resumed, payload.get("Resume").is_some());
+    payload
+}
+
+#[tokio::test]
+async fn the_next_attempt_gets_the_last_progress() {
+    assert_eq!(resume_with(r#"{"row":700}"#).await["Resume"], json!({"row": 700}));
+    let too_large = format!("{:?}", "x".repeat(IOT_PAYLOAD_BYTES));
+    assert_eq!(resume_with(&too_large).await.get("Resume"), None);
+}
+
+#[tokio::test]
+async fn a_job_that_was_not_published_has_failed() {
+    let iot = Broker { refuse: Some(|| Error::Throttled("busy".into())), ..Broker::default() };
+    let jobs = MemoryJobs::default();
+    dispatch_with(&iot, &jobs, "abc").await.unwrap_err();
+
+    let job_id = JobId::parse("ba7816bf8f01cfea414140de5dae2223").unwrap();
+    let job = jobs.get(&plant_7(), &job_id).await.unwrap().unwrap();
+    assert_eq!((job.state, job.error.as_deref()), (State::Failed, Some("Dispatcher.Throttled")));
+}
+
+#[tokio::test]
+async fn a_table_that_fails_does_not_fail_the_job() {
+    let (iot, jobs) = (Broker::default(), MemoryJobs::unavailable());
+    dispatch_with(&iot, &jobs, "abc").await.unwrap();
+    assert_eq!(iot.published.borrow().len(), 1);
+}
+
 /// A name in a state machine that no function raises is an error that the machine seems to handle and does not.
 #[test]
 fn the_state_machines_match_the_errors_of_this_function_and_no_others() {
@@ -172,6 +262,7 @@ fn the_state_machines_match_the_errors_of_this_function_and_no_others() {
         Error::InvalidInput(InvalidRequest::Shape(String::new())),
         Error::InvalidTopic(InvalidTopic::EmptyLevel),
         Error::PayloadTooLarge(0),
+        Error::InputFrom(String::new()),
         Error::Throttled(String::new()),
         Error::PublishRefused(String::new()),
         Error::PublishFailed(String::new()),
@@ -227,7 +318,8 @@ async fn dispatch_to(endpoint: &str) -> String {
     let sdk = config_for(endpoint, "us-east-1", ("test", "test"));
     let event = RawValue::from_string(r#"{"Input":1,"TaskToken":"abc"}"#.to_owned()).unwrap();
     let iot = aws_sdk_iotdataplane::Client::new(&sdk);
-    let error = dispatch(&iot, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await.unwrap_err();
+    let error =
+        dispatch(&iot, NO_TABLE, None, &config(&[]), &event, Timestamp::UNIX_EPOCH, None).await.unwrap_err();
 
     assert_eq!(error.name(), "Dispatcher.PublishFailed");
     error.to_string()

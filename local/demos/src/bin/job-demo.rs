@@ -1,9 +1,20 @@
 //! `make demo`: one job goes from Step Functions to a worker in a private network and comes back, on this machine.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use postern_local::{EmulatorOptions, Error, Executions, LocalStack, Project, say, verdict, watch};
+use aws_sdk_sfn::Client;
+use aws_sdk_sfn::types::HistoryEventType;
+use postern_local::{
+    Deployment, EmulatorOptions, Error, Executions, LocalStack, Process, Project, follow, jobs_table, say,
+    verdict, watch,
+};
+use postern_runtime::aws::SdkConfig;
 use serde_json::Value;
+use tokio::time::Instant;
+
+/// How long the worker may take to hear of a stopped execution.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The input of the AWS sample.
 const SAMPLE_INPUT: &str = r#"{"a":15,"b":42}"#;
@@ -19,32 +30,92 @@ async fn demo() -> Result<bool, Error> {
     let project = Project::here()?;
     let folder = project.fresh_folder("demo")?;
     say("Postern: a Step Functions job runs in a private network and comes back\n");
-    let mut stack = LocalStack::start(&project, &folder, EmulatorOptions::default()).await?;
+    let options = EmulatorOptions::default();
+    let deployment = Deployment::new("postern");
+    let mut stack =
+        LocalStack::start_with(&project, &folder, options, deployment, "postern-demo-worker").await?;
 
     let machine = stack.outputs.state_machine();
     say(format_args!("\nexecution of {machine} with {SAMPLE_INPUT}"));
-    let executions = Executions::new(&stack.emulator.sdk_config());
-    let finished = watch(&executions, machine, SAMPLE_INPUT, Some(&stack.worker_log)).await?;
+    let config = stack.emulator.sdk_config();
+    let executions = Executions::new(&config);
+    let finished = watch(&executions, machine, SAMPLE_INPUT, Some(&stack.worker_log), None).await?;
 
     say("\nwhat ran where");
     for (what, place) in places(&project, &stack) {
         say(format_args!("  {what:<18} {place}"));
     }
+    let counted = count_and_cancel(&stack, &executions).await?;
     stack.worker.stop();
     drop(stack);
 
     let value = |json: &str| serde_json::from_str::<Value>(json).ok();
     let as_expected = finished.output.as_deref().and_then(value) == value(SAMPLE_OUTPUT);
-    if as_expected {
+    if as_expected && counted {
         say(
             "\nOK: the job ran on the worker and its result is the execution's output. Everything is stopped.",
         );
         say("`make up` starts the same stack and leaves it running.");
     } else {
         let logs = folder.display();
-        say(format_args!("\nFAILED: the output should be {SAMPLE_OUTPUT}\n  the logs are in {logs}"));
+        say(format_args!(
+            "\nFAILED: the output should be {SAMPLE_OUTPUT}, the long job should succeed and the last one end as \
+             ABORTED\n  the logs are in {logs}"
+        ));
     }
-    Ok(as_expected)
+    Ok(as_expected && counted)
+}
+
+/// Runs a job that tells how far it is, and then another that is stopped in the middle. Whether they ended so.
+async fn count_and_cancel(stack: &LocalStack, executions: &Executions) -> Result<bool, Error> {
+    let config = stack.emulator.sdk_config();
+    let machine = counting_machine(stack, &config).await?;
+    let table = || jobs_table(&config, &stack.outputs);
+
+    say("\na job that takes its time, with its progress and its log");
+    let log = Some(stack.worker_log.as_path());
+    let counted = watch(executions, &machine, r#"{"rows":600}"#, log, table().await).await?;
+
+    say("\nanother one, which is stopped in the middle: the worker hears of it, and its handler ends");
+    let execution = executions.start(&machine, r#"{"rows":1500}"#).await?;
+    let stop = async {
+        executions.happened(&execution, &HistoryEventType::TaskSubmitted, 1, TIMEOUT).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let stop = Client::new(&config).stop_execution().execution_arn(&execution);
+        stop.cause("no longer needed").send().await?;
+        Ok::<_, Error>(())
+    };
+    let (stopped, finished) = tokio::join!(stop, follow(executions, &execution, log, table().await));
+    stopped?;
+    let told = wait_for_end(&stack.worker).await;
+
+    Ok(counted.status == "SUCCEEDED" && finished?.status == "ABORTED" && told)
+}
+
+/// A copy of the state machine whose jobs run in the handler `count`. The functions may answer the jobs of machines with
+/// this name.
+async fn counting_machine(stack: &LocalStack, config: &SdkConfig) -> Result<String, Error> {
+    let client = Client::new(config);
+    let machine = stack.outputs.state_machine();
+    let deployed = client.describe_state_machine().state_machine_arn(machine).send().await?;
+    let definition = deployed.definition.replace(r#""Kind": "add""#, r#""Kind": "count""#);
+
+    let name = format!("{}-verify-count", stack.outputs.stack());
+    let copy = client.create_state_machine().name(name).role_arn(deployed.role_arn).definition(definition);
+    Ok(copy.send().await?.state_machine_arn)
+}
+
+/// Waits until the worker has reported that the job was cancelled, and prints what it did.
+async fn wait_for_end(worker: &Process) -> bool {
+    let end = Instant::now() + TIMEOUT;
+    while Instant::now() < end {
+        if worker.logs().contains(r#""message":"job cancelled""#) {
+            say("  the worker has ended the job and reported it as CANCELLED");
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
 }
 
 /// The parts of the system and the processes that they ran in.
@@ -60,7 +131,7 @@ fn places(project: &Project, stack: &LocalStack) -> [(&'static str, String); 6] 
         ("state machine", format!("Step Functions in the {emulator}")),
         ("dispatcher", format!("Lambda in the {}", function("dispatcher"))),
         ("message broker", format!("IoT Core in the emulator, MQTT 5 over mutual TLS at {broker}")),
-        ("add (the job)", format!("postern-worker, process {}", stack.worker.id())),
+        ("add (the job)", format!("the worker, process {}", stack.worker.id())),
         ("answer rule", format!("IoT Core in the {emulator}")),
         ("task-token-done", format!("Lambda in the {}", function("task-token-done"))),
     ]

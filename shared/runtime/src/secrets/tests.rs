@@ -70,9 +70,3 @@ async fn a_secret_that_was_never_rotated_has_no_previous_version() {
     let answers: &[_] = &[(400, r#"{"__type":"ResourceNotFoundException"}"#)];
     assert_eq!(read(server(answers), Version::Previous).await, Ok(None));
 }
-
-#[test]
-fn the_regions_of_china_have_a_domain_of_their_own() {
-    assert_eq!(host("eu-west-1").unwrap().host(), Some("secretsmanager.eu-west-1.amazonaws.com"));
-    assert_eq!(host("cn-north-1").unwrap().host(), Some("secretsmanager.cn-north-1.amazonaws.com.cn"));
-}

@@ -8,7 +8,7 @@ fn answer(json: &str) -> Result<Answer, InvalidAnswer> {
 
 fn failure(json: &str) -> TaskFailure {
     match answer(json).unwrap().outcome {
-        Outcome::Failed(failure) => failure,
+        Outcome::Failed(failure) | Outcome::Cancelled(failure) => failure,
         other => panic!("{json}: {other:?}"),
     }
 }
@@ -97,6 +97,10 @@ fn error_and_cause_are_cut_on_a_character_boundary() {
 fn a_cancelled_job_fails_under_its_own_name() {
     let failed = failure(r#"{"TaskToken":"abc","Status":"CANCELLED","Cause":"asked to"}"#);
     assert_eq!((failed.error(), failed.cause()), (Answer::CANCELLED, "asked to"));
+
+    let wire = AnswerMessage::cancelled(&job(), &failed);
+    let back = answer(std::str::from_utf8(&wire).unwrap()).unwrap().outcome;
+    assert!(matches!(back, Outcome::Cancelled(back) if back == failed));
 }
 
 #[test]
@@ -186,4 +190,32 @@ proptest! {
             let _ = Answer::parse(&value);
         }
     }
+}
+
+#[test]
+fn a_request_for_the_claim_check_leaves_the_task_open() {
+    let request = UploadRequest { bytes: 7, sha256: "ab".repeat(32), content_type: "text/csv".into() };
+    let wire = AnswerMessage::upload(&job(), &request);
+    let back = answer(std::str::from_utf8(&wire).unwrap()).unwrap().outcome;
+    assert!(matches!(back, Outcome::Upload(back) if back == request));
+
+    let wire = AnswerMessage::download(&job());
+    let back = answer(std::str::from_utf8(&wire).unwrap()).unwrap().outcome;
+    assert!(matches!(back, Outcome::Download));
+    let broken = failure(r#"{"TaskToken":"abc","Status":"UPLOAD","Bytes":7,"Sha256":"xyz"}"#);
+    assert!(broken.cause().contains("Sha256"), "{broken:?}");
+}
+
+#[test]
+fn a_result_in_s3_comes_back_and_a_broken_reference_fails_the_task() {
+    let (sha256, content_type) = ("ab".repeat(32), "text/csv".into());
+    let result = ResultRef { bucket: "b".into(), key: "t/abc".into(), bytes: 7, sha256, content_type };
+    let wire = AnswerMessage::stored(&job(), &result);
+    let back = answer(std::str::from_utf8(&wire).unwrap()).unwrap().outcome;
+    assert!(matches!(back, Outcome::Stored(back) if back == result));
+
+    let broken = failure(r#"{"TaskToken":"abc","Status":"SUCCEEDED","ResultRef":{"Bucket":"b"}}"#);
+    assert!(broken.error() == Answer::INVALID && broken.cause().contains("ResultRef"), "{broken:?}");
+    let sample = answer(r#"{"TaskToken":"abc","ResultRef":{}}"#).unwrap().outcome;
+    assert!(matches!(sample, Outcome::Failed(_)), "without a Status only a result is a success");
 }

@@ -32,7 +32,7 @@ fn every_option_reaches_the_worker() {
     let message = request.into_message(Timestamp::UNIX_EPOCH, Some("00-1-2-01".into()));
     let wire = serde_json::to_vec(&message).unwrap();
     let back = JobMessage::parse(&wire).unwrap();
-    assert_eq!(back.input.get(), "null");
+    assert_eq!(back.input.as_ref().unwrap().get(), "null");
     assert_eq!(back.kind.as_deref(), Some("add"));
     assert_eq!(back.execution.as_deref(), Some("arn:e"));
     assert_eq!(back.deadline.unwrap().to_string(), "1970-01-01T00:01:30Z");

@@ -14,7 +14,7 @@ fn the_defaults_of_a_section_are_the_careful_ones() {
         panic!()
     };
     assert!(sql.read_only && sql.policy.is_none());
-    assert_eq!((sql.max_rows, sql.format), (10_000, Format::Json));
+    assert_eq!((sql.max_rows, sql.format), (None, Format::Json));
 
     let Section::Http(http) = section("type='http'\nbase_url='https://h/'").unwrap() else { panic!() };
     assert_eq!(http.methods, ["GET"]);

@@ -10,6 +10,7 @@ use postern_types::{JobId, TaskToken};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -17,7 +18,7 @@ use super::*;
 use crate::TaskFailure;
 use crate::handler::{Handler, JobContext, Policy};
 use crate::journal::Retention;
-use crate::link::{Priority, PublishError};
+use crate::link::{ControlKind, ControlMessage, Guarantee, Priority, PublishError};
 
 pub(super) const RETENTION: Retention = Retention { age: Duration::from_hours(24), bytes: 1_000_000 };
 
@@ -30,7 +31,14 @@ pub(super) struct Broker(pub(super) Arc<BrokerState>);
 
 #[derive(Default)]
 pub(super) struct BrokerState {
+    /// The messages on the answer topic.
     pub(super) published: watch::Sender<Vec<Value>>,
+    /// The messages on all other topics.
+    pub(super) views: watch::Sender<Vec<(String, Value)>>,
+    /// Whether cancellations may still be on their way.
+    pub(super) unsettled: watch::Sender<bool>,
+    /// Whether the worker has its control topics.
+    pub(super) controlled: watch::Sender<u64>,
     pub(super) acknowledged: watch::Sender<Vec<Delivery>>,
     pub(super) replies: Mutex<Vec<Result<(), PublishError>>>,
     /// Publishes are never acknowledged.
@@ -38,6 +46,10 @@ pub(super) struct BrokerState {
     /// The journal's file, once a test wants each acknowledgement checked against it.
     pub(super) journal: Mutex<Option<PathBuf>>,
 }
+
+pub(super) const ANSWERS: &str = "t/to/lambda";
+pub(super) const PROGRESS: &str = "t/progress";
+pub(super) const PRESENCE: &str = "t/workers/w";
 
 /// Names one delivery; `job_id` is empty for a message that is not a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,10 +61,23 @@ pub(super) struct Delivery {
 impl Link for Broker {
     type Receipt = Delivery;
 
-    async fn publish(&self, _: &Topic, payload: Bytes, _: Priority) -> Result<(), PublishError> {
+    async fn publish(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        _: Priority,
+        guarantee: Guarantee,
+    ) -> Result<(), PublishError> {
         assert!(payload.len() <= IOT_PAYLOAD_BYTES);
         if self.0.unreachable.load(Ordering::SeqCst) {
             return std::future::pending().await;
+        }
+        if topic.as_str() != ANSWERS {
+            let retained = topic.as_str() == PRESENCE;
+            assert_eq!(guarantee, if retained { Guarantee::Retained } else { Guarantee::AtMostOnce });
+            let message = (topic.to_string(), serde_json::from_slice(&payload).unwrap());
+            self.0.views.send_modify(|views| views.push(message));
+            return Ok(());
         }
         let reply = self.0.replies.lock().unwrap().pop().unwrap_or(Ok(()));
         if reply.is_ok() {
@@ -70,6 +95,14 @@ impl Link for Broker {
         self.0.acknowledged.send_modify(|acknowledged| acknowledged.push(delivery));
     }
 
+    fn controlled(&self) -> watch::Receiver<u64> {
+        self.0.controlled.subscribe()
+    }
+
+    fn unsettled(&self) -> watch::Receiver<bool> {
+        self.0.unsettled.subscribe()
+    }
+
     async fn close(&self) {}
 }
 
@@ -85,12 +118,13 @@ fn is_durable(file: &Path, job_id: &str) -> bool {
 pub(super) struct Bench {
     pub(super) broker: Broker,
     pub(super) incoming: mpsc::Sender<Incoming<Delivery>>,
+    pub(super) control: mpsc::Sender<ControlMessage<Delivery>>,
     pub(super) stop: CancellationToken,
     pub(super) health: Health,
     pub(super) pause: Pause,
     pub(super) journal: Journal,
     pub(super) engine: JoinHandle<Stopped>,
-    _directory: Option<TempDir>,
+    own_directory: Option<TempDir>,
 }
 
 impl Bench {
@@ -98,7 +132,7 @@ impl Bench {
     pub(super) fn start(registry: Registry, concurrency: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let bench = Self::open(directory.path(), Broker::default(), registry, concurrency, Handle::current());
-        Self { _directory: Some(directory), ..bench }
+        Self { own_directory: Some(directory), ..bench }
     }
 
     /// An engine on the journal of `directory`. The directory must outlive it.
@@ -109,7 +143,9 @@ impl Bench {
         concurrency: usize,
         handlers: Handle,
     ) -> Self {
-        let (incoming, receiver) = mpsc::channel(100);
+        let (incoming, jobs) = mpsc::channel(100);
+        let (control, control_receiver) = mpsc::channel(100);
+        let inbox = Inbox { jobs, control: control_receiver };
         let (health, stop) = (Health::new(), CancellationToken::new());
         let (journal, recovered) = Journal::inline(directory, RETENTION, health.clone());
         let pause = Pause::new(directory, health.clone());
@@ -118,17 +154,26 @@ impl Bench {
             link: broker.clone(),
             registry,
             default_kind: "work".into(),
-            answer_topic: Topic::parse("t/to/lambda").unwrap(),
+            answer_topic: Topic::parse(ANSWERS).unwrap(),
+            progress_topic: Topic::parse(PROGRESS).unwrap(),
+            about: about(),
             concurrency,
             max_jobs: 50,
             drain: Duration::from_secs(10),
-            handlers,
+            threads: Threads::of(handlers),
+            state_dir: directory.to_owned(),
             journal: journal.clone(),
+            claims: ClaimOptions::for_test(directory),
             pause: pause.clone(),
             health: health.clone(),
         };
-        let engine = tokio::spawn(engine.run(receiver, recovered, stop.clone()));
-        Self { broker, incoming, stop, health, pause, journal, engine, _directory: None }
+        let engine = tokio::spawn(engine.run(inbox, recovered, stop.clone()));
+        Self { broker, incoming, control, stop, health, pause, journal, engine, own_directory: None }
+    }
+
+    /// The state directory of a bench that was started with a new one.
+    pub(super) fn directory(&self) -> &Path {
+        self.own_directory.as_ref().unwrap().path()
     }
 
     pub(super) fn send(&self, number: u32, payload: &str) {
@@ -138,6 +183,24 @@ impl Bench {
         let receipt = Delivery { number, job_id: token.unwrap_or_default() };
         let payload = Bytes::copy_from_slice(payload.as_bytes());
         self.incoming.try_send(Incoming::Message { payload, receipt }).unwrap();
+    }
+
+    /// Sends a control message.
+    pub(super) fn control(&self, number: u32, kind: ControlKind, payload: &str) {
+        self.control_for(number, kind, payload, None);
+    }
+
+    /// Sends a control message that expires.
+    pub(super) fn control_for(
+        &self,
+        number: u32,
+        kind: ControlKind,
+        payload: &str,
+        expires_in: Option<Duration>,
+    ) {
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        let receipt = Delivery { number, job_id: String::new() };
+        self.control.try_send(ControlMessage { kind, payload, expires_in, receipt }).unwrap();
     }
 
     /// Waits until `count` messages with this status are published, and returns them.
@@ -158,6 +221,22 @@ impl Bench {
         all.iter().map(|delivery| delivery.number).collect()
     }
 
+    /// Waits until `count` messages on the topic satisfy the condition, and returns them.
+    pub(super) async fn views(
+        &self,
+        topic: &str,
+        count: usize,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
+        let of_topic = |views: &[(String, Value)]| -> Vec<Value> {
+            let matching = views.iter().filter(|(of, message)| of == topic && condition(message));
+            matching.map(|(_, message)| message.clone()).collect()
+        };
+        let mut views = self.broker.0.views.subscribe();
+        let enough = timeout(TIMEOUT, views.wait_for(|views| of_topic(views).len() >= count));
+        of_topic(&enough.await.expect("the messages do not come").unwrap())
+    }
+
     pub(super) fn published(&self) -> usize {
         self.broker.0.published.borrow().len()
     }
@@ -165,6 +244,18 @@ impl Bench {
     pub(super) async fn stopped(self) -> Stopped {
         self.stop.cancel();
         self.engine.await.unwrap()
+    }
+}
+
+fn about() -> About {
+    About {
+        worker: "w".into(),
+        version: "1.2.3".into(),
+        kinds: vec!["work".into()],
+        group: None,
+        certificate: None,
+        topic: Topic::parse(PRESENCE).unwrap(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
     }
 }
 

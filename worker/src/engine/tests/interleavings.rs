@@ -11,6 +11,7 @@ use tokio::task::yield_now;
 use super::bench::{Bench, Broker, Do, TIMEOUT, id, our_job};
 use super::*;
 use crate::handler::{JobContext, Policy};
+use tokio::runtime::Handle;
 
 /// What happens next to the worker.
 #[derive(Debug, Clone)]

@@ -12,9 +12,10 @@ use crate::TaskFailure;
 use crate::handler::{JobContext, Policy};
 use crate::health::{Counter, Problem};
 use crate::link::PublishError;
+use tokio::runtime::Handle;
 
 /// One process on the journal of `directory`. It dies at the end of the scenario, wherever its tasks are.
-fn process<T>(
+pub(super) fn process<T>(
     directory: &Path,
     broker: &Broker,
     registry: Registry,

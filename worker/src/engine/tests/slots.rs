@@ -14,6 +14,7 @@ use super::*;
 use crate::TaskFailure;
 use crate::handler::Policy;
 use crate::health::{Counter, Problem};
+use tokio::runtime::Handle;
 
 /// A handler that waits until the test notifies it, and counts its runs.
 fn gated(runs: &Arc<AtomicUsize>, go: &Arc<Notify>) -> Registry {
@@ -96,7 +97,7 @@ async fn a_run_goes_on_until_the_last_deadline_of_its_attempts() {
 }
 
 /// A handler that blocks its thread until the test releases it.
-fn blocked() -> (Registry, Blocked) {
+pub(super) fn blocked() -> (Registry, Blocked) {
     let (began, started) = mpsc::unbounded_channel();
     let (release, wait) = blocking::channel();
     let wait = Arc::new(Mutex::new(wait));
@@ -111,18 +112,18 @@ fn blocked() -> (Registry, Blocked) {
     (handler, Blocked { started, release })
 }
 
-struct Blocked {
-    started: mpsc::UnboundedReceiver<()>,
-    release: blocking::Sender<()>,
+pub(super) struct Blocked {
+    pub(super) started: mpsc::UnboundedReceiver<()>,
+    pub(super) release: blocking::Sender<()>,
 }
 
 /// Stops the test's clock, which otherwise runs ahead while the test waits for another thread.
-struct StoppedClock {
+pub(super) struct StoppedClock {
     _running: blocking::Sender<()>,
 }
 
 impl StoppedClock {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (running, ended) = blocking::channel::<()>();
         // The clock of a test does not advance while a blocking task runs.
         tokio::task::spawn_blocking(move || ended.recv());
@@ -130,14 +131,14 @@ impl StoppedClock {
     }
 }
 
-struct Threads(Option<tokio::runtime::Runtime>);
+pub(super) struct Threads(Option<tokio::runtime::Runtime>);
 
 impl Threads {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Some(tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()))
     }
 
-    fn handle(&self) -> Handle {
+    pub(super) fn handle(&self) -> Handle {
         self.0.as_ref().unwrap().handle().clone()
     }
 }

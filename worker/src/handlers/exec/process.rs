@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::handlers::limits::{RESULT_BYTES, too_large};
+use crate::reports::Reporter;
 
 /// How long a program may take to end after SIGTERM, before SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -35,15 +36,17 @@ pub(super) struct Ended {
     pub(super) stderr: Vec<u8>,
 }
 
-/// Runs the program until it ends, or until `stop` ends with a failure. No process of its group remains.
+/// Runs the program until it ends, or until `stop` ends with a failure. Each line of its output is also reported when it
+/// comes. No process of its group remains.
 pub(super) async fn run(
     launch: Launch,
     stop: impl Future<Output = TaskFailure>,
+    log: &Reporter,
 ) -> Result<Ended, TaskFailure> {
     let mut child = start(&launch).map_err(|error| not_started(&launch, &error))?;
     let mut group = Group::of(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let mut output = std::pin::pin!(async { tokio::try_join!(collect(stdout), collect(stderr)) });
+    let mut output = std::pin::pin!(async { tokio::try_join!(collect(stdout, log), collect(stderr, log)) });
 
     let mut collected = None;
     let status = {
@@ -95,15 +98,26 @@ fn start(launch: &Launch) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Reads a stream to its end. One that does not fit into a message is a failure.
-async fn collect(stream: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, TaskFailure> {
-    let mut bytes = Vec::new();
+/// Reads a stream to its end, and reports its lines. One that does not fit into a message is a failure.
+async fn collect(stream: Option<impl AsyncRead + Unpin>, log: &Reporter) -> Result<Vec<u8>, TaskFailure> {
+    let (mut bytes, mut reported) = (Vec::new(), 0);
     if let Some(stream) = stream {
         let mut bounded = stream.take(RESULT_BYTES as u64 + 1);
-        bounded.read_to_end(&mut bytes).await.map_err(|error| broken(&error))?;
+        while bounded.read_buf(&mut bytes).await.map_err(|error| broken(&error))? > 0 {
+            reported += report_lines(&bytes[reported..], log);
+        }
     }
+    // The last line may have no end.
+    log.log(&String::from_utf8_lossy(&bytes[reported..]));
 
     if bytes.len() > RESULT_BYTES { Err(too_large("the program's output")) } else { Ok(bytes) }
+}
+
+/// Reports the complete lines. Returns their bytes.
+fn report_lines(output: &[u8], log: &Reporter) -> usize {
+    let end = output.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    log.log(&String::from_utf8_lossy(&output[..end]));
+    end
 }
 
 /// The process group of a program. Dropping it kills the group.

@@ -164,7 +164,7 @@ async fn a_cancelled_job_kills_the_whole_group_even_one_that_ignores_sigterm() {
     let cancel = CancellationToken::new();
     let handler = exec(&stubborn, &[]);
     let running = tokio::spawn({
-        let context = JobContext::new(job, cancel.clone());
+        let context = JobContext::of(job, cancel.clone());
         async move { handler.run(context).await }
     });
     until(|| pids.exists()).await;

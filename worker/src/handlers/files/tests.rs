@@ -256,7 +256,7 @@ fn a_cancelled_checksum_ends() {
         let cancel = cancel.clone();
         move || cancel.cancel()
     });
-    let failure = runtime.block_on(site.files.run(JobContext::new(job, cancel))).unwrap_err();
+    let failure = runtime.block_on(site.files.run(JobContext::of(job, cancel))).unwrap_err();
     stopper.join().unwrap();
     assert_eq!(failure.error(), "Worker.Cancelled");
 }

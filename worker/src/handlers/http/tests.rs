@@ -317,7 +317,7 @@ async fn a_cancelled_job_aborts_its_request() {
     let job = Arc::new(postern_types::JobMessage::parse(br#"{"TaskToken":"t","Input":{}}"#).unwrap());
     let cancel = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn({
-        let context = JobContext::new(job, cancel.clone());
+        let context = JobContext::of(job, cancel.clone());
         async move { handler.run(context).await }
     });
     while silent.requests().is_empty() {

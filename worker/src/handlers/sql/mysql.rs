@@ -130,7 +130,7 @@ impl Session for Connection {
             return Ok(affected(rows.affected_rows()));
         };
         let names: Vec<_> = columns.iter().map(|column| column.name_str().into_owned()).collect();
-        let mut result = Rows::new(names.iter().map(String::as_str), call.max_rows)?;
+        let mut result = Rows::new(names.iter().map(String::as_str), call.max_rows, call.csv.as_ref())?;
         while let Some(row) = rows.next().await.map_err(|error| failure(&error))? {
             result
                 .add(columns.iter().zip(row.unwrap()).map(|(column, value)| values::cell(column, value)))?;

@@ -130,7 +130,8 @@ impl Session for Connection {
         let rows = self.client.query_raw(&statement, &parameters).await.map_err(|error| failure(&error))?;
         let mut rows = std::pin::pin!(rows);
         let columns = statement.columns();
-        let mut result = Rows::new(columns.iter().map(tokio_postgres::Column::name), call.max_rows)?;
+        let mut result =
+            Rows::new(columns.iter().map(tokio_postgres::Column::name), call.max_rows, call.csv.as_ref())?;
         while let Some(row) = rows.try_next().await.map_err(|error| failure(&error))? {
             result.add(values::cells(&row)?)?;
         }

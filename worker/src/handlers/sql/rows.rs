@@ -1,4 +1,4 @@
-//! The result of a statement as JSON text, within the limits of rows and bytes.
+//! The result of a statement: JSON text within the limits of rows and bytes, or a CSV file within that of rows.
 
 use std::fmt::Write as _;
 
@@ -7,34 +7,28 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use postern_types::TaskFailure;
 use serde_json::value::RawValue;
 
+use super::cell::Cell;
+use super::csv::CsvFile;
 use crate::handlers::limits::{RESULT_BYTES, too_large};
 
 /// The largest whole number that every reader of JSON takes exactly: 2 to the power of 53, minus 1.
 const EXACT: u64 = (1 << 53) - 1;
 
-/// The value of a column in a row.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Cell {
-    Null,
-    Bool(bool),
-    Integer(i64),
-    Unsigned(u64),
-    Float(f64),
-    /// A number that keeps its text, since a double may not hold it.
-    Single(f32),
-    Text(String),
-    Bytes(Vec<u8>),
-    /// JSON text, which becomes part of the result. A text that is not JSON stays a text.
-    Json(String),
-}
-
-/// The rows so far, as JSON text.
+/// The rows so far.
 pub(super) struct Rows {
     /// The names of the columns, as JSON texts.
     columns: Vec<String>,
-    text: String,
+    form: Form,
     count: usize,
     most: usize,
+}
+
+/// Where the rows go.
+enum Form {
+    /// To JSON text, which becomes part of the answer.
+    Json(String),
+    /// To a file, which takes the place of the answer.
+    Csv(CsvFile),
 }
 
 impl Rows {
@@ -42,8 +36,9 @@ impl Rows {
     pub(super) fn new<'a>(
         columns: impl IntoIterator<Item = &'a str>,
         most: usize,
+        csv: Option<&CsvFile>,
     ) -> Result<Self, TaskFailure> {
-        let mut names = Vec::new();
+        let (mut names, mut header) = (Vec::new(), Vec::new());
         for column in columns {
             let name = quote(column);
             if names.contains(&name) {
@@ -51,8 +46,18 @@ impl Rows {
                 return Err(TaskFailure::new("Sql.DuplicateColumn", cause));
             }
             names.push(name);
+            header.push(column);
         }
-        Ok(Self { columns: names, text: "[".into(), count: 0, most })
+
+        let form = match csv {
+            // A statement that returns no rows has no columns, and its answer is a value.
+            Some(csv) if !header.is_empty() => {
+                csv.begin(&header)?;
+                Form::Csv(csv.clone())
+            }
+            _ => Form::Json("[".into()),
+        };
+        Ok(Self { columns: names, form, count: 0, most })
     }
 
     /// Adds a row with a cell for each column.
@@ -63,23 +68,41 @@ impl Rows {
             return Err(TaskFailure::new("Sql.TooManyRows", cause));
         }
 
-        self.text.push_str(if self.count == 1 { "{" } else { ",{" });
-        for (index, (column, cell)) in self.columns.iter().zip(cells).enumerate() {
-            self.text.push_str(if index == 0 { "" } else { "," });
-            self.text.push_str(column);
-            self.text.push(':');
-            write(&mut self.text, cell);
+        match &mut self.form {
+            Form::Json(text) => add(text, &self.columns, self.count == 1, cells),
+            Form::Csv(file) => file.add(cells),
         }
-        self.text.push('}');
-
-        if self.text.len() > RESULT_BYTES { Err(too_large("the rows of the result")) } else { Ok(()) }
     }
 
-    /// The JSON array.
-    pub(super) fn end(mut self) -> String {
-        self.text.push(']');
-        self.text
+    /// The JSON array. It is `null` where a file takes its place.
+    pub(super) fn end(self) -> String {
+        match self.form {
+            Form::Json(mut text) => {
+                text.push(']');
+                text
+            }
+            Form::Csv(_) => "null".into(),
+        }
     }
+}
+
+/// Adds a row to a JSON array.
+fn add(
+    text: &mut String,
+    columns: &[String],
+    is_first: bool,
+    cells: impl IntoIterator<Item = Cell>,
+) -> Result<(), TaskFailure> {
+    text.push_str(if is_first { "{" } else { ",{" });
+    for (index, (column, cell)) in columns.iter().zip(cells).enumerate() {
+        text.push_str(if index == 0 { "" } else { "," });
+        text.push_str(column);
+        text.push(':');
+        write(text, cell);
+    }
+    text.push('}');
+
+    if text.len() > RESULT_BYTES { Err(too_large("the rows of the result")) } else { Ok(()) }
 }
 
 /// The result of a statement that returns no rows.
@@ -119,7 +142,7 @@ mod tests {
     use super::*;
 
     fn one(cell: Cell) -> String {
-        let mut rows = Rows::new(["c"], 1).unwrap();
+        let mut rows = Rows::new(["c"], 1, None).unwrap();
         rows.add([cell]).unwrap();
         rows.end()
     }
@@ -139,20 +162,20 @@ mod tests {
 
     #[test]
     fn a_row_too_many_and_a_byte_too_many_are_failures() {
-        let mut rows = Rows::new(["c"], 1).unwrap();
+        let mut rows = Rows::new(["c"], 1, None).unwrap();
         rows.add([Cell::Null]).unwrap();
         assert_eq!(rows.add([Cell::Null]).unwrap_err().error(), "Sql.TooManyRows");
 
-        let mut rows = Rows::new(["c"], 1).unwrap();
+        let mut rows = Rows::new(["c"], 1, None).unwrap();
         let large = Cell::Text("x".repeat(RESULT_BYTES));
         assert_eq!(rows.add([large]).unwrap_err().error(), "Worker.ResultTooLarge");
-        assert_eq!(Rows::new(["a", "a"], 1).err().unwrap().error(), "Sql.DuplicateColumn");
+        assert_eq!(Rows::new(["a", "a"], 1, None).err().unwrap().error(), "Sql.DuplicateColumn");
     }
 
     proptest! {
         #[test]
         fn every_text_and_every_double_comes_back(column in ".{0,10}", text in ".{0,30}", number: f64) {
-            let mut rows = Rows::new([column.as_str()], 2).unwrap();
+            let mut rows = Rows::new([column.as_str()], 2, None).unwrap();
             rows.add([Cell::Text(text.clone())]).unwrap();
             rows.add([Cell::Float(number)]).unwrap();
             let text_of_rows = rows.end();

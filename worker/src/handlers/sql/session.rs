@@ -2,6 +2,7 @@
 
 use postern_types::TaskFailure;
 
+use super::csv::CsvFile;
 use super::statement::Statement;
 use crate::handlers::input::Argument;
 
@@ -21,6 +22,8 @@ pub(super) struct Call {
     pub(super) arguments: Vec<Argument>,
     pub(super) read_only: bool,
     pub(super) max_rows: usize,
+    /// The file that the rows go to, for `format = "csv"`.
+    pub(super) csv: Option<CsvFile>,
     /// The key under which the answer is kept, for `exactly-once`.
     pub(super) key: Option<Key>,
 }

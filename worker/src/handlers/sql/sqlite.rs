@@ -9,7 +9,8 @@ use postern_types::TaskFailure;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection as Database, Error, ErrorCode, OpenFlags, ToSql};
 
-use super::rows::{Cell, Rows, affected};
+use super::cell::Cell;
+use super::rows::{Rows, affected};
 use super::session::{ANSWERS, Call, Key, Session, unavailable};
 use crate::config::handlers::Secret;
 use crate::handlers::input::Argument;
@@ -122,7 +123,7 @@ fn run(database: &Database, call: &Call) -> Result<String, TaskFailure> {
     }
 
     let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
-    let mut result = Rows::new(names.iter().map(String::as_str), call.max_rows)?;
+    let mut result = Rows::new(names.iter().map(String::as_str), call.max_rows, call.csv.as_ref())?;
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next().map_err(failed)? {
         let cells = (0..names.len()).map(|index| row.get_ref(index).map(cell).map_err(failed));

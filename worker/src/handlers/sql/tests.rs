@@ -1,5 +1,6 @@
 //! The `sql` handler on real databases. What holds for every database is tested on every one.
 
+mod csv;
 mod exactly_once;
 mod interruptions;
 mod servers;
@@ -61,7 +62,7 @@ impl Db {
             url: Secret::Text(self.url()),
             statement: statement.into(),
             read_only: true,
-            max_rows: 1_000,
+            max_rows: Some(1_000),
             format: config::Format::Json,
             ca: None,
             policy: None,
@@ -105,7 +106,7 @@ fn job(key: &str, input: &Value) -> (JobContext, CancellationToken) {
     let message = json!({"TaskToken": "t", "IdempotencyKey": key, "Input": input}).to_string();
     let cancelled = CancellationToken::new();
     let message = Arc::new(JobMessage::parse(message.as_bytes()).unwrap());
-    (JobContext::new(message, cancelled.clone()), cancelled)
+    (JobContext::of(message, cancelled.clone()), cancelled)
 }
 
 /// Waits until a query has this answer.
@@ -279,9 +280,10 @@ async fn too_many_rows_and_a_result_too_large_end_the_statement() {
             "select seq as n from seq_1_to_1000000000",
             "with recursive s(n) as (select 1 union all select n + 1 from s) select n from s",
         );
-        let few = Sql::new("test", config::Sql { max_rows: 10, ..db.config(many) }).unwrap();
+        let few = Sql::new("test", config::Sql { max_rows: Some(10), ..db.config(many) }).unwrap();
         assert_eq!(run(&few, json!({})).await.unwrap_err().error(), "Sql.TooManyRows", "{engine:?}");
-        let unlimited = Sql::new("test", config::Sql { max_rows: usize::MAX, ..db.config(many) }).unwrap();
+        let unlimited =
+            Sql::new("test", config::Sql { max_rows: Some(usize::MAX), ..db.config(many) }).unwrap();
         assert_eq!(
             run(&unlimited, json!({})).await.unwrap_err().error(),
             "Worker.ResultTooLarge",
@@ -289,7 +291,7 @@ async fn too_many_rows_and_a_result_too_large_end_the_statement() {
         );
 
         let limited = format!("select n from ({many} limit 10) as a");
-        let exact = Sql::new("test", config::Sql { max_rows: 10, ..db.config(&limited) }).unwrap();
+        let exact = Sql::new("test", config::Sql { max_rows: Some(10), ..db.config(&limited) }).unwrap();
         assert_eq!(run(&exact, json!({})).await.unwrap().as_array().unwrap().len(), 10, "{engine:?}");
     }
 }
@@ -333,7 +335,7 @@ fn a_section_that_cannot_work_is_refused() {
         url: Secret::Text(url.into()),
         statement: statement.into(),
         read_only: true,
-        max_rows: 1,
+        max_rows: Some(1),
         format: config::Format::Json,
         ca: None,
         policy: None,
@@ -342,8 +344,13 @@ fn a_section_that_cannot_work_is_refused() {
     let problem = |config| Sql::new("test", config).err().unwrap();
     assert!(problem(config("oracle://h/db", "select 1")).starts_with("url: "));
     assert!(problem(config("sqlite:///a", "select ?")).starts_with("statement: "));
-    let csv = config::Sql { format: config::Format::Csv, ..config("sqlite:///a", "select 1") };
-    assert!(problem(csv).contains("not available"));
+    let csv = config::Sql {
+        format: config::Format::Csv,
+        read_only: false,
+        policy: Some(PolicyName::ExactlyOnce),
+        ..config("sqlite:///a", "select 1")
+    };
+    assert!(problem(csv).contains("format = \"json\""));
     let once = config::Sql { policy: Some(PolicyName::ExactlyOnce), ..config("sqlite:///a", "select 1") };
     assert!(problem(once).contains("read_only = false"));
     let absent =

@@ -4,7 +4,7 @@ use mysql_async::consts::ColumnType;
 use mysql_async::{Column, Value};
 
 use crate::handlers::input::Argument;
-use crate::handlers::sql::rows::Cell;
+use crate::handlers::sql::cell::Cell;
 
 /// The number of the character set `binary`: bytes that are not text.
 const BINARY: u16 = 63;

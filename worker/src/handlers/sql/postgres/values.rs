@@ -8,7 +8,7 @@ use postern_types::TaskFailure;
 use tokio_postgres::types::{FromSql, Kind, Type};
 use tokio_postgres::{Row, Statement};
 
-use crate::handlers::sql::rows::Cell;
+use crate::handlers::sql::cell::Cell;
 use crate::handlers::sql::session::causes;
 
 /// 2000-01-01, the epoch of PostgreSQL.

@@ -53,7 +53,7 @@ async fn parameters_of_postgres_take_the_type_of_their_place() {
     let message = br#"{"TaskToken":"t","Input":{"n":12345678901234567890.10,"i":9007199254740993,"d":"2026-11-01",
         "z":"2026-11-01T12:00:00+02:00","b":"\\x00ff","j":{"a":[1.50,null]},"y":true,"l":["a,b","\"}",null],"s":null}}"#;
     let message = Arc::new(JobMessage::parse(message).unwrap());
-    insert.run(JobContext::new(message, CancellationToken::new())).await.unwrap();
+    insert.run(JobContext::of(message, CancellationToken::new())).await.unwrap();
 
     let row = db.query("select n, i, d, z, b, j, y, l::text as l, s from t").await;
     let expected = json!([{
@@ -85,7 +85,7 @@ async fn values_of_mariadb_survive_word_for_word() {
         "ts":"2026-11-01 10:34:56.789012","dt":"2026-11-01 12:34:56.5","day":"2026-11-01","hour":"-100:34:56.5",
         "json":{"a":1.50},"e":"tr\u00e8s triste"}}"#;
     let message = Arc::new(JobMessage::parse(message).unwrap());
-    insert.run(JobContext::new(message, CancellationToken::new())).await.unwrap();
+    insert.run(JobContext::of(message, CancellationToken::new())).await.unwrap();
 
     let expected = json!([{
         "price": "1234567890123456789012345678.000000000001", "big": "18446744073709551615", "small": -7, "dbl": 0.1,
@@ -106,7 +106,7 @@ async fn values_of_sqlite_survive_word_for_word() {
     let message = br#"{"TaskToken":"t","Input":{"a":9007199254740993,"b":0.1,"c":null,"d":"\u00e9","e":true,
         "f":123456789012345678901234567890}}"#;
     let message = Arc::new(JobMessage::parse(message).unwrap());
-    let row = echo.run(JobContext::new(message, CancellationToken::new())).await.unwrap();
+    let row = echo.run(JobContext::of(message, CancellationToken::new())).await.unwrap();
     assert_eq!(
         row.get(),
         r#"[{"a":"9007199254740993","b":0.1,"c":null,"d":"é","e":1,"f":"123456789012345678901234567890","g":"AP8=","h":"9007199254740993"}]"#

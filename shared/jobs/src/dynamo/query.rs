@@ -1,0 +1,94 @@
+//! Builds the bodies of `Query` and reads its answers.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use postern_types::{JobId, Tenant};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::attributes::{Attribute, Item};
+use crate::cursor::Cursor;
+use crate::error::Error;
+use crate::model::Filter;
+use crate::state::Rank;
+use crate::time::time_text;
+
+/// The last key of a page, in the form in which the next query takes it.
+pub(super) type Key = BTreeMap<String, Attribute>;
+
+/// The answer to a query.
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    #[serde(rename = "Items", default)]
+    pub(super) items: Vec<Item>,
+    /// Where the next page begins. The last page has none.
+    #[serde(rename = "LastEvaluatedKey", default)]
+    pub(super) last_key: Option<Key>,
+}
+
+/// A page of a tenant's jobs, the newest first.
+pub(super) fn of_tenant(
+    table: &str,
+    tenant: &Tenant,
+    filter: &Filter,
+    limit: u8,
+    cursor: Option<&Cursor>,
+) -> Value {
+    let (index, attribute, hash) = match filter.state {
+        Some(state) => ("ByState", "TenantState", format!("{tenant}#{state}")),
+        None => ("ByTime", "Tenant", tenant.to_string()),
+    };
+    let from = time_text(filter.from.unwrap_or(Timestamp::UNIX_EPOCH));
+    let to = time_text(filter.to.unwrap_or(Timestamp::MAX));
+
+    let mut body = json!({
+        "TableName": table,
+        "IndexName": index,
+        "KeyConditionExpression": "#hash = :hash AND #range BETWEEN :from AND :to",
+        "ExpressionAttributeNames": {"#hash": attribute, "#range": "DispatchedAt"},
+        "ExpressionAttributeValues": {":hash": {"S": &hash}, ":from": {"S": from}, ":to": {"S": to}},
+        "ScanIndexForward": false,
+        "Limit": limit,
+    });
+    if let Some(Cursor { dispatched_at, job_id }) = cursor {
+        body["ExclusiveStartKey"] = json!({
+            "Tenant": {"S": tenant.as_str()},
+            "JobId": {"S": job_id.as_str()},
+            "DispatchedAt": {"S": dispatched_at},
+        });
+        body["ExclusiveStartKey"][attribute] = json!({"S": hash});
+    }
+    body
+}
+
+/// A page of an execution's open jobs.
+pub(super) fn of_execution(table: &str, execution: &str, start: Option<&Key>) -> Value {
+    let mut body = json!({
+        "TableName": table,
+        "IndexName": "ByExecution",
+        "KeyConditionExpression": "#Execution = :execution",
+        "FilterExpression": "#Rank <= :open",
+        "ExpressionAttributeNames": {"#Execution": "Execution", "#Rank": "Rank"},
+        "ExpressionAttributeValues": {
+            ":execution": {"S": execution},
+            ":open": {"N": Rank::Accepted.number().to_string()},
+        },
+    });
+    if let Some(start) = start {
+        body["ExclusiveStartKey"] = json!(start);
+    }
+    body
+}
+
+/// The cursor of the page that begins after `key`.
+pub(super) fn cursor(mut key: Key) -> Result<Cursor, Error> {
+    let mut text = |name: &str| match key.remove(name) {
+        Some(Attribute::S(text)) => Ok(text),
+        _ => Err(Error::Malformed(format!("the last key of a page has no text {name}"))),
+    };
+
+    let (dispatched_at, id) = (text("DispatchedAt")?, text("JobId")?);
+    let job_id = JobId::parse(&*id).map_err(|error| Error::Malformed(error.to_string()))?;
+    Ok(Cursor { dispatched_at, job_id })
+}

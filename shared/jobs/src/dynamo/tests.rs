@@ -1,0 +1,184 @@
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::Response;
+use postern_testing::LoopbackServer;
+use serde_json::Value;
+
+use super::*;
+
+const ID: &str = "ba7816bf8f01cfea414140de5dae2223";
+
+/// A table whose service gives these answers, one after the other, and the requests that it got.
+fn table(answers: Vec<(u16, Value)>) -> (DynamoJobs, Arc<Mutex<Vec<(String, Value)>>>) {
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    let server = LoopbackServer::start(move |request| {
+        let mut seen = seen.lock().unwrap();
+        let target = request.headers()["x-amz-target"].to_str().unwrap().to_owned();
+        seen.push((target, serde_json::from_slice(request.body()).unwrap()));
+        let (status, body) = &answers[answers.len().min(seen.len()) - 1];
+        Response::builder().status(*status).body(Bytes::from(body.to_string())).unwrap()
+    });
+
+    let url = server.url();
+    let variables = [
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL", &*url),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("JOBS_TABLE", "jobs"),
+    ];
+    (DynamoJobs::from_env(&Environment::of(&variables)).unwrap().unwrap(), requests)
+}
+
+fn tenant() -> Tenant {
+    Tenant::parse("tenant1").unwrap()
+}
+
+fn id() -> JobId {
+    JobId::parse(ID).unwrap()
+}
+
+fn progress(log: &[&str]) -> Progress {
+    Progress {
+        job_id: id(),
+        percent: Some(42.0),
+        message: Some("half".into()),
+        data: Some("{\"row\":7}".into()),
+        log: log.iter().map(|&line| line.to_owned()).collect(),
+        at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// The item of a job, as `UpdateItem` returns it.
+fn job_item(log: &[String]) -> Value {
+    json!({"Attributes": {
+        "Tenant": {"S": "tenant1"}, "JobId": {"S": ID}, "State": {"S": "ACCEPTED"}, "Rank": {"N": "2"},
+        "IdempotencyKey": {"S": "the-key"}, "ProgressAt": {"S": "1970-01-01T00:00:00.000Z"},
+        "Percent": {"N": "42"}, "Log": {"L": log.iter().map(|line| json!({"S": line})).collect::<Vec<_>>()},
+    }})
+}
+
+#[test]
+fn without_its_variable_there_is_no_table() {
+    assert!(DynamoJobs::from_env(&Environment::of(&[])).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn every_name_and_value_of_an_update_is_used_and_defined() {
+    let (table, requests) = table(vec![(200, job_item(&[]))]);
+    let mut job = NewJob::new(tenant(), id(), Timestamp::UNIX_EPOCH);
+    job.execution = Some(String::new());
+    job.attempt = Some(2);
+
+    table.dispatched(&job).await.unwrap();
+    table.accepted(&tenant(), &id(), Some("worker-1"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let end = End::new(State::Succeeded, Rank::Answered);
+    table.ended(&tenant(), &id(), &end, Timestamp::UNIX_EPOCH).await.unwrap();
+    table.progress(&tenant(), Some("worker-1"), &progress(&["a line"])).await.unwrap();
+
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests.len(), 5);
+    for (target, body) in &*requests {
+        assert_eq!(target, "DynamoDB_20120810.UpdateItem");
+        let text = format!("{} {}", body["UpdateExpression"], body["ConditionExpression"]);
+        let mut used: Vec<_> = text.split(|c: char| !c.is_alphanumeric() && !":#".contains(c)).collect();
+        used.retain(|word| word.starts_with([':', '#']));
+        used.sort_unstable();
+        used.dedup();
+        let names = body["ExpressionAttributeNames"].as_object().unwrap().keys();
+        let values = body["ExpressionAttributeValues"].as_object().unwrap().keys();
+        let mut defined: Vec<_> = names.chain(values).map(String::as_str).collect();
+        defined.sort_unstable();
+        assert_eq!(used, defined, "{body}");
+    }
+    // An index accepts no empty key.
+    assert_eq!(requests[0].1["ExpressionAttributeValues"].get(":Execution"), None);
+}
+
+#[tokio::test]
+async fn progress_is_kept_for_the_next_attempt() {
+    let (table, requests) = table(vec![(200, job_item(&[])), (200, json!({}))]);
+    let job = table.progress(&tenant(), None, &progress(&[])).await.unwrap().unwrap();
+
+    assert_eq!((job.state, job.percent), (State::Accepted, Some(42.0)));
+    let kept = &requests.lock().unwrap()[1].1;
+    assert_eq!(kept["Key"], json!({"Tenant": {"S": "tenant1"}, "JobId": {"S": "key#the-key"}}));
+    assert_eq!(kept["ExpressionAttributeValues"][":Data"]["S"], "{\"row\":7}");
+}
+
+#[tokio::test]
+async fn a_log_that_has_grown_over_its_bounds_is_shortened() {
+    for (lines, bytes, kept) in [(201, 1, 100), (15, 1_999, 5)] {
+        let log: Vec<_> = (0..lines).map(|line| format!("{line:0bytes$}")).collect();
+        let (table, requests) = table(vec![(200, job_item(&log))]);
+        let job = table.progress(&tenant(), None, &progress(&["x"])).await.unwrap().unwrap();
+
+        let shortened = &requests.lock().unwrap()[1].1;
+        let after = shortened["ExpressionAttributeValues"][":Log"]["L"].as_array().unwrap();
+        assert_eq!((after.len(), job.log.len()), (kept, kept));
+        assert_eq!(after.last().unwrap()["S"], *log.last().unwrap());
+        assert_eq!(shortened["ConditionExpression"], "#ProgressAt = :At");
+    }
+}
+
+#[tokio::test]
+async fn a_condition_that_is_not_met_is_no_error() {
+    let refused = (400, json!({"__type": "x#ConditionalCheckFailedException"}));
+    let (table, _) = table(vec![refused.clone(), (200, json!({})), refused]);
+    assert_eq!(table.progress(&tenant(), None, &progress(&[])).await, Ok(None));
+    assert_eq!(table.accepted(&tenant(), &id(), None, Timestamp::UNIX_EPOCH).await, Ok(false));
+}
+
+#[tokio::test]
+async fn a_retry_keeps_the_progress_that_the_first_try_did_not() {
+    let item = json!({"Item": job_item(&[])["Attributes"]});
+    let refused = (400, json!({"__type": "x#ConditionalCheckFailedException"}));
+    let (table, requests) = table(vec![refused, (200, item), (200, json!({}))]);
+
+    assert_eq!(table.progress(&tenant(), None, &progress(&[])).await, Ok(None));
+    assert_eq!(requests.lock().unwrap()[2].1["Key"]["JobId"]["S"], "key#the-key");
+}
+
+#[tokio::test]
+async fn a_throttled_call_is_repeated_and_a_refused_one_is_named() {
+    let throttled = (400, json!({"__type": "ProvisionedThroughputExceededException"}));
+    let (busy, requests) = table(vec![throttled.clone(), throttled, (200, json!({}))]);
+    assert_eq!(busy.get(&tenant(), &id()).await, Ok(None));
+    assert_eq!(requests.lock().unwrap().len(), 3);
+
+    let (missing, _) = table(vec![(400, json!({"__type": "ResourceNotFoundException"}))]);
+    let error = missing.get(&tenant(), &id()).await.unwrap_err().to_string();
+    assert!(error.contains("ResourceNotFoundException (HTTP 400); check the policy"), "{error}");
+    let (broken, _) = table(vec![(500, json!({}))]);
+    assert!(matches!(broken.get(&tenant(), &id()).await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_list_by_state_begins_where_the_cursor_says() {
+    let key = json!({"Tenant": {"S": "tenant1"}, "JobId": {"S": ID}, "TenantState": {"S": "tenant1#FAILED"},
+        "DispatchedAt": {"S": "2026-11-24T22:51:14.123Z"}});
+    let (table, requests) = table(vec![(200, json!({"Items": [], "LastEvaluatedKey": key}))]);
+    let filter = Filter { state: Some(State::Failed), ..Filter::default() };
+    let page = table.list(&tenant(), &filter, 50, None).await.unwrap();
+    table.list(&tenant(), &filter, 50, page.next.as_ref()).await.unwrap();
+
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests[0].1["IndexName"], "ByState");
+    assert_eq!(requests[0].1.get("ExclusiveStartKey"), None);
+    assert_eq!(requests[1].1["ExclusiveStartKey"], key);
+}
+
+#[tokio::test]
+async fn all_pages_of_an_executions_open_jobs_are_read() {
+    let item = json!({"Tenant": {"S": "tenant1"}, "JobId": {"S": ID}, "Deadline": {"S": "1970-01-01T00:00:01.000Z"}});
+    let (table, requests) = table(vec![
+        (200, json!({"Items": [item], "LastEvaluatedKey": item})),
+        (200, json!({"Items": [item]})),
+    ]);
+    let jobs = table.open_jobs("arn:the-execution").await.unwrap();
+
+    assert_eq!((jobs.len(), jobs[0].deadline), (2, Some(Timestamp::from_second(1).unwrap())));
+    assert_eq!(requests.lock().unwrap()[1].1["ExclusiveStartKey"], item);
+}

@@ -1,0 +1,48 @@
+//! The HTTP client of the modules that call AWS without an SDK: one pool of connections, TLS by ring.
+
+use std::error::Error;
+use std::fmt::Display;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+
+/// A client for requests whose body is in memory. A clone shares the pool.
+pub(crate) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Makes a client. Without `tls` it reads no CA certificates and can call `http` addresses only.
+pub(crate) fn client(tls: bool) -> Client {
+    let mut roots = RootCertStore::empty();
+    if tls {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let tls = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_protocol_versions(rustls::ALL_VERSIONS);
+    let Ok(tls) = tls else { unreachable!("ring supports every protocol version of rustls") };
+    let tls = tls.with_root_certificates(roots).with_no_client_auth();
+
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .build(connector.wrap_connector(tcp))
+}
+
+/// The last error of a chain: the one that names DNS, a refused connection or TLS.
+pub(crate) fn innermost(error: &dyn Error) -> String {
+    let mut error: &dyn Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// The domain of AWS's services in a Region. The Regions of China have a domain of their own.
+pub(crate) fn domain(region: &impl Display) -> &'static str {
+    if region.to_string().starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
+}

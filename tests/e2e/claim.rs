@@ -1,0 +1,205 @@
+//! The claim check: inputs and results that are too large for a message, from the state machine through S3 to the worker
+//! and back.
+//!
+//! `POSTERN_TEST_CLAIM_BYTES` sets the size of the result that survives three kills.
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
+use postern_local::{Deployment, Finished};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::stack::{MACHINE, Stack, TIMEOUT, logged};
+
+const TEMPLATE: &str = "template.yml";
+
+/// A deployment with a claim check, whose jobs run in the handler of this kind.
+fn deployment(kind: &str) -> Deployment {
+    Deployment::new("test")
+        .parameter("ClaimCheck", "true")
+        .edit(MACHINE, r#""Kind": "add""#, &format!(r#""Kind": "{kind}""#))
+        .edit(MACHINE, r#""MaxAttempts": 4"#, r#""MaxAttempts": 1"#)
+}
+
+fn s3(stack: &Stack) -> aws_sdk_s3::Client {
+    let config =
+        aws_sdk_s3::config::Builder::from(&stack.emulator.sdk_config()).force_path_style(true).build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
+/// The output of the job of an execution that must have succeeded.
+fn output_of(finished: Finished) -> Value {
+    assert_eq!(finished.status, "SUCCEEDED", "{finished:?}");
+    serde_json::from_str::<Value>(&finished.output.unwrap()).unwrap()["lambdaOutput"].clone()
+}
+
+/// The content of the object that a `ResultRef` names.
+async fn content(stack: &Stack, result: &Value) -> Vec<u8> {
+    let (bucket, key) = (result["Bucket"].as_str().unwrap(), result["Key"].as_str().unwrap());
+    let object = s3(stack).get_object().bucket(bucket).key(key).send().await.unwrap();
+    object.body.collect().await.unwrap().to_vec()
+}
+
+fn sha256(content: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, content);
+    digest.as_ref().iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}
+
+/// The content that the handler `big` writes.
+fn big(bytes: usize) -> Vec<u8> {
+    let blocks = (0..).step_by(65_536).flat_map(|start: u64| (0..8_192).map(move |number| start + number));
+    blocks.flat_map(u64::to_be_bytes).take(bytes).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
+    let bytes: usize =
+        std::env::var("POSTERN_TEST_CLAIM_BYTES").map_or(10_000_000, |bytes| bytes.parse().unwrap());
+    let mut stack = Stack::with("claim-kills", deployment("big")).await;
+    let (began, until) = (stack.folder.join("began"), stack.folder.join("until"));
+    let execution = stack.execute(&json!({"bytes": bytes, "began": began, "until": until}).to_string()).await;
+
+    // While the handler writes; when the file is whole; and when the URL is there.
+    for moment in ["", r#""message":"the result is kept as a file""#, r#""command":"UPLOAD"#] {
+        let worker = stack.test_worker().await;
+        if moment.is_empty() {
+            let end = Instant::now() + TIMEOUT;
+            while !began.exists() {
+                assert!(Instant::now() < end, "the handler does not begin:\n{}", worker.logs());
+                sleep(std::time::Duration::from_millis(5)).await;
+            }
+        } else {
+            std::fs::write(&until, "").unwrap();
+            logged(worker, moment).await;
+        }
+        worker.kill();
+    }
+    let worker = stack.test_worker().await;
+    let id = worker.id();
+
+    let output = output_of(stack.end(&execution).await);
+    let result = &output["ResultRef"];
+    assert!(output.get("result").is_none());
+    assert_eq!(
+        (&result["Bytes"], &result["ContentType"]),
+        (&json!(bytes), &json!("application/octet-stream"))
+    );
+    let stored = content(&stack, result).await;
+    assert!(stored == big(bytes), "the content is not what the handler wrote");
+    assert_eq!(result["Sha256"], sha256(&stored));
+    assert!(result["Key"].as_str().unwrap().starts_with("tenant1/"), "{result}");
+    assert_eq!(stack.tokens(&execution, 1).await.len(), 1, "the job had one attempt");
+
+    let end = Instant::now() + TIMEOUT;
+    let spool = stack.files.config().with_file_name("state").join("spool");
+    while std::fs::read_dir(&spool).unwrap().count() > 0 {
+        assert!(Instant::now() < end, "a file is left in the spool");
+        sleep(std::time::Duration::from_millis(20)).await;
+    }
+    println!("a result of {bytes} bytes: peak of the last worker's memory {} kB", peak_memory(id));
+}
+
+/// The most memory that a process has had so far, in kB.
+fn peak_memory(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_and_a_result_that_are_too_large_for_a_message_pass_word_for_word() {
+    let mut stack = Stack::with("claim-large", deployment("echo")).await;
+    stack.test_worker().await;
+    let input = format!(r#"{{"number":1.50,"text":"{}"}}"#, "x".repeat(200_000));
+    let execution = stack.execute(&input).await;
+
+    // The result path would make the output too large for Step Functions, if the result were in it.
+    let output = output_of(stack.end(&execution).await);
+    assert_eq!(content(&stack, &output["ResultRef"]).await, input.as_bytes());
+    stack.logged("the input is too large for a message", 1).await;
+    assert_eq!(stack.dead_letters().await, 0);
+}
+
+/// A deployment whose jobs take the object of the execution's input.
+fn from_object() -> Deployment {
+    let from = r#""InputFrom.$": "$.from", "Kind": "size""#;
+    Deployment::new("test")
+        .parameter("ClaimCheck", "true")
+        .parameter("ClaimCheckInputs", "arn:aws:s3:::exports/*")
+        .edit(MACHINE, r#"          "Input.$": "$","#, "")
+        .edit(MACHINE, r#""Kind": "add""#, from)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_in_s3_is_the_input_of_a_job_if_the_stack_may_read_it() {
+    let mut stack = Stack::with("claim-from", from_object()).await;
+    stack.test_worker().await;
+    let s3 = s3(&stack);
+    for bucket in ["exports", "private"] {
+        s3.create_bucket().bucket(bucket).send().await.unwrap();
+        let body = ByteStream::from(vec![1; 9_000_000]);
+        let put = s3.put_object().bucket(bucket).key("2026/a b.bin").body(body);
+        put.checksum_algorithm(ChecksumAlgorithm::Sha256).send().await.unwrap();
+    }
+
+    let from = |bucket: &str| json!({"from": {"Bucket": bucket, "Key": "2026/a b.bin"}}).to_string();
+    let execution = stack.execute(&from("exports")).await;
+    let output = output_of(stack.end(&execution).await);
+    assert_eq!(output["result"], json!({"bytes": 9_000_000, "sum": 9_000_000}));
+
+    let execution = stack.execute(&from("private")).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Dispatcher.InvalidInput"), "{finished:?}");
+    let claims = stack.outputs.get("ClaimCheckBucketName");
+    let foreign = json!({"from": {"Bucket": claims, "Key": "tenant2/abc"}}).to_string();
+    let execution = stack.execute(&foreign).await;
+    let finished = stack.end(&execution).await;
+    assert!(finished.cause.unwrap().contains("does not belong to the job's tenant, tenant1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_to_write_results_the_upload_fails_by_its_name() {
+    let deployment = deployment("big").edit(
+        TEMPLATE,
+        "Action: [s3:GetObject, s3:PutObject]\n            Resource: !Sub\n",
+        "Action: s3:GetObject\n            Resource: !Sub\n",
+    );
+    let mut stack = Stack::with("claim-no-put", deployment).await;
+    stack.test_worker().await;
+    let execution = stack.execute(r#"{"bytes": 10}"#).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Worker.UploadFailed"), "{finished:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_to_store_inputs_a_large_one_is_refused() {
+    let deployment = deployment("echo").edit(
+        TEMPLATE,
+        "${ClaimCheckBucket.Arn}/${Tenants}/inputs/*",
+        "${ClaimCheckBucket.Arn}/${Tenants}/elsewhere/*",
+    );
+    let mut stack = Stack::with("claim-no-input", deployment).await;
+    stack.test_worker().await;
+    let execution = stack.execute(&json!("x".repeat(200_000)).to_string()).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Dispatcher.PublishRefused"), "{finished:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_two_functions_write_to_the_bucket_and_its_objects_expire() {
+    let stack = Stack::with("claim-bucket", deployment("echo")).await;
+    let (s3, bucket) = (s3(&stack), stack.outputs.get("ClaimCheckBucketName"));
+
+    let body = || ByteStream::from_static(b"forged");
+    let error = s3.put_object().bucket(bucket).key("tenant1/abc").body(body()).send().await.unwrap_err();
+    assert_eq!(
+        error.raw_response().unwrap().status().as_u16(),
+        403,
+        "the account's root may do anything else"
+    );
+
+    let lifecycle = s3.get_bucket_lifecycle_configuration().bucket(bucket).send().await.unwrap();
+    let rule = &lifecycle.rules()[0];
+    assert_eq!(rule.expiration().and_then(|expiration| expiration.days()), Some(7));
+    assert_eq!(rule.prefix().unwrap_or_default(), "");
+}
