@@ -177,9 +177,8 @@ async fn avro_records_become_rows_and_what_cannot_be_decoded_goes_to_the_failure
     fill(&kafka, &values);
 
     let filter = format!(r#"{{"value":{{"id":[{{"numeric":["<",{}]}}]}}}}"#, customers[bad - 1].json["id"]);
-    let options =
-        ["--schema-registry", &registry, "--on-failure", "kafka://failed", "--filter", &filter].as_slice();
-    let _process = poller(&kafka.origin, &lambda.endpoint(), &endpoint, options);
+    let options = ["--schema-registry", &registry, "--on-failure", "kafka://failed", "--filter", &filter];
+    let _process = poller(&kafka.origin, &lambda.endpoint(), &endpoint, &options);
     until_committed(&kafka.origin, &offsets(values.len())).await;
 
     let reading = Reading::of(&client, BUCKET, "in/").await.unwrap();
