@@ -35,7 +35,7 @@ def problem(name: str) -> str:
 
 
 def too_old(name: str, said: str, least: tuple[int, int]) -> str:
-    """The problem with the version in a program's answer, or an empty text."""
+    """Returns the problem with the version in a program's output, or an empty text."""
     found = re.search(r"(\d+)\.(\d+)(\.\d+)*", said)
     if not found:
         return f"{name} does not tell its version: {said.strip()!r}"

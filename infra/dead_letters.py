@@ -1,15 +1,15 @@
-"""Reads and resends the dead letters of a deployed stack: answers in the SQS queue, and batches of Kafka records in S3.
+"""Reads and resends the dead letters of a deployed stack: messages in the SQS queue, and batches of Kafka records in S3.
 
     dead_letters.py list --stack postern
     dead_letters.py redrive --stack postern [--yes]
 
-`list` prints a line for each dead letter: its job, tenant, reason and age, never a task token or a payload. It takes
-nothing away. `redrive` prints what it would do, and does it with `--yes`: it invokes the function again with the event
+`list` prints a line for each dead letter: its job, tenant, reason and age, never a task token or a payload. It deletes
+nothing. `redrive` prints what it would do, and does it with `--yes`: it invokes the function again with the event
 that failed, and deletes the dead letter when the function has succeeded. Repeats are harmless. An answer to a task that
 has ended changes nothing, and a batch that was written before has the keys of the objects that exist.
 
-A message that the function refuses as invalid is not resent, because the result would be the same. `redrive --discard`
-deletes these messages. Credentials and Region come from the AWS CLI's configuration.
+A message that the function refuses as invalid is not resent, because the result would be the same. Nor is the input of an
+execution that EventBridge Scheduler could not start. `redrive --discard` deletes these messages. Credentials and Region come from the AWS CLI's configuration.
 """
 
 import argparse
@@ -26,7 +26,12 @@ import boto3
 # How long a message stays hidden from other readers: longer than reading and resending all of them takes.
 HIDDEN_SECONDS = 120
 # Errors of the message itself. Resending it has the same result.
-INVALID = {"TaskTokenDone.InvalidMessage", "MskToS3.InvalidEvent"}
+INVALID = {
+    "JobCanceller.InvalidEvent",
+    "JobProgress.InvalidMessage",
+    "MskToS3.InvalidEvent",
+    "TaskTokenDone.InvalidMessage",
+}
 
 
 def main() -> None:
@@ -59,10 +64,10 @@ def parse() -> argparse.Namespace:
 
 
 def handle(stack: "Stack", dead_letter: "DeadLetter", arguments: argparse.Namespace) -> bool:
-    """Resends or discards a dead letter, or says what would be done; whether that succeeded."""
-    if dead_letter.invalid:
+    """Resends or discards a dead letter, or prints what would be done. Returns whether that succeeded."""
+    if obstacle := dead_letter.obstacle():
         if not arguments.discard:
-            print("    left: the message itself is invalid (--discard deletes it)")
+            print(f"    left: {obstacle} (--discard deletes it)")
         elif arguments.yes:
             stack.delete(dead_letter)
             print("    deleted")
@@ -91,12 +96,21 @@ class DeadLetter:
     tenant: str
     reason: str
     at: datetime.datetime | None
+    # The function to invoke again; "" if the dead letter is of no function.
     function: str
     event: object
     # The SQS receipt handle, or the key of the S3 object.
     receipt: str
     is_batch: bool = False
     invalid: bool = False
+
+    def obstacle(self) -> str | None:
+        """Returns why it makes no sense to resend the dead letter."""
+        if self.invalid:
+            return "the message itself is invalid"
+        if not self.function:
+            return "no function has failed; start the execution again"
+        return None
 
     def line(self) -> str:
         """Returns the description for people, without token and payload."""
@@ -114,7 +128,11 @@ class Stack:
         }
         self.queue = outputs.get("DeadLetterQueueUrl")
         self.bucket = outputs.get("MskDeadLetterBucketName")
-        self.task_token_done = outputs.get("TaskTokenDoneFunctionName", "")
+        # The functions of the IoT rules, by the end of the topic.
+        self.by_topic = {
+            "lambda": outputs.get("TaskTokenDoneFunctionName", ""),
+            "progress": outputs.get("JobProgressFunctionName", ""),
+        }
         self.msk_to_s3 = outputs.get("MskToS3FunctionName", "")
         self.sqs, self.s3, self.functions = map(boto3.client, ("sqs", "s3", "lambda"))
         self.hidden: set[str] = set()
@@ -131,13 +149,14 @@ class Stack:
                 WaitTimeSeconds=1,
                 VisibilityTimeout=HIDDEN_SECONDS,
                 MessageSystemAttributeNames=["SentTimestamp"],
+                MessageAttributeNames=["ERROR_CODE"],
             ).get("Messages", [])
             new = [message for message in received if message["MessageId"] not in seen]
             if not new:
                 return list(seen.values())
             for message in new:
                 self.hidden.add(message["ReceiptHandle"])
-                seen[message["MessageId"]] = answer(message, self.task_token_done)
+                seen[message["MessageId"]] = message_of_queue(message, self.by_topic)
 
     def batches(self) -> list[DeadLetter]:
         """Returns the batches in the bucket."""
@@ -173,7 +192,7 @@ class Stack:
         )
 
     def resend(self, dead_letter: DeadLetter) -> str | None:
-        """Invokes the function with the event; the problem if the function did not succeed."""
+        """Invokes the function with the event. Returns the problem if the function did not succeed."""
         response = self.functions.invoke(
             FunctionName=dead_letter.function, Payload=json.dumps(dead_letter.event).encode()
         )
@@ -203,14 +222,21 @@ class Stack:
             )
 
 
-def answer(message: dict, function: str) -> DeadLetter:
-    """Reads a message: Lambda's invocation record, or the error action's message of the IoT rule."""
-    body = parsed(message["Body"])
+def message_of_queue(message: dict, by_topic: dict[str, str]) -> DeadLetter:
+    """Reads a message: Lambda's invocation record, the error action's message of an IoT rule, or Scheduler's input."""
+    body, invalid = parsed(message["Body"]), False
+    attributes = message.get("MessageAttributes", {})
     if "requestPayload" in body:
         event, reason, invalid = body["requestPayload"], *invocation_reason(body)
-    else:
+        function = function_name(body.get("requestContext", {}).get("functionArn", ""))
+    elif "base64OriginalPayload" in body:
         event, reason = rule_event(body), rule_reason(body)
+        function = by_topic.get(str(body.get("topic", "")).rsplit("/", 1)[-1], "")
         invalid = event is None
+    else:
+        event, function = body, ""
+        error = attributes.get("ERROR_CODE", {}).get("StringValue", "unknown error")
+        reason = f"schedule: no execution could be started: {error}"
 
     fields = event if isinstance(event, dict) else {}
     sent = message.get("Attributes", {}).get("SentTimestamp")
@@ -226,12 +252,18 @@ def answer(message: dict, function: str) -> DeadLetter:
     )
 
 
+def function_name(arn: str) -> str:
+    """Returns the name in a function's ARN, such as `arn:aws:lambda:eu-west-1:123456789012:function:NAME:$LATEST`."""
+    return (arn.split(":function:", 1)[1:] or [""])[0].split(":")[0]
+
+
 def invocation_reason(body: dict) -> tuple[str, bool]:
     """Returns why Lambda gave up, and whether the message itself is the reason."""
     error = body.get("responsePayload") or {}
     name = error.get("errorType") or body.get("requestContext", {}).get("condition", "unknown")
-    # The messages of Postern's own errors contain no payload. Of others that is not known.
-    message = error.get("errorMessage", "") if name.startswith("TaskTokenDone.") else ""
+    # The messages of Postern's own errors contain no payload. The messages of other errors may contain one.
+    ours = name.startswith(("TaskTokenDone.", "JobProgress.", "JobCanceller."))
+    message = error.get("errorMessage", "") if ours else ""
     return f"{name}: {message[:200]}".rstrip(": "), name in INVALID
 
 
@@ -245,7 +277,7 @@ def rule_reason(body: dict) -> str:
 
 
 def rule_event(body: dict) -> dict | None:
-    """Returns the event that the rule would have made of the worker's message; `None` if it is no JSON object."""
+    """Returns the event that the rule would have made of the worker's message; `None` if the message is not a JSON object."""
     try:
         event = json.loads(base64.b64decode(body.get("base64OriginalPayload", ""), validate=True))
     except (binascii.Error, ValueError):
@@ -265,7 +297,7 @@ def job_id(fields: dict) -> str:
 
 
 def parsed(text: str | bytes) -> dict:
-    """Parses a JSON object; an empty one if the text is none."""
+    """Parses a JSON object. Returns an empty one if the text is not a JSON object."""
     try:
         value = json.loads(text)
     except ValueError:

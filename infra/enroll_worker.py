@@ -15,12 +15,14 @@ script attaches the stack's worker policy to the certificate, and the certificat
 A renewal leaves the old certificate valid. `--revoke-old` revokes every certificate of the thing except the newest, and
 refuses to do so before the worker has used the newest: the IoT rule stamps each answer with the certificate of its
 connection, and the script looks for the newest one in the log of `task-token-done`. If the worker answers no jobs at
-the moment, and its own log says that it is connected with the new certificate, `--confirmed` skips that look.
-`--remove` revokes and deletes all
-certificates of the thing. It also deletes the thing, unless the thing belongs to the stack.
+the moment, and its own log says that it is connected with the new certificate, `--confirmed` skips that check.
+
+`--remove` revokes and deletes all certificates of the thing. It also deletes the thing, unless the thing belongs to the
+stack.
 
 The defaults are the stack's own thing and tenant. `--thing` and `--tenant` name another worker; its thing is created if
-it does not exist. `--group` puts that worker into a group, whose workers share the tenant's jobs. Credentials and Region come from the AWS CLI's configuration.
+it does not exist. `--group` puts that worker into a group, whose workers share the tenant's jobs. Credentials
+and Region come from the AWS CLI's configuration.
 """
 
 import argparse

@@ -79,7 +79,7 @@ def make(arguments: argparse.Namespace) -> None:
 
 
 def bundled_template(template: str, architecture: str) -> tuple[str, list[str]]:
-    """The template with archives in the place of sources, and the functions' names."""
+    """Returns the template with archives in the place of sources, and the functions' names."""
     functions: list[str] = []
 
     def code(found: re.Match) -> str:
@@ -94,7 +94,7 @@ def bundled_template(template: str, architecture: str) -> tuple[str, list[str]]:
     if not functions or re.search(r"CodeUri: \.$|rust-cargolambda", template, re.MULTILINE):
         sys.exit("template.yml: a function has another form than the others; see bundled_template")
 
-    # The bundle contains one processor's binaries, so that no parameter may ask for the other.
+    # The bundle contains the binaries for one processor, so the parameter must not offer the other one.
     chosen = "    Default: arm64\n    AllowedValues: [arm64, x86_64]\n"
     if template.count(chosen) != 1:
         sys.exit("template.yml: the parameter Architecture has another form; see bundled_template")

@@ -24,7 +24,7 @@ from stacks import STACK, Template, deploy, deploy_policies, sam, statements, wi
 sys.path.insert(0, str(ROOT / "infra"))
 import check_tools
 
-PARTS = ("Jobs", "Examples", "Approvals", "Kafka", "Grip", "Console")
+PARTS = ("Jobs", "Examples", "Approvals", "ClaimCheck", "Kafka", "Grip", "Console")
 CLUSTER = (
     "arn:aws:kafka:us-east-1:111111111111:cluster/customer/00000000-0000-4000-8000-000000000000-1"
 )
@@ -293,8 +293,9 @@ def status_of(url: str) -> int:
 
 
 def turn_off(emulator: Emulator, deployer: Identity) -> None:
-    """A deployment without the parameters takes everything away that nobody asked for; the CSV bucket stays."""
-    off = [f"{part}=false" for part in ("Examples", "Approvals", "Kafka", "Grip", "Console")]
+    """A deployment without the parameters removes the parts that they had added. The CSV bucket stays."""
+    parts = ("Examples", "Approvals", "ClaimCheck", "Kafka", "Grip", "Console")
+    off = [f"{part}=false" for part in parts]
     empty = [
         "MskClusterArn",
         "MskSourceArn",

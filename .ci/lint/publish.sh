@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that the crate grip could be published: its package is complete and compiles by itself, with default features.
-# The registry must be reachable; REQUIRE_REGISTRY makes it an error that it is not.
+# It needs the registry. With REQUIRE_REGISTRY, a registry that cannot be reached is an error.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 log=$(mktemp)
@@ -17,7 +17,7 @@ if ! cargo publish --dry-run --locked --allow-dirty --package grip >"$log" 2>&1;
     exit 1
 fi
 
-# cargo-semver-checks compares with the version that is published. Nothing is published yet: there is no baseline.
+# cargo-semver-checks needs a published version to compare with, and none has been published yet.
 if [ -n "${GRIP_BASELINE:-}" ]; then
     cargo semver-checks --package grip --baseline-version "$GRIP_BASELINE"
 else

@@ -1,4 +1,4 @@
-"""Checks how the code is arranged: files that import each other, headers, lengths, names that have gone, and error
+"""Checks how the code is arranged: files that import each other, headers, lengths, retired names, and error
 names that the documentation does not explain.
 
     structure.py [ROOT]

@@ -81,7 +81,7 @@ def check(template: dict) -> list[str]:
 
 
 def unhidden_secrets(template: dict) -> list[str]:
-    """`sam deploy --guided` asks for ever for a parameter with NoEcho and without a default."""
+    """`sam deploy --guided` asks again and again for a parameter with NoEcho and without a default."""
     return [
         f"{name}: no-echo: a parameter with NoEcho needs a default; better keep secrets in Secrets Manager"
         for name, parameter in template.get("Parameters", {}).items()
@@ -140,7 +140,7 @@ def unencrypted(_name: str, resource: dict, _template: dict) -> list[str]:
 
 
 def uninvited(_name: str, resource: dict, template: dict) -> list[str]:
-    """A public function URL, route or permission that exists without anybody having asked for it."""
+    """A public function URL, route or permission that does not depend on a parameter which asks for it."""
     properties = resource.get("Properties", {})
     open_url = resource["Type"] == "AWS::Lambda::Url" and properties.get("AuthType") == "NONE"
     open_url |= "FunctionUrlConfig" in properties
@@ -182,7 +182,7 @@ def needed_of_rest(expression: dict, done: dict, conditions: dict) -> set[str]:
 
 
 def unexplained(name: str, resource: dict, _template: dict) -> list[str]:
-    """An alarm that nobody knows what to do about."""
+    """An alarm without a heading in the runbook."""
     if resource["Type"] not in ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"):
         return []
     runbook = RUNBOOK.read_text() if RUNBOOK.exists() else ""
@@ -220,9 +220,9 @@ def combination(template: dict, values: dict[str, str]) -> list[str]:
     if not kinds:
         findings.append("combination: a stack needs at least one resource")
     if values["Approvals"] == values["Grip"] == "false" and "AWS::Lambda::Url" in kinds:
-        findings.append("combination: it has a public URL that nobody asked for")
+        findings.append("combination: it has a public URL, although Approvals and Grip are false")
     if values["Console"] == "false" and "AWS::ApiGatewayV2::Api" in kinds:
-        findings.append("combination: it has an HTTP API that nobody asked for")
+        findings.append("combination: it has an HTTP API, although Console is false")
     if values["Jobs"] == "false" and any(kind.startswith("AWS::IoT::") for kind in kinds):
         findings.append("combination: it has IoT resources, although it has no jobs")
     if values["Kafka"] == "false" and "AWS::Lambda::EventSourceMapping" in kinds:

@@ -56,13 +56,13 @@ def set_environment() -> None:
     os.environ["BIND_HOST"] = LOOPBACK
     # Functions, and Step Functions' calls of other services, find this process by it.
     os.environ["AWS_ENDPOINT_URL"] = f"http://{LOOPBACK}:{os.environ['GATEWAY_PORT']}"
-    # The root user's credentials. Whoever has real ones in this shell must not need, or lend, them.
+    # The root user's credentials. The emulator neither needs nor uses real credentials of this shell.
     os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "test"
     for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
         os.environ.pop(name, None)
     os.environ.setdefault("MINISTACK_ACCOUNT_ID", "123456789012")
     os.environ.setdefault("SFTP_ENABLED", "0")
-    # AWS's limit. ministack derives a lower one from the memory, because it starts a process for
+    # AWS's limit. ministack derives a lower limit from the memory, because it starts a process for
     # each invocation; patches/lambda_/processes.py bounds the processes instead.
     os.environ.setdefault("LAMBDA_ACCOUNT_CONCURRENCY", "1000")
     check_processes(os.environ.get("POSTERN_FUNCTION_PROCESSES", ""))

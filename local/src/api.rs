@@ -110,7 +110,7 @@ impl Api {
         parse(target, &response)
     }
 
-    /// Sends a call; the body of its response. `what` names the call in errors.
+    /// Sends a call and returns the body of its response. `what` names the call in errors.
     pub async fn send(&self, what: &str, call: Call<'_>) -> Result<Bytes, Error> {
         let failed = |why: String| Error::Aws(format!("{what}: {why}"));
         let region = self.config.region().ok_or_else(|| failed("no AWS region is set".into()))?.to_string();
@@ -176,7 +176,7 @@ impl Api {
         Ok(())
     }
 
-    /// Sends a request without a signature, as a browser does; the status and the body of its response.
+    /// Sends a request without a signature, as a browser does. Returns the status and the body of its response.
     pub async fn open(&self, method: Method, url: &str) -> Result<(u16, String), Error> {
         let failed = |why: String| Error::Aws(format!("{method} {url}: {why}"));
         let request = Request::builder().method(&method).uri(url).body(Full::new(Bytes::new()));
@@ -213,7 +213,7 @@ impl Api {
         format!("{}/{bucket}/{key}", self.config.endpoint_url().unwrap_or_default())
     }
 
-    /// Creates a bucket; that it exists already is no error.
+    /// Creates a bucket. A bucket that exists already is not an error.
     pub(crate) async fn create_bucket(&self, bucket: &str) -> Result<(), Error> {
         let path = format!("/{bucket}");
         let body = Bytes::new();

@@ -106,10 +106,10 @@ fn print_usage(note: &Note) {
     say("`make down` stops it.");
 }
 
-/// The arguments of `run`. `make` passes them by the environment, where an apostrophe needs no quoting.
+/// The arguments of `run`. `make` passes the input in the environment, where an apostrophe needs no quoting.
 #[derive(Args)]
 pub(crate) struct Run {
-    /// The execution's input: JSON, or a file with JSON. The machine's own sample if none is given.
+    /// The execution's input: JSON, or a file with JSON. The default is the machine's own sample.
     #[arg(env = "POSTERN_INPUT", allow_hyphen_values = true)]
     input: Option<String>,
     /// The state machine: the name of its file in statemachines/, without .asl.json.
@@ -118,7 +118,7 @@ pub(crate) struct Run {
     /// The local stack that `up` started, or a stack in AWS, with the shell's credentials and region.
     #[arg(long, value_enum, default_value_t = Target::Local)]
     target: Target,
-    /// The stack in AWS; `postern` if none is named.
+    /// The stack in AWS. The default is `postern`.
     #[arg(long)]
     stack: Option<String>,
 }
@@ -130,7 +130,7 @@ enum Target {
 }
 
 impl Run {
-    /// Runs an execution; whether it succeeded.
+    /// Runs an execution. Returns whether it succeeded.
     pub(crate) async fn run(&self) -> Result<bool, Error> {
         let project = Project::here()?;
         let samples = project.file("events/statemachines");
@@ -145,7 +145,7 @@ impl Run {
                 self.follow(&executions, machine, &input, note.worker_log(), jobs).await
             }
             Target::Aws => {
-                // Before the first call, which costs a second or two.
+                // The input is checked before the first call of AWS, which takes a second or two.
                 let stack = self.stack.as_deref().unwrap_or("postern");
                 let input = input(self.input.as_deref(), &samples, &self.machine)?;
                 let config = user_config().await;
@@ -170,7 +170,7 @@ impl Run {
         Ok(finished.status == "SUCCEEDED")
     }
 
-    /// The note of the local stack, all of whose processes run.
+    /// The note of the local stack. Fails unless all of its processes run.
     fn running(&self, project: &Project) -> Result<Note, Error> {
         if let Some(stack) = &self.stack {
             return Err(Error::Invalid(format!(

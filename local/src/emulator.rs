@@ -38,9 +38,9 @@ pub struct Emulator {
 /// How the emulator is started.
 #[derive(Debug, Clone, Default)]
 pub struct EmulatorOptions {
-    /// The HTTP port of all services; a free port if none is given.
+    /// The HTTP port of all services. `None` chooses a free port.
     pub gateway_port: Option<u16>,
-    /// The MQTT port; a free port if none is given.
+    /// The MQTT port. `None` chooses a free port.
     pub mqtt_port: Option<u16>,
     /// Whether the emulator outlives the terminal that starts it.
     pub stays: bool,
@@ -51,7 +51,7 @@ pub struct EmulatorOptions {
 /// How long the emulator may take to be ready; the first start on a machine compiles much Python.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The region that the emulator takes itself to be in.
+/// The Region that the emulator pretends to be in.
 const REGION: &str = "us-east-1";
 
 impl Emulator {
@@ -82,7 +82,7 @@ impl Emulator {
         Ok(emulator)
     }
 
-    /// Waits until HTTP and MQTT are served. An emulator that ends before is reported at once, with its last line.
+    /// Waits until HTTP and MQTT are served. If the emulator ends before that, fails at once with its last line.
     async fn wait_until_ready(&mut self) -> Result<(), Error> {
         let end = Instant::now() + TIMEOUT;
         loop {
@@ -156,8 +156,8 @@ impl Emulator {
         stacks::apply(&self.api, &deployment.name, &template, &deployment.parameters).await
     }
 
-    /// Gives a worker its certificate with the script that users run. `other` names a thing and a tenant that are not
-    /// the stack's own.
+    /// Gives a worker its certificate with the script that users run. `other` names the thing and the
+    /// tenant if they are not the stack's own.
     pub async fn enroll(&self, outputs: &Outputs, other: Option<(&str, &str)>) -> Result<WorkerFiles, Error> {
         let (thing, tenant) = other.unwrap_or((outputs.get("WorkerThingName"), outputs.get("Tenant")));
         let more = if other.is_some() { vec!["--thing", thing, "--tenant", tenant] } else { Vec::new() };
@@ -207,7 +207,7 @@ impl Emulator {
         self.api.put(bucket, key, text.to_owned().into()).await
     }
 
-    /// Invokes a function with the event in a file; the JSON of its answer or of its error.
+    /// Invokes a function with the event in a file. Returns the JSON of its answer or of its error.
     pub async fn invoke(&self, function: &str, event: &Path) -> Result<String, Error> {
         let body = fs::read(event).map_err(Error::file(event))?.into();
         let path = format!("/2015-03-31/functions/{function}/invocations");

@@ -24,7 +24,7 @@ pub enum Error {
         /// The system's reason.
         error: std::io::Error,
     },
-    /// The system refused an operation that is not about one file.
+    /// The system refused an operation that concerns no single file.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// An AWS call failed.

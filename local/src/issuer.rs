@@ -14,7 +14,7 @@ use crate::project::Project;
 /// How long the issuer may take to make its key.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// An issuer of OpenID Connect on loopback, which ends when this value is dropped.
+/// An issuer of `OpenID` Connect on loopback, which ends when this value is dropped.
 #[derive(Debug)]
 pub struct Issuer {
     process: Process,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The columns of a progress bar.
-const COLUMNS: usize = 24;
+const COLUMNS: u8 = 24;
 
 /// News of a job.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,8 +103,8 @@ fn bar(percent: Option<f64>, message: Option<&str>) -> String {
     let Some(percent) = percent else { return message };
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the table has 0 to 100")]
-    let full = (percent.clamp(0.0, 100.0) / 100.0 * COLUMNS as f64) as usize;
-    let (full, empty) = ("#".repeat(full), "-".repeat(COLUMNS - full));
+    let full = (percent.clamp(0.0, 100.0) / 100.0 * f64::from(COLUMNS)) as u8;
+    let (full, empty) = ("#".repeat(full.into()), "-".repeat((COLUMNS - full).into()));
     format!("[{full}{empty}] {percent:3.0} %  {message}").trim_end().to_owned()
 }
 

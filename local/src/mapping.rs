@@ -17,7 +17,7 @@ pub struct EventSourceMapping {
     pub batch_size: u32,
     /// How many seconds a batch waits for more records.
     pub maximum_batching_window_in_seconds: u32,
-    /// How often a failed batch is retried; -1 means without limit.
+    /// The number of times that a failed batch is retried; -1 means that there is no limit.
     pub maximum_retry_attempts: i64,
     /// Whether a failed batch is split in two.
     pub bisect_batch_on_function_error: bool,

@@ -20,7 +20,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// The value of an output; empty where the stack has no output of that name.
+    /// The value of an output, or an empty text if the stack has no output of that name.
     pub fn get(&self, name: &str) -> &str {
         self.values.get(name).map_or("", String::as_str)
     }
@@ -30,7 +30,7 @@ impl Outputs {
         &self.stack
     }
 
-    /// The value of a parameter of the template; empty where the template has no parameter of that name.
+    /// The value of a parameter, or an empty text if the template has no parameter of that name.
     pub fn parameter(&self, name: &str) -> &str {
         self.parameters.get(name).map_or("", String::as_str)
     }
@@ -54,7 +54,7 @@ impl Outputs {
         })
     }
 
-    /// The ARN of a state machine; empty where the stack has none of that name.
+    /// The ARN of a state machine, or an empty text if the stack has no machine of that name.
     pub fn machine(&self, name: &str) -> &str {
         self.find_machine(name).unwrap_or_default()
     }

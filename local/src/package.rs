@@ -47,6 +47,7 @@ pub(crate) async fn package(
             "DefinitionUri" => Some(upload(api, definitions(value)?.into()).await?),
             _ => None,
         };
+
         if let Some(key) = key {
             let indent = &line[..line.len() - line.trim_start().len()];
             // Writing to a String does not fail.
@@ -61,7 +62,7 @@ pub(crate) async fn package(
     Ok(api.object_url(BUCKET, &key))
 }
 
-/// Uploads the package of a function, if its binary is built; the object's key.
+/// Uploads the package of a function if its binary is built. Returns the object's key.
 async fn upload_function(api: &Api, path: &Path, binary: &str) -> Result<String, Error> {
     match fs::read(path) {
         Ok(content) => upload(api, archive(&content).into()).await,
@@ -77,6 +78,7 @@ async fn upload(api: &Api, content: Bytes) -> Result<String, Error> {
     for byte in digest.as_ref() {
         let _ = write!(key, "{byte:02x}");
     }
+
     api.put(BUCKET, &key, content).await?;
     Ok(key)
 }

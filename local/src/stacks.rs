@@ -70,6 +70,7 @@ pub(crate) async fn apply(
 async fn status(api: &Api, stack: &str) -> Result<String, Error> {
     let xml = api.query(SERVICE, "DescribeStacks", &[("StackName", stack)]).await?;
     let document = parse(&xml)?;
+
     Ok(document
         .descendants()
         .find(|node| node.tag_name().name() == "StackStatus")
@@ -77,10 +78,11 @@ async fn status(api: &Api, stack: &str) -> Result<String, Error> {
         .unwrap_or_default())
 }
 
-/// The error of a deployment: the resources that failed, the first one first.
+/// The error of a deployment: the resources that failed, in the order in which they failed.
 async fn failure(api: &Api, stack: &str, status: &str) -> Result<Error, Error> {
     let xml = api.query(SERVICE, "DescribeStackEvents", &[("StackName", stack)]).await?;
     let document = parse(&xml)?;
+
     let mut reasons: Vec<String> = members(&document, "StackEvents")
         .filter(|event| child(*event, "ResourceStatus").ends_with("_FAILED"))
         .map(|event| (child(event, "LogicalResourceId"), child(event, "ResourceStatusReason")))
@@ -94,6 +96,7 @@ async fn failure(api: &Api, stack: &str, status: &str) -> Result<Error, Error> {
 async fn describe(api: &Api, stack: &str) -> Result<Outputs, Error> {
     let xml = api.query(SERVICE, "DescribeStacks", &[("StackName", stack)]).await?;
     let document = parse(&xml)?;
+
     let values = members(&document, "Outputs")
         .map(|output| (child(output, "OutputKey"), child(output, "OutputValue")))
         .collect();
@@ -119,6 +122,7 @@ async fn resources(api: &Api, stack: &str) -> Result<Vec<Resource>, Error> {
         if !next.is_empty() {
             form.push(("NextToken", &next));
         }
+
         let xml = api.query(SERVICE, "ListStackResources", &form).await?;
         let document = parse(&xml)?;
         resources.extend(members(&document, "StackResourceSummaries").map(|resource| Resource {
@@ -126,6 +130,7 @@ async fn resources(api: &Api, stack: &str) -> Result<Vec<Resource>, Error> {
             physical_id: child(resource, "PhysicalResourceId"),
             kind: child(resource, "ResourceType"),
         }));
+
         let token = document.descendants().find(|node| node.tag_name().name() == "NextToken").map(text);
         match token.filter(|token| !token.is_empty()) {
             Some(token) => next = token,
@@ -161,6 +166,7 @@ async fn group_logs(api: &Api, group: &str, lines: &mut String) -> Result<(), Er
             lines.push_str(event["message"].as_str().unwrap_or_default().trim_end_matches('\n'));
             lines.push('\n');
         }
+
         match &page["nextToken"] {
             Value::String(token) => input["nextToken"] = json!(token),
             _ => return Ok(()),

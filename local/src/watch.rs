@@ -226,7 +226,7 @@ fn of_history(event: &HistoryEvent, by_id: &HashMap<i64, &HistoryEvent>) -> Opti
 /// An error name, with the job of the task that failed if it was submitted.
 fn of_job(error: Option<&str>, event: &HistoryEvent, by_id: &HashMap<i64, &HistoryEvent>) -> String {
     let error = error.unwrap_or("no error name");
-    // A state entered before is another task's beginning: its job is not this one.
+    // A state that was entered earlier is the beginning of another task, with another job.
     let job = earlier(event, by_id)
         .take_while(|event| event.state_entered_event_details().is_none())
         .find_map(job_of);
@@ -282,7 +282,7 @@ fn job_of(event: &HistoryEvent) -> Option<String> {
     payload(event)["JobId"].as_str().map(str::to_owned)
 }
 
-/// What a callback task waits for: a worker with a job, or a person with a link. Everybody who may read the history
+/// What a callback task waits for: a worker with a job, or a person with a link. Everyone who may read the history
 /// may see the links. Each link has a line of its own, so that a terminal opens the whole link and no space breaks it.
 fn waits_for(event: &HistoryEvent) -> String {
     let payload = payload(event);

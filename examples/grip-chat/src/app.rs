@@ -25,7 +25,7 @@ impl<S: Store> App<S> {
         Self { channels, tokens }
     }
 
-    /// Answers a request, all of which come through the proxy.
+    /// Answers a request. All requests come through the proxy.
     pub(crate) async fn answer(&self, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         let path = request.uri().path();
         if let Some(below) = path.strip_prefix("/channels") {
@@ -42,7 +42,7 @@ impl<S: Store> App<S> {
         }
     }
 
-    /// Gives a token to whoever says a name. An application with accounts would ask for a password here.
+    /// Gives a token to every client that sends a name. An application with accounts would check a password here.
     fn token(&self, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         let asked: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         let name = asked["name"].as_str().unwrap_or_default().trim();
@@ -58,6 +58,7 @@ impl<S: Store> App<S> {
             grants: vec![Grant::new("room.*", [Action::Subscribe, Action::Publish, Action::Presence])],
             expires: None,
         };
+
         match self.tokens.issue(&user, TOKEN_LIFE) {
             Some(token) => text(StatusCode::OK, "application/json", &json!({ "token": token }).to_string()),
             None => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "CHAT_KEY is not a secret.\n"),

@@ -27,6 +27,7 @@ pub(crate) struct Config {
 impl Config {
     pub(crate) fn from_env() -> Result<Self, Failure> {
         let proxy = GripUrl::parse(&variable("GRIP_URL")?.unwrap_or("http://127.0.0.1:5561/".to_owned()))?;
+
         let mut verifier = Verifier::default();
         if let Some(key) = proxy.verify_key() {
             verifier = Verifier::new(key.clone()).required();
@@ -39,6 +40,7 @@ impl Config {
             Some(text) => Key::parse(&text)?,
             None => random_key()?,
         };
+
         Ok(Self {
             port: number("PORT")?.map_or(Ok(9_000), u16::try_from)?,
             proxy,

@@ -43,6 +43,7 @@ async fn listen<S: Store + 'static>(store: S, config: Config) -> Result<(), Fail
 
     let listener = TcpListener::bind(("127.0.0.1", config.port)).await?;
     announce(listener.local_addr()?);
+
     loop {
         let (socket, _) = listener.accept().await?;
         let app = Arc::clone(&app);

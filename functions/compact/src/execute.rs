@@ -113,7 +113,7 @@ struct OpenFile<'s, S: Store> {
 
 impl<'s, S: Store> OpenFile<'s, S> {
     fn new(store: &'s S, config: &Config, expected: &'s TableFile, buffer: usize) -> Result<Self, Error> {
-        // The plan decides on the format: the configuration may have changed since.
+        // The plan decides the format, because the configuration may have changed since the plan was made.
         let format = Format::of(&expected.key).unwrap_or(config.format);
         let table = Table::new(format, config, buffer)?;
         Ok(Self { expected, rows: 0, table, upload: Upload::new(store, &expected.key) })

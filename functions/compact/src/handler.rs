@@ -12,7 +12,7 @@ use crate::plan::{self, Clock};
 use crate::store::{Put, Store};
 use crate::symlinks;
 
-/// How often a run gives way to another one before it fails.
+/// The number of times that a run gives way to another one before it fails.
 const MAX_CONFLICTS: u32 = 8;
 
 /// The input of an invocation.
@@ -95,7 +95,7 @@ pub async fn compact(
 ) -> Result<Compacted, Error> {
     let clock = Clock { closed_before: closed_before.as_millisecond() };
     let nothing = Compacted { partition, closed_before, files: 0, rows: 0, more: false };
-    // A plan of an earlier run says nothing of the records that came since, so there may be more.
+    // The plan of an earlier run does not cover the records that came since, so there may be more.
     let mut more = true;
 
     for _ in 0..MAX_CONFLICTS {
@@ -112,7 +112,7 @@ pub async fn compact(
             return Ok(nothing);
         };
         let with_plan = Manifest { pending: Some(planned.plan), ..loaded.manifest.clone() };
-        // Written or refused, the manifest is read again: an answer that was lost looks like a refusal.
+        // The run reads the manifest again in both cases, because an answer that was lost looks like a refusal.
         if manifest::replace(store, &loaded, &with_plan).await? == Put::Written {
             more = planned.more;
         }

@@ -18,7 +18,7 @@ impl Hour {
         Self(valid.map(|time| time.div_euclid(MILLISECONDS)))
     }
 
-    /// Whether the hour has ended at this time. Records without a timestamp wait for no hour's end.
+    /// Whether the hour has ended at this time. Records without a timestamp do not wait.
     pub fn has_ended(self, milliseconds: i64) -> bool {
         self.0.is_none_or(|hour| (hour + 1) * MILLISECONDS <= milliseconds)
     }

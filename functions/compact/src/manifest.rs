@@ -80,6 +80,7 @@ impl Manifest {
     /// The manifest after its pending plan has been carried out.
     pub(crate) fn completed(mut self) -> Self {
         let Some(plan) = self.pending.take() else { return self };
+
         self.ranges.extend(&plan.ranges);
         self.files.extend(plan.files);
         self.files.sort_by(|one, other| (&one.hour, one.first).cmp(&(&other.hour, other.first)));
@@ -115,6 +116,7 @@ pub(crate) async fn load(store: &impl Store, config: &Config, partition: u32) ->
             manifest.version, manifest.topic, manifest.partition
         )));
     }
+
     Ok(Loaded { key, etag: Some(etag), manifest })
 }
 

@@ -16,7 +16,7 @@ use crate::store::Store;
 const MAX_FILES: usize = 256;
 
 /// How long a record waits for the end of its hour, in milliseconds after its object was written. A timestamp further in
-/// the future is wrong, and its record must not wait for ever.
+/// the future is wrong, and its record must not wait forever.
 const LONGEST_WAIT: i64 = 24 * 3_600_000;
 
 /// The times by which a run decides, in milliseconds since 1970.
@@ -60,7 +60,7 @@ pub(crate) async fn next(
     let listed = store.list(&config.source_prefix(manifest.partition)).await?;
     let all: Vec<Source> = listed.into_iter().filter_map(Source::of).collect();
 
-    // What is remembered of objects that have expired can be forgotten.
+    // The manifest need not remember objects that have expired.
     let existing: BTreeSet<String> =
         all.iter().filter(|source| !source.is_gapless()).map(Source::short_name).collect();
     let examined: BTreeSet<String> = manifest.examined.intersection(&existing).cloned().collect();
@@ -82,10 +82,10 @@ struct Planner<'p> {
     selection: &'p Selection,
     ranges: Ranges,
     files: BTreeMap<Hour, TableFile>,
-    /// For each source: whether a row was met, and whether one of them has to wait.
+    /// For each source: whether the walk has met a row of it, and whether one of its rows has to wait.
     met: Vec<(bool, bool)>,
     bytes: u64,
-    /// The record before, and whether it was due.
+    /// The previous record, and whether it was due.
     previous: Option<(u64, bool)>,
 }
 
@@ -105,7 +105,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// Reads records until there are none, or until the plan is large enough. Returns whether records are left.
+    /// Reads records to the end, or until the plan is large enough. Returns whether records are left.
     async fn walk(&mut self, store: &impl Store, shape: Shape) -> Result<bool, Error> {
         let mut merge = Merge::of(store, shape, &self.selection.sources);
         while let Some(Row { cursor, repeated }) = merge.next().await? {
@@ -167,7 +167,7 @@ impl<'p> Planner<'p> {
         self.previous = Some((offset, due));
     }
 
-    /// Adds the offsets between the record before and `next` that have no rows although an object is complete there.
+    /// Adds the offsets between the previous record and `next` that have no rows although an object is complete there.
     fn claim_tombstones_before(&mut self, next: Option<u64>) {
         let Some((previous, true)) = self.previous else { return };
         let Some((_, end)) = self.selection.complete.around(previous) else { return };

@@ -11,7 +11,7 @@ use postern_runtime::aws::{Failure, failure};
 use crate::error::Error;
 use crate::store::{Condition, Listed, Put, Store};
 
-/// How often an object whose body breaks off is read again.
+/// The number of times that an object whose body breaks off is read again.
 const READS: u32 = 3;
 
 /// A bucket in S3.
@@ -139,7 +139,7 @@ impl Store for Bucket {
             Err(error) => refused(&error),
         };
 
-        // What S3 has refused keeps its parts, for which the bucket's owner pays.
+        // An upload that S3 has refused keeps its parts, and the bucket's owner pays for them.
         let unused = Parts { key, id, parts: Vec::new() };
         if let Err(error) = self.abort(unused).await {
             tracing::warn!(reason = %error, "the parts of a refused upload could not be deleted");

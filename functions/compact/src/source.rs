@@ -27,7 +27,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads a key, `.../customer-data-{time}-{first}-{last}[-{gaps}].csv[.gz|.zst]`. `None`: the object is another's.
+    /// Reads a key, `.../customer-data-{time}-{first}-{last}[-{gaps}].csv[.gz|.zst]`. Returns `None` for another key.
     pub(crate) fn of(listed: Listed) -> Option<Self> {
         let Listed { key, etag, modified } = listed;
         let name = key.rsplit('/').next()?.strip_prefix("customer-data-")?;

@@ -25,7 +25,7 @@ pub enum Condition<'e> {
 }
 
 impl<'e> Condition<'e> {
-    /// The condition that nobody has written the object since it was read with this `ETag`.
+    /// The condition that the object is unchanged since it was read with this `ETag`, or since it did not exist.
     pub fn unchanged(etag: Option<&'e str>) -> Self {
         etag.map_or(Self::Absent, Self::Matches)
     }

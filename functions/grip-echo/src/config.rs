@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 /// The shortest publish token, in bytes. A shorter one can be guessed.
 const TOKEN_BYTES: usize = 16;
 
-/// The `aud` of channel tokens, so that a token that the same key signed for another purpose is not one.
+/// The `aud` of channel tokens. It tells them apart from tokens that the same key signed for other purposes.
 pub(crate) const AUDIENCE: &str = "grip-echo";
 
 /// The function's configuration.
@@ -58,7 +58,7 @@ impl Config {
     }
 }
 
-/// The bearer token that allows to publish. It has no `Debug`, so that it cannot reach a log.
+/// The bearer token that allows publishing. It has no `Debug`, so that it cannot reach a log.
 pub(crate) struct PublishToken(String);
 
 /// Why a text is not a publish token. The error does not contain the text.

@@ -25,7 +25,7 @@ const POLL_SECONDS: u32 = 30;
 /// How long a stream may be silent before the proxy sends a keep-alive, in seconds.
 const STREAM_SECONDS: u32 = 25;
 
-/// A failure of the function. A client's mistake is not one: it gets an HTTP status.
+/// A failure of the function. A client's mistake is not a failure; the client receives an HTTP status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -67,8 +67,8 @@ pub(crate) async fn handle(
 ) -> Result<LambdaResponse, Error> {
     let (request, reply) = Event::parse(event.get())?.into_request()?;
 
-    // A publisher shows the token. The proxy's signature says nothing about the publisher, because the proxy signs
-    // whatever it forwards; and a publisher may call the function directly.
+    // A publisher presents a token. The proxy's signature proves nothing about the publisher, because the proxy signs
+    // every request that it forwards. A publisher may also call the function directly.
     let response = if is_publication(&request) {
         publish(proxy, config, &request).await?
     } else {

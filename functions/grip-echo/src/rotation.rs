@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 use crate::config::Config;
 use crate::handler::{Error, handle};
 
-/// The shortest time between two reads of the secret. Anybody can send requests that fail a check, and each read is paid
-/// for.
+/// The shortest time between two reads of the secret. Strangers can send requests that fail a check, and each read
+/// costs money.
 const BETWEEN_READS: Duration = Duration::from_secs(30);
 
 /// The reasons for which the function has no configuration.
@@ -110,7 +110,7 @@ impl<S: ReadSecret, E: Fn() -> Environment<'static>> Echo<S, E> {
     }
 }
 
-/// Whether a key or token was wrong: the caller's, the proxy's, or the one that the proxy's control endpoint wants.
+/// Whether a key or token was wrong: the caller's, the proxy's, or the one for the proxy's control endpoint.
 fn is_refused(outcome: &Result<LambdaResponse, Error>) -> bool {
     match outcome {
         Ok(LambdaResponse::Rest(response)) => [401, 403].contains(&response.status_code),

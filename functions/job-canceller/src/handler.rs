@@ -111,7 +111,7 @@ pub(crate) async fn cancel(
         .map(Ok)
         .map_ok(|job| cancel_job(jobs, workers, job, &reason, now))
         .try_buffer_unordered(AT_A_TIME)
-        .try_fold(0, async |total, _| Ok(total + 1))
+        .try_fold(0, async |total, ()| Ok(total + 1))
         .await?;
 
     metrics::add("JobsCancelled", cancelled);

@@ -189,7 +189,7 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
             Route::Resume(worker) => self.command(call, &worker, Command::Resume).await,
             Route::Concurrency(worker) => {
                 let Concurrency { concurrency } = body(request)?;
-                self.send(tenant, &worker, Command::concurrency(concurrency)?).await
+                self.send(tenant, &worker, Command::concurrency(&concurrency)?).await
             }
             Route::LiveTicket => self.ticket(call).await,
             _ => Err(NO_JOB),
@@ -237,6 +237,13 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
     async fn list(&self, call: &Call<'_>) -> Result<Response<Vec<u8>>, Problem> {
         let query = Query::parse(call.request.uri().query().unwrap_or_default())?;
         let Query { filter, after, limit } = &query;
+        if after.as_ref().is_some_and(|after| !filter.contains(after)) {
+            return Err(Problem::InvalidCursor);
+        }
+        if filter.is_empty() {
+            return Ok(json_response(StatusCode::OK, &json!({"jobs": [], "next": null})));
+        }
+
         let page = self.jobs.list(&call.caller.tenant, filter, *limit, after.as_ref()).await;
         let page = page.map_err(of_table)?;
 
@@ -255,7 +262,7 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Concurrency {
-    concurrency: u32,
+    concurrency: serde_json::Number,
 }
 
 /// A body without members.

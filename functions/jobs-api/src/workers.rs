@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use postern_types::Tenant;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Number, json};
 
 use crate::problem::Problem;
 use crate::services::Broker;
@@ -51,13 +51,16 @@ pub(crate) enum Command {
 
 impl Command {
     /// The command to run `concurrency` jobs at once.
-    pub(crate) fn concurrency(concurrency: u32) -> Result<Self, Problem> {
-        match concurrency {
-            1..=MOST_AT_ONCE => Ok(Self::Concurrency(concurrency)),
-            other => Err(Problem::InvalidRequest(format!(
-                "concurrency is {other}; it must be from 1 to {MOST_AT_ONCE}"
-            ))),
-        }
+    pub(crate) fn concurrency(concurrency: &Number) -> Result<Self, Problem> {
+        // To JSON Schema, 8.0 is a whole number, too.
+        let text = concurrency.to_string();
+        let whole: Option<u32> = text.strip_suffix(".0").unwrap_or(&text).parse().ok();
+
+        whole.filter(|number| (1..=MOST_AT_ONCE).contains(number)).map(Self::Concurrency).ok_or_else(|| {
+            let problem =
+                format!("concurrency is {text}; it must be a whole number from 1 to {MOST_AT_ONCE}");
+            Problem::InvalidRequest(problem)
+        })
     }
 
     fn message(self) -> String {

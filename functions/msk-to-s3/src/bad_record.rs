@@ -2,7 +2,7 @@
 
 use crate::json::InvalidJson;
 
-/// Why a record cannot become a row. The messages go to the log, so they contain nothing of the record.
+/// Why a record cannot become a row. The messages go to the log, so they contain no part of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadRecord {
     #[error("the value is not base64")]

@@ -16,20 +16,20 @@ pub enum Format {
 /// How objects are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// Objects are not compressed.
     None,
-    /// With gzip; the key ends in `.gz`.
+    /// Objects are compressed with gzip. Their keys end in `.gz`.
     Gzip,
-    /// With Zstandard; the key ends in `.zst`.
+    /// Objects are compressed with Zstandard. Their keys end in `.zst`.
     Zstd,
 }
 
 /// How a line break in a field is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineBreaks {
-    /// As it is, in a quoted field.
+    /// The line break stays in the field, which is quoted.
     Keep,
-    /// As a space.
+    /// A space replaces the line break.
     Space,
 }
 
@@ -42,7 +42,7 @@ pub enum Metadata {
     Partition,
     /// The record's offset. Topic, partition and offset identify a record.
     Offset,
-    /// The record's timestamp in milliseconds since 1970; empty if it has none.
+    /// The record's timestamp in milliseconds since 1970; empty for a record without one.
     Timestamp,
     /// The clock of the timestamp: `CREATE_TIME` (producer) or `LOG_APPEND_TIME` (broker).
     TimestampType,
@@ -170,6 +170,7 @@ const MAX_PREFIX_BYTES: usize = 512;
 
 fn prefix(text: &str) -> Result<String, &'static str> {
     let text = text.trim_matches('/');
+
     if text.len() > MAX_PREFIX_BYTES {
         Err("it must not be longer than 512 bytes")
     } else if text.chars().any(char::is_control) {
@@ -199,6 +200,7 @@ fn metadata(text: &str) -> Result<Vec<Metadata>, &'static str> {
             }
         }
     }
+
     Ok(columns)
 }
 

@@ -72,7 +72,7 @@ pub(crate) enum Payload<'e> {
     NotAString,
 }
 
-/// One record, nothing of it decoded.
+/// One record, whose parts are not decoded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'e> {
     pub(crate) offset: u64,

@@ -30,7 +30,7 @@ pub(crate) use text::Text;
 /// The deepest nesting that is read, as in `serde_json`. The reader recurses, so there has to be a limit.
 const MAX_DEPTH: u8 = 127;
 
-/// The text is not JSON, or its next value is not of the kind that was asked for. The message has the position only:
+/// The text is not JSON, or its next value is not of the expected kind. The message contains only the position, because
 /// the text may be confidential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid JSON at byte {at}: expected {expected}")]
@@ -114,7 +114,7 @@ impl<'t> Reader<'t> {
         found
     }
 
-    /// What `read` reads. Where it returns `None`, nothing is read.
+    /// The result of `read`. If it returns `None`, the reader does not move.
     pub(crate) fn attempt<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let start = self.at;
         let found = read(self);

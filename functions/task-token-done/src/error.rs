@@ -30,13 +30,12 @@ impl NamedError for Error {
         match self {
             Self::InvalidMessage(_) => "TaskTokenDone.InvalidMessage",
             Self::Throttled(_) => "TaskTokenDone.Throttled",
-            Self::Unavailable(_) => "TaskTokenDone.Unavailable",
-            Self::AccessDenied(_) => "TaskTokenDone.AccessDenied",
             Self::Refused(_) => "TaskTokenDone.Refused",
-            Self::ClaimCheck(StorageError::Denied { .. }) => "TaskTokenDone.AccessDenied",
-            Self::ClaimCheck(_) => "TaskTokenDone.Unavailable",
             Self::NotPublished(failed) if failed.again => "TaskTokenDone.Unavailable",
-            Self::NotPublished(_) => "TaskTokenDone.AccessDenied",
+            Self::AccessDenied(_) | Self::ClaimCheck(StorageError::Denied { .. }) | Self::NotPublished(_) => {
+                "TaskTokenDone.AccessDenied"
+            }
+            Self::Unavailable(_) | Self::ClaimCheck(_) => "TaskTokenDone.Unavailable",
         }
     }
 }

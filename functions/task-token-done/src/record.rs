@@ -70,7 +70,7 @@ impl<J: Jobs, C: Cancel> Record<J, C> {
             match call.await {
                 Ok(()) => tracing::info!(job_id = %sender.job_id, "the job of a closed task is cancelled"),
                 Err(error) => {
-                    tracing::warn!(job_id = %sender.job_id, %error, "no cancellation was published")
+                    tracing::warn!(job_id = %sender.job_id, %error, "no cancellation was published");
                 }
             }
         }

@@ -11,5 +11,5 @@ import importlib
 
 def apply() -> None:
     """Apply the patches of all services. Raises `patching.MissingPatchPoint`."""
-    for service in ("cloudformation", "deployers", "iot", "lambda_", "stepfunctions"):
+    for service in ("cloudformation", "deployers", "iot", "lambda_", "principals", "stepfunctions"):
         importlib.import_module(f"{__name__}.{service}")

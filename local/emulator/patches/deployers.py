@@ -1,4 +1,4 @@
-"""The permissions of whoever deploys a stack, under AUTH=true.
+"""The permissions that the caller of CloudFormation needs, under AUTH=true.
 
 CloudFormation makes the calls for a stack's resources with the caller's own credentials ("Controlling
 access with AWS Identity and Access Management", AWS CloudFormation User Guide). ministack 1.5.33 checks

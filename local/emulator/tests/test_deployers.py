@@ -1,4 +1,4 @@
-"""CloudFormation: a stack's resources are made with the permissions of whoever deploys it."""
+"""CloudFormation: a stack's resources are made with the permissions of its deployer."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class IotSharedSubscriptions(Iot):
         shares = [member.deliveries() for member in members]
 
         self.assertEqual(sorted(sum(shares, [])), sorted(sent))
-        # One member of three gets none of 60 once in 10^10 runs.
+        # That one member of three gets no message of 60 happens once in 10^10 runs.
         self.assertTrue(all(shares), shares)
         self.assertEqual(plain.deliveries(), sent)
 

@@ -32,7 +32,7 @@ impl Events {
     /// Queues an event and waits for its response.
     pub(crate) async fn invoke(&self, body: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
         let (response, received) = oneshot::channel();
-        // Without a receiver no process is left. The event is dropped, and with it the channel of its response.
+        // Without a receiver, no process is left: the event is dropped, together with the channel for its response.
         let _ = self.0.send(Event { body, response });
 
         let exited = r#"{"errorType":"Runtime.ExitError","errorMessage":"the function's process ended"}"#;

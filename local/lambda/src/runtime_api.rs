@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::queue::{Event, FunctionError, Queue};
 use crate::server::{Server, serve, status};
 
-/// The time limit of an event, as the function is informed of it. It is not enforced.
+/// The time limit of an event that the function is informed of. This crate does not enforce it.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The next request id, unique in this program.

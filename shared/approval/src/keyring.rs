@@ -8,7 +8,8 @@ use postern_runtime::secrets::{ReadSecret, UnreadableSecret, Version};
 use crate::link::{Ask, Decision, InvalidLink, Key, KeyTooShort};
 use crate::source::KeySource;
 
-/// The shortest time between two reads of the secret. Anybody can send links that do not open, and each read is paid for.
+/// The shortest time between two reads of the secret. Strangers can send links that do not open, and each read costs
+/// money.
 const BETWEEN_READS: SignedDuration = SignedDuration::from_secs(30);
 
 /// The reasons for which there is no key.

@@ -2,7 +2,7 @@
 //!
 //! `SEALED` contains the task token and the question. It is encrypted with ChaCha20-Poly1305, and `d` and `e` are its
 //! associated data, so a change of any character makes the link invalid. Nothing is stored: Step Functions accepts one
-//! answer a task, and thereby tells whether a link was used.
+//! answer for each task, so that its reply shows whether a link was used.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;

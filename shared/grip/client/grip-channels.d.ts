@@ -1,4 +1,4 @@
-/** What `connect` can be told. */
+/** The options of `connect`. */
 export interface Options {
   /** The token, or a function that gets one before each connection. */
   token?: string | (() => string | undefined | Promise<string | undefined>);
@@ -8,7 +8,7 @@ export interface Options {
   onDenied?: (refusal: Refusal) => void;
   /** Whether to fall back to long-polls. The default is true. */
   fallback?: boolean;
-  /** After how many WebSockets that did not open, one after another. The default is 3. */
+  /** The number of WebSockets in a row that must fail to open before the client falls back. The default is 3. */
   fallbackAfter?: number;
   /** How long long-polls are used before a WebSocket is tried again, in milliseconds. The default is 5 minutes. */
   retryWebSocket?: number;
@@ -16,7 +16,7 @@ export interface Options {
   backoff?: number;
   /** After how many milliseconds without a reply a connection is given up. The default is 15,000. */
   timeout?: number;
-  /** How often an idle client asks whether it has everything, in milliseconds; 0 for never. The default is 5 minutes. */
+  /** How often an idle client asks whether it missed an item, in milliseconds; 0 for never. The default is 5 minutes. */
   sync?: number;
   /** Replacements, for tests and for Node before version 22. */
   WebSocket?: unknown;
@@ -58,7 +58,7 @@ export interface Handlers<T = unknown> {
   onLeft?: (member: Member) => void;
 }
 
-/** A publication that failed. `uncertain` says that the item may have been published all the same. */
+/** A publication that failed. `uncertain` says that the item may have been published nevertheless. */
 export interface PublishError extends Error {
   code?: string;
   uncertain?: boolean;
@@ -73,7 +73,7 @@ export interface Client {
   publish(channel: string, data: unknown): Promise<string>;
   /** Becomes present in a channel, also after each reconnection. */
   enter(channel: string, info?: unknown): void;
-  /** Is present no longer. */
+  /** Ends the presence in a channel. */
   leave(channel: string): void;
   /** Ends the client. */
   close(): void;

@@ -76,7 +76,7 @@ class Client {
     else this.start();
   }
 
-  /** Is present no longer. */
+  /** Ends the presence in a channel. */
   leave(channel) {
     this.present.delete(channel);
     if (this.state === "open") this.send({ type: "leave", channel });
@@ -212,7 +212,7 @@ class Client {
     this.expectReply();
   }
 
-  /** A reply that does not come means that the connection is dead. */
+  /** If the reply does not come in time, the connection is dead. */
   expectReply() {
     const { socket } = this;
     this.cancel(this.due);
@@ -349,7 +349,7 @@ class Client {
   }
 
   lost(channel, { from, id }) {
-    // A report about a place where the client no longer stands says nothing.
+    // A report about a position that the client has left has no meaning.
     if (from !== channel.position) return;
     channel.position = id;
     channel.handlers.onLost?.({ from, to: id });
@@ -416,7 +416,7 @@ class Client {
       this.requests.delete(ref);
       this.post(request.message.channel, request.message.data).then(request.resolve, request.reject);
     }
-    // Tries a WebSocket again now and then. If it does not open, the polls go on at once.
+    // Tries a WebSocket again from time to time. If it does not open, the polls continue at once.
     this.later((this.options.retryWebSocket ?? 300000) * (0.9 + this.random() / 5), () => {
       this.failures = (this.options.fallbackAfter ?? 3) - 1;
       this.open();

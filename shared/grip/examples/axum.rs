@@ -1,7 +1,8 @@
 //! Channels in an axum server behind Pushpin: `cargo run --example axum --features publish`.
 //!
 //! Give Pushpin the route `* 127.0.0.1:9000,over_http`, and publish with
-//! `curl 127.0.0.1:7999/channels/news -d '"hello"'`. Everybody may do everything: replace `Anybody` by a `JwtAuthorizer`.
+//! `curl 127.0.0.1:7999/channels/news -d '"hello"'`. Every client
+//! may do everything; replace `Anybody` by a `JwtAuthorizer` to change that.
 
 use std::sync::Arc;
 

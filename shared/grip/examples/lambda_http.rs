@@ -25,6 +25,6 @@ fn echo(verifier: &Verifier, request: &Request) -> Response<Body> {
     while let Some(message) = ws.recv() {
         ws.send(message);
     }
-    // The bytes may be any: as `Body::Binary`, Lambda receives them in base64.
+    // The body may contain any bytes. As `Body::Binary`, it reaches Lambda in base64.
     ws.to_response().map(Body::from)
 }

@@ -1,5 +1,5 @@
 //! Channels that lose nothing: after a dropped connection, a client receives what it missed, in order and once, or it
-//! is told that something is lost.
+//! learns that something is lost.
 //!
 //! [`Channels`] serves every request of an application's channels. Three things are yours to choose: a [`Store`] for the
 //! histories ([`MemoryStore`], or `DynamoStore` with the feature `dynamodb`), a [`Proxy`] to publish through
@@ -10,7 +10,7 @@
 //! use grip::Item;
 //! use grip::channels::{Anybody, Channels, MemoryStore, Proxy};
 //!
-//! /// A proxy that nobody is connected to.
+//! /// A proxy without clients.
 //! struct Nobody;
 //!
 //! impl Proxy for Nobody {
@@ -35,16 +35,16 @@
 //!
 //! # Guarantees
 //!
-//! - Every item has a [`Position`] in its channel: the epoch of the history, and an offset that counts without a gap.
+//! - Every item has a [`Position`] in its channel: the epoch of the history, and an offset that increases by one.
 //! - An item is in the history before it is sent to the proxy. A client that sees a gap between two offsets, or another
 //!   epoch, asks for what it missed.
-//! - A client that resumes receives every item after its position, or is told that items are lost, and which. It is told
-//!   so only if they are.
+//! - A client that resumes receives every item after its position, or learns which items are lost. It never learns of a
+//!   loss that did not happen.
 //! - The last item of a channel may reach a client late if the proxy did not receive it: with the next item, or with the
 //!   client's next confirmation.
 //!
-//! What is not guaranteed: a publisher whose `publish` failed, other than with `Undelivered`, does not know whether the
-//! item was added.
+//! One thing is not guaranteed: if `publish` fails with another error than `Undelivered`, the publisher does not know
+//! whether the item was added.
 //!
 //! # Messages on the WebSocket
 //!
@@ -56,10 +56,11 @@
 //! | `subscribe` `{n, channels: {NAME: POSITION or null}, recent}` | for each channel `subscribed`, `lost`, `denied` or `refused`; then its `item`s; at the end `subscribing` `{n}` |
 //! | `confirm` `{n, channels}` | the `item`s missed meanwhile, `confirmed` `{n}`, and through the proxy `live` `{n}`: with both, nothing is missed |
 //! | `publish` `{channel, data, ref}` | `published` `{ref, id}` or `unpublished` `{ref, code, reason}` |
-//! | `enter` `{channel, info}`, `leave`, `members` | `members`; everybody in the channel receives `joined` and `left` |
+//! | `enter` `{channel, info}`, `leave`, `members` | `members`; every subscriber of the channel receives `joined` and `left` |
 //! | `unsubscribe` `{channels}` | nothing |
 //!
-//! `more` says that a reply had no room for everything: confirm again. `failed` says that the store or the proxy failed.
+//! `more` says that a reply had no room for everything; confirm again to get the rest.
+//! `failed` says that the store or the proxy failed.
 
 mod access;
 mod attendance;

@@ -31,7 +31,7 @@ enum Kind {
 /// Why a text is not a key. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// The text is empty. With an empty secret, anybody could sign requests.
+    /// The text is empty. With an empty secret, everyone could sign requests.
     #[error("the key is empty")]
     Empty,
     /// The text after `base64:` is neither base64 nor base64url.

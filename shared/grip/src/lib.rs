@@ -17,7 +17,7 @@
 //!
 //! # Verifying the proxy
 //!
-//! The address of a function may be public, and anybody can send it a request that looks like the proxy's. Check the
+//! The address of a function may be public, and everyone can send it a request that looks like the proxy's. Check the
 //! signature before trusting a request:
 //!
 //! ```

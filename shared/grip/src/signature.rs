@@ -56,7 +56,7 @@ pub enum NotSigned {
 
 /// Checks the `Grip-Sig` of requests.
 ///
-/// A function's address may be public, and anybody can write a request that looks like the proxy's. The signature
+/// A function's address may be public, and everyone can write a request that looks like the proxy's. The signature
 /// tells them apart.
 ///
 /// ```

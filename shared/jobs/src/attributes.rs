@@ -21,7 +21,7 @@ pub(crate) enum Attribute {
 }
 
 impl Attribute {
-    pub(crate) fn number(number: impl ToString) -> Self {
+    pub(crate) fn number(number: impl ToString + Copy) -> Self {
         Self::N(number.to_string())
     }
 

@@ -5,6 +5,7 @@ use postern_types::{JobId, Tenant};
 
 use crate::cursor::Cursor;
 use crate::state::{Rank, State};
+use crate::time::time_text;
 
 /// The most characters of an error's cause that are kept.
 pub(crate) const CAUSE_CHARS: usize = 1_000;
@@ -185,6 +186,27 @@ pub struct Filter {
     pub to: Option<Timestamp>,
 }
 
+impl Filter {
+    /// The first and the last time of dispatch, as the table writes times. Earlier than 1970 and later than the year 9999
+    /// there are no jobs.
+    pub(crate) fn range(&self) -> (String, String) {
+        let from = self.from.unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
+        (time_text(from), time_text(self.to.unwrap_or(Timestamp::MAX)))
+    }
+
+    /// Whether a page of this list can begin after the cursor. DynamoDB refuses a cursor from outside of a query's range.
+    pub fn contains(&self, cursor: &Cursor) -> bool {
+        let (from, to) = self.range();
+        (from..=to).contains(&cursor.dispatched_at)
+    }
+
+    /// Whether no job can be in the list, because the range of time ends before it begins. DynamoDB refuses such a query.
+    pub fn is_empty(&self) -> bool {
+        let from = self.from.unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
+        self.to.is_some_and(|to| to < from)
+    }
+}
+
 /// A page of a list, the newest job first.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -202,6 +224,22 @@ pub(crate) fn percent(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_whose_range_ends_before_it_begins_is_empty() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        for (from, to, empty) in [
+            (None, None, false),
+            (None, at("1214-07-31T12:15:31.8Z"), true),
+            (at("-000044-03-15T00:00:00Z"), at("1970-01-01T00:00:00Z"), false),
+            (at("2026-11-24T22:00:00.001Z"), at("2026-11-24T22:00:00Z"), true),
+            (at("2026-11-24T22:00:00Z"), at("2026-11-24T22:00:00Z"), false),
+        ] {
+            let filter = Filter { from, to, ..Filter::default() };
+            assert_eq!(filter.is_empty(), empty, "{filter:?}");
+            assert!(empty || filter.range().0 <= filter.range().1, "{filter:?}");
+        }
+    }
 
     #[test]
     fn a_percentage_is_a_short_number_from_0_to_100() {

@@ -53,8 +53,8 @@ mod tests {
         let log: Vec<_> = (0..300).map(|line| line.to_string()).collect();
         assert_eq!((tail(&log).len(), &*tail(&log)[199]), (200, "299"));
 
-        let long = vec!["x".repeat(15_000), "y".repeat(15_000)];
-        assert_eq!(tail(&long), &long[1..]);
+        let two = vec!["x".repeat(15_000), "y".repeat(15_000)];
+        assert_eq!(tail(&two), &two[1..]);
     }
 
     proptest! {

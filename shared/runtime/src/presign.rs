@@ -145,7 +145,7 @@ fn encoded(key: &str) -> String {
     for byte in key.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                path.push(byte.into())
+                path.push(byte.into());
             }
             _ => path.push_str(&format!("%{byte:02X}")),
         }
@@ -169,7 +169,7 @@ mod tests {
 
     /// 24 May 2013, 00:00 UTC: the time of the examples in the documentation of S3.
     fn then() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600)
+        SystemTime::UNIX_EPOCH + Duration::from_hours(380_376)
     }
 
     /// The example of "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)" in the API reference

@@ -91,7 +91,7 @@ pub(crate) async fn worker_offline(site: &Site, files: &WorkerFiles) -> Checked 
     ))
 }
 
-/// A machine whose jobs time out soon after nobody took them, and are then sent once more.
+/// A machine whose jobs time out soon if no worker takes them, and are then sent once more.
 async fn absence_probe(site: &Site, label: &str) -> Result<String, Error> {
     let change = |task: &mut _, job: &mut _| {
         heartbeats(task, job, 20);

@@ -4,7 +4,7 @@ use postern_types::{AnswerMessage, Command, InputRef, JobMessage, Sha256Sum, Tas
 use tokio::time::sleep;
 
 use super::files::JobInput;
-use super::spool::failed;
+use super::spool::{Spool, failed};
 use super::transfer::{self, TransferError};
 use super::{ClaimCheck, REFUSALS};
 use crate::answers;
@@ -69,7 +69,7 @@ impl<L: Link> ClaimCheck<L> {
     /// Deletes the input of a job whose handler has ended.
     pub(crate) fn forget_input(&self, job: &JobMessage) {
         if job.input_ref.is_some() {
-            self.spool.remove(&self.spool.input(&job.id()));
+            Spool::remove(&self.spool.input(&job.id()));
         }
     }
 }

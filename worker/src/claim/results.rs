@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use postern_types::limits::IOT_PAYLOAD_BYTES;
-use postern_types::{AnswerMessage, Command, JobMessage, ObjectRef, ResultRef, TaskFailure, UploadRequest};
+use postern_types::{AnswerMessage, Command, JobMessage, ResultRef, TaskFailure, UploadRequest};
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 
@@ -21,6 +21,16 @@ use crate::runs::RunKey;
 const TRIES: usize = 3;
 /// The content type of a value that a handler has returned.
 const JSON: &str = "application/json";
+
+/// What became of an upload by one URL.
+enum Put {
+    /// S3 has the object.
+    Done,
+    /// S3 does not take this URL.
+    Refused,
+    /// S3 failed, or the connection did.
+    Broken,
+}
 
 impl<L: Link> ClaimCheck<L> {
     /// Takes what a handler has returned or written. A file is in the journal before this returns.
@@ -75,39 +85,29 @@ impl<L: Link> ClaimCheck<L> {
         let message = AnswerMessage::upload(job, &request);
 
         let (mut backoff, mut refusals) = (Backoff::default(), 0);
-        loop {
-            let ObjectRef { bucket, key } = match self.ask(job, &message).await {
-                Some(Command::Upload { url, headers, result_ref, .. }) => {
-                    match self.put(job, result, &url, &headers, &mut backoff).await? {
-                        true => result_ref,
-                        false => {
-                            refusals += 1;
-                            if refusals > REFUSALS {
-                                return Err(TaskFailure::new(
-                                    UPLOAD_FAILED,
-                                    "S3 refuses the result; see the worker's log",
-                                ));
-                            }
-                            continue;
-                        }
-                    }
-                }
+        let place = loop {
+            let (url, headers, place) = match self.ask(job, &message).await {
+                Some(Command::Upload { url, headers, result_ref, .. }) => (url, headers, result_ref),
                 Some(Command::Refused { error, cause, .. }) => return Err(TaskFailure::new(error, cause)),
-                _ => {
-                    return Err(TaskFailure::new(
-                        UPLOAD_FAILED,
-                        "no URL for the result has come; see docs/claim-check.md",
-                    ));
-                }
+                _ => return Err(TaskFailure::new(UPLOAD_FAILED, "no URL for the result has come")),
             };
+            match self.put(job, result, &url, &headers, &mut backoff).await? {
+                Put::Done => break place,
+                Put::Broken => {}
+                Put::Refused => refusals += 1,
+            }
+            if refusals > REFUSALS {
+                let cause = "S3 refuses the result again and again; the worker's log says why";
+                return Err(TaskFailure::new(UPLOAD_FAILED, cause));
+            }
+        };
 
-            tracing::info!(job_id = %job.id(), trace_id = job.trace_id(), bytes, "result uploaded");
-            let UploadRequest { bytes, sha256, content_type } = request;
-            return Ok(ResultRef { bucket, key, bytes, sha256, content_type });
-        }
+        tracing::info!(job_id = %job.id(), trace_id = job.trace_id(), bytes, "result uploaded");
+        let UploadRequest { bytes, sha256, content_type } = request;
+        Ok(ResultRef { bucket: place.bucket, key: place.key, bytes, sha256, content_type })
     }
 
-    /// Uploads by one URL. `false` if another one is needed.
+    /// Uploads by one URL, which may be tried more than once.
     async fn put(
         &self,
         job: &JobMessage,
@@ -115,21 +115,23 @@ impl<L: Link> ClaimCheck<L> {
         url: &str,
         headers: &BTreeMap<String, String>,
         backoff: &mut Backoff,
-    ) -> Result<bool, TaskFailure> {
+    ) -> Result<Put, TaskFailure> {
         let path = self.spool.path(&result.file);
         for _ in 0..TRIES {
             let Err(error) = self.transfers.put(url, headers.iter(), &path, result.bytes).await else {
-                return Ok(true);
+                return Ok(Put::Done);
             };
 
             tracing::warn!(job_id = %job.id(), trace_id = job.trace_id(), "the result was not uploaded: {error}");
             match error {
                 TransferError::File { path, error } => return Err(failed(&path, &error)),
                 TransferError::Broken(_) => sleep(backoff.next()).await,
-                TransferError::Refused(_) | TransferError::Mismatch(_) | TransferError::Expired => break,
+                TransferError::Refused(_) | TransferError::Mismatch(_) | TransferError::Expired => {
+                    return Ok(Put::Refused);
+                }
             }
         }
-        Ok(false)
+        Ok(Put::Broken)
     }
 }
 

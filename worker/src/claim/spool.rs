@@ -70,7 +70,7 @@ impl Spool {
     }
 
     /// Deletes a file that is of no more use.
-    pub(crate) fn remove(&self, path: &Path) {
+    pub(crate) fn remove(path: &Path) {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("{} cannot be deleted: {error}", path.display());
@@ -85,7 +85,7 @@ impl Spool {
         let Ok(files) = fs::read_dir(&self.folder) else { return };
         for file in files.flatten() {
             if !file.file_name().to_str().is_some_and(|name| known.contains(name)) {
-                self.remove(&file.path());
+                Self::remove(&file.path());
             }
         }
     }
@@ -129,6 +129,7 @@ pub struct ResultFile {
     sum: Sha256,
     result: SpooledResult,
     slot: ResultSlot,
+    finished: bool,
 }
 
 impl ResultFile {
@@ -151,6 +152,7 @@ impl ResultFile {
             sum: Sha256::new(),
             result: SpooledResult { file, bytes: 0, sha256, content_type },
             slot: Arc::clone(slot),
+            finished: false,
         })
     }
 
@@ -169,15 +171,24 @@ impl ResultFile {
     }
 
     /// Makes what was written the job's result, in the place of the handler's return value. A file that is dropped
-    /// without this is not the result.
+    /// without this is deleted.
     pub fn finish(mut self) -> Result<(), TaskFailure> {
-        let written =
-            self.out.flush().and_then(|()| self.out.get_ref().sync_all()).and_then(|()| self.spool.sync());
-        written.map_err(|error| failed(&self.path, &error))?;
+        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
+        let synced = synced.and_then(|()| self.spool.sync());
+        synced.map_err(|error| failed(&self.path, &error))?;
 
-        self.result.sha256 = Sha256Sum::new(self.sum.finalize().into());
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.result);
+        self.result.sha256 = Sha256Sum::new(self.sum.finalize_reset().into());
+        self.finished = true;
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.result.clone());
         Ok(())
+    }
+}
+
+impl Drop for ResultFile {
+    fn drop(&mut self) {
+        if !self.finished {
+            Spool::remove(&self.path);
+        }
     }
 }
 
@@ -234,6 +245,18 @@ mod tests {
         result(&spool, &["a long result"]).unwrap();
         let second = result(&spool, &["short"]).unwrap();
         assert_eq!(fs::read(spool.path(&second.file)).unwrap(), b"short");
+    }
+
+    #[test]
+    fn a_result_that_is_not_finished_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, slot) = (Arc::new(Spool::new(folder.path())), ResultSlot::default());
+        let job_id = TaskToken::parse("abc").unwrap().job_id();
+        let mut file = ResultFile::create(&spool, &job_id, "text/plain", &slot).unwrap();
+        file.append("half a result").unwrap();
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path().join("spool")).unwrap().count(), 0);
+        assert!(slot.lock().unwrap().is_none());
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Connection<'_> {
 
         match &refused {
             None => {
-                tracing::info!(topics = %format!("{}, {}", topics[0], topics[1]), "control topics subscribed")
+                tracing::info!(cancel = %topics[0], command = %topics[1], "control topics subscribed");
             }
             Some(reason) => tracing::warn!(
                 "the worker goes on without cancellation, commands, progress and presence, which need the worker policy of \

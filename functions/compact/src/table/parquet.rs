@@ -104,7 +104,7 @@ fn metadata_type(column: Metadata) -> ColumnType {
     }
 }
 
-/// Receives encoded bytes until somebody takes them. The writer owns one handle, the table another.
+/// Collects encoded bytes until the table takes them. The writer owns one handle, and the table the other.
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! A bucket in memory. Like S3 it checks the conditions of writes; unlike S3 it fails when a test asks for it.
+//! A bucket in memory. Like S3, it checks the conditions of writes. It fails when a test tells it to.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ impl Memory {
         self.objects.borrow().get(key).map(|object| object.body.clone())
     }
 
-    /// Writes an object as msk-to-s3 does: never over another.
+    /// Writes an object as msk-to-s3 does: it never overwrites one.
     pub(crate) fn write(&self, key: &str, body: Vec<u8>) {
         let (etag, modified) = (self.next_etag(), self.now.get());
         self.objects.borrow_mut().entry(key.to_owned()).or_insert(Object {
@@ -93,7 +93,7 @@ impl Memory {
         format!("\"{}\"", self.versions.get())
     }
 
-    /// Counts a request, and draws how it fails. After a kill nothing is answered any more.
+    /// Counts a request, and draws how it fails. After a kill, no request is answered.
     async fn request(&self) -> Fault {
         if self.takes_turns.get() {
             YieldOnce(false).await;

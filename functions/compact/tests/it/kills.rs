@@ -76,7 +76,7 @@ fn running_twice_writes_nothing() {
     assert_eq!(bucket.requests.get() - requests, 2, "the manifest and the list are read, no object is");
 }
 
-/// Polls runs in random turns until each has ended, in whatever way.
+/// Polls runs in random turns until each has ended, with or without success.
 fn take_turns(mut runs: Vec<Pin<Box<dyn Future<Output = bool> + '_>>>, seed: u64) {
     let mut draw = fastrand::Rng::with_seed(seed);
     let mut context = Context::from_waker(Waker::noop());

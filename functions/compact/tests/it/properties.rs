@@ -1,4 +1,4 @@
-//! Any records, in any batches, in any order of arrival, with any faults: the table is the input.
+//! Properties: whatever the records, the batches, their order of arrival and the faults are, the table is the input.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ proptest! {
             }
         }
 
-        // Every record arrives at last.
+        // In the end, every record arrives.
         for batch in all.chunks(7) {
             deliver(&bucket, &config, &records, batch);
         }

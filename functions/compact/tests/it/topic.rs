@@ -32,7 +32,7 @@ pub(crate) fn config(list: &[(&str, &str)]) -> Config {
     Config::from_env(&Environment::of(&all)).unwrap()
 }
 
-/// A record: its timestamp, and its note; a tombstone has none.
+/// A record: its timestamp, and its note. A tombstone has no note.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) timestamp: i64,
@@ -64,6 +64,7 @@ pub(crate) fn deliver(bucket: &Memory, config: &Config, records: &BTreeMap<u64, 
         let value = value.map(|value| base64_simd::STANDARD.encode_to_string(value));
         json!({"topic": "t", "partition": 0, "offset": offset, "timestamp": timestamp, "value": value})
     };
+
     let batch: Vec<Value> = offsets.iter().map(record).collect();
     let event = json!({"eventSource": "aws:kafka", "records": {"t-0": batch}}).to_string();
     let answer = block_on(write_batch(&Written(bucket), &config.source, event.as_bytes())).unwrap();
@@ -115,6 +116,7 @@ fn parquet_rows(body: bytes::Bytes) -> Vec<Row> {
             Field::Null => None,
             other => panic!("{name} is {other:?}"),
         };
+
         let Field::Str(note) = fields["note"] else { panic!("{:?}", fields["note"]) };
         let offset = u64::try_from(long("kafka_offset").unwrap()).unwrap();
         (offset, long("kafka_timestamp"), long("id").unwrap(), note.clone())
@@ -129,6 +131,7 @@ fn csv_rows(key: &str, body: &[u8]) -> Vec<Row> {
     } else {
         text = zstd::decode_all(body).unwrap();
     }
+
     let mut parser = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_slice());
     let rows = parser.records().map(|row| {
         let row = row.unwrap();
@@ -173,14 +176,17 @@ pub(crate) fn assert_nothing_is_left_over(bucket: &Memory) {
     assert_eq!(manifest.pending, None);
 
     let mut listed: Vec<String> = manifest.files.iter().map(|file| file.key.clone()).collect();
+
     let lists = bucket.keys("in/tables/t/_symlinks/");
     let text: Vec<u8> = lists.iter().flat_map(|key| bucket.read(key).unwrap().to_vec()).collect();
     let mut links: Vec<String> =
         String::from_utf8(text).unwrap().lines().map(|line| line.replace("s3://b/", "")).collect();
+
     let mut stored = bucket.keys("in/tables/t/hour=");
     listed.sort();
     links.sort();
     stored.sort();
+
     assert_eq!(listed, stored, "the bucket holds exactly the manifest's objects");
     assert_eq!(listed, links, "the lists for Athena name exactly the manifest's objects");
 }

@@ -58,6 +58,7 @@ fn events(headers: &Value, body: &str) -> Value {
 async fn an_opening_is_accepted_and_subscribed() {
     let config = config(&[("GRIP_PREFIX", "app-")]);
     let answer = ask(&Proxy::default(), &config, &events(&json!({}), "OPEN\r\n")).await.unwrap();
+
     assert_eq!(answer["statusCode"], 200);
     assert_eq!(answer["headers"]["sec-websocket-extensions"], "grip");
     assert_eq!(answer["body"], "OPEN\r\nTEXT 2b\r\nc:{\"type\":\"subscribe\",\"channel\":\"app-echo\"}\r\n");
@@ -149,6 +150,7 @@ async fn only_a_caller_with_the_publish_token_may_publish() {
         let proxy = Proxy::default();
         let answer = ask(&proxy, config, &request("POST", "/publish", headers, "news")).await.unwrap();
         let published = proxy.published.borrow().len();
+
         assert_eq!(
             (&answer["statusCode"], published),
             (&json!(status), usize::from(status == 200)),
@@ -187,12 +189,13 @@ async fn a_channel_token_publishes_only_to_the_channels_that_it_names() {
     }
 }
 
-/// The proxy signs whatever it forwards: its signature says nothing about who publishes.
+/// The proxy signs every request that it forwards, so its signature proves nothing about the publisher.
 #[tokio::test]
 async fn the_proxys_signature_alone_does_not_allow_to_publish() {
     let config = config(&[("GRIP_VERIFY_KEY", "changeme"), ("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
     let proxy = Proxy::default();
     let event = request("POST", "/publish", &json!({"grip-sig": SIGNATURE.trim()}), "news");
+
     let answer = ask(&proxy, &config, &event).await.unwrap();
     assert_eq!((&answer["statusCode"], proxy.published.borrow().len()), (&json!(401), 0));
 }
@@ -258,6 +261,7 @@ async fn a_body_that_is_not_utf8_is_published_as_binary() {
 async fn a_failed_publication_fails_the_invocation_unless_it_is_too_large() {
     let config = config(&[("GRIP_PUBLISH_TOKEN", PUBLISH_TOKEN)]);
     let event = request("POST", "/publish", &bearer(PUBLISH_TOKEN), "news");
+
     let unreachable = PublishError::Unreachable("Connection refused".to_owned());
     let proxy = Proxy { fails: Some(unreachable), ..Proxy::default() };
     assert_eq!(ask(&proxy, &config, &event).await.unwrap_err().name(), "GripEcho.PublishFailed");
@@ -294,6 +298,7 @@ async fn a_client_may_ask_for_requests_while_it_is_idle() {
     ] {
         let mut event = events(&json!({}), "OPEN\r\n");
         event["rawQueryString"] = json!(query);
+
         let answer = ask(&Proxy::default(), &config(&[]), &event).await.unwrap();
         assert_eq!(answer["headers"]["keep-alive-interval"], expected, "{query}");
     }
@@ -310,12 +315,14 @@ async fn every_sample_event_is_answered() {
         let path = file.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let event: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+
         let answer = ask(&Proxy::default(), &config, &event).await.unwrap();
         let headers = match answer["multiValueHeaders"].as_object() {
             Some(headers) if !headers.is_empty() => answer["multiValueHeaders"].to_string(),
             _ => answer["headers"].to_string(),
         };
         let body = answer["body"].as_str().unwrap();
+
         let (status, header, start) = match name.rsplit('-').next().unwrap() {
             "open" => (200, "websocket-events", "OPEN\r\nTEXT"),
             "text" => (200, "websocket-events", "TEXT 7\r\nm:hello\r\n"),
@@ -330,6 +337,7 @@ async fn every_sample_event_is_answered() {
             "grip" => (400, "text/plain", "Not a WebSocket-over-HTTP request\n"),
             other => panic!("the test has no expectation for the kind {other}"),
         };
+
         assert_eq!(answer["statusCode"], status, "{name}");
         assert!(headers.contains(header), "{name}: {headers}");
         assert!(body.starts_with(start), "{name}: {body}");

@@ -79,6 +79,7 @@ async fn requests_that_fail_the_check_make_the_function_read_the_secret_twice_a_
     safe.put(&json!({"GRIP_VERIFY_KEY": "changeme"}));
     let echo = start(&safe, NAMED, start_time).await.unwrap();
     let unsigned = request("GET", "/poll", &json!({}));
+
     for second in 0..60 {
         assert_eq!(status(echo.handle(&unsigned, start_time + Duration::from_secs(second)).await), 403);
     }
@@ -103,6 +104,7 @@ async fn without_a_secret_the_environment_is_the_configuration() {
     let safe = Safe::default();
     let variables = &[("GRIP_VERIFY_KEY", "changeme")];
     let echo = start(&safe, variables, Instant::now()).await.unwrap();
+
     let later = Instant::now() + BETWEEN_READS;
     assert_eq!(status(echo.handle(&request("GET", "/poll", &json!({})), later).await), 403);
     assert_eq!(safe.reads.get(), 0);

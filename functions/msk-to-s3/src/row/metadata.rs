@@ -1,4 +1,4 @@
-//! Writes the trailing columns of a row: what Kafka knows about the record.
+//! Writes the trailing columns of a row: the properties that Kafka keeps beside a record's value.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

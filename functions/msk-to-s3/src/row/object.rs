@@ -134,7 +134,7 @@ fn locate_nested<'o>(
             (None, Kind::Object) if leads_further => {
                 locate_nested(reader, values, columns, path, drop_extra)?;
             }
-            // A null on the way stands for an object without members.
+            // A null along the path stands for an object without members.
             (None, Kind::Null) if leads_further => drop(reader.value()?),
             (None, _) if leads_further => return Err(BadRecord::NotNested),
             (None, _) if drop_extra => drop(unicode_value(reader)?),

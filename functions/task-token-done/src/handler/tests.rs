@@ -204,8 +204,10 @@ async fn a_worker_that_asks_gets_a_command_and_its_task_a_heartbeat() {
     let (tasks, claims) = (StepFunctions::default(), none());
     let effect = answer(&tasks, &claims, NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.unwrap().effect;
     assert_eq!((effect, tasks.calls.borrow().len()), (Effect::Replied, 1));
-    let sent = claims.commands.0.borrow();
-    assert_eq!((&*sent[0].0, sent[0].1.name()), ("t/to/worker/w", "REFUSED"), "there is no bucket");
+    {
+        let sent = claims.commands.0.borrow();
+        assert_eq!((&*sent[0].0, sent[0].1.name()), ("t/to/worker/w", "REFUSED"), "there is no bucket");
+    }
 
     let (tasks, claims) = (StepFunctions::replying([Ok(Reply::Closed("TaskTimedOut".into()))]), none());
     let effect = answer(&tasks, &claims, NO_TABLE, &event, Timestamp::UNIX_EPOCH).await.unwrap().effect;
@@ -244,8 +246,8 @@ async fn record_of(replies: Vec<Result<Reply, Error>>, answers: &[&str]) -> (Job
     (job, record.workers.0.into_inner())
 }
 
-fn closed() -> Result<Reply, Error> {
-    Ok(Reply::Closed("TaskTimedOut".into()))
+fn closed() -> Reply {
+    Reply::Closed("TaskTimedOut".into())
 }
 
 const ACCEPTED: &str = r#""Status":"ACCEPTED""#;
@@ -281,22 +283,22 @@ async fn a_result_that_is_refused_is_a_failed_job() {
 #[tokio::test]
 async fn a_job_that_runs_although_its_task_is_closed_is_cancelled() {
     for alive in [ACCEPTED, HEARTBEAT] {
-        let (job, cancelled) = record_of(vec![closed()], &[alive]).await;
+        let (job, cancelled) = record_of(vec![Ok(closed())], &[alive]).await;
         assert_eq!(cancelled, [format!("plant-7 {JOB_ID}")]);
         assert_eq!(job.state, State::TimedOut);
     }
     for (ended, state) in [(SUCCEEDED, State::TimedOut), (CANCELLED, State::Cancelled)] {
-        let (job, cancelled) = record_of(vec![closed()], &[ended]).await;
+        let (job, cancelled) = record_of(vec![Ok(closed())], &[ended]).await;
         assert_eq!((job.state, cancelled.len()), (state, 0));
     }
 }
 
 #[tokio::test]
 async fn a_late_heartbeat_does_not_move_a_job_back() {
-    let (job, _) = record_of(vec![Ok(Reply::Taken), closed()], &[SUCCEEDED, HEARTBEAT]).await;
+    let (job, _) = record_of(vec![Ok(Reply::Taken), Ok(closed())], &[SUCCEEDED, HEARTBEAT]).await;
     assert_eq!(job.state, State::Succeeded);
     // The heartbeat's invocation may be quicker than that of the result before it.
-    let (job, _) = record_of(vec![closed(), Ok(Reply::Taken)], &[HEARTBEAT, SUCCEEDED]).await;
+    let (job, _) = record_of(vec![Ok(closed()), Ok(Reply::Taken)], &[HEARTBEAT, SUCCEEDED]).await;
     assert_eq!(job.state, State::Succeeded);
 }
 

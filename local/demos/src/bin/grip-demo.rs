@@ -1,5 +1,5 @@
-//! `make demo-grip`: a chat that a person can use, and then a WebSocket client, a long-poll and a stream talk to a Lambda function through Pushpin. The
-//! function and its URL are those of `template.yml`, deployed into the emulator.
+//! `make demo-grip`: starts a chat that a person can use. Then a WebSocket client, a long-poll and a stream talk to a
+//! Lambda function through Pushpin. The function and its URL are those of `template.yml`, deployed into the emulator.
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ impl Chat {
         Ok(Self { pushpin: Pushpin::start(ports, &[route]).await?, _process: process })
     }
 
-    /// Says where the chat is, and what a program sees there: a page, a token, and a message with its history.
+    /// Prints the chat's address, and checks what a program sees there: a page, a token, and a message with its history.
     async fn try_out(&self) -> Result<bool, Failure> {
         let address = self.pushpin.clients();
         say(format_args!("a chat with rooms, history and presence: open http://{address}/ in two windows"));
@@ -115,7 +115,7 @@ impl Chat {
         Ok(good)
     }
 
-    /// Leaves the chat open until the person at the terminal, if there is one, has seen enough.
+    /// Leaves the chat open until the person at the terminal presses Enter. Without a terminal, it does not wait.
     fn wait_for_person(&self, good: bool) -> Result<(), Failure> {
         if good && std::io::stdin().is_terminal() {
             say(format_args!(

@@ -23,7 +23,8 @@ const SAMPLE_OUTPUT: &str = r#"{"a":15,"b":42,"lambdaOutput":{"result":57}}"#;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    verdict(demo().await)
+    // Boxed: the future of the demo is too large for the stack frame of `main`.
+    verdict(Box::pin(demo()).await)
 }
 
 async fn demo() -> Result<bool, Error> {
@@ -45,7 +46,7 @@ async fn demo() -> Result<bool, Error> {
     for (what, place) in places(&project, &stack) {
         say(format_args!("  {what:<18} {place}"));
     }
-    let counted = count_and_cancel(&stack, &executions).await?;
+    let counted = Box::pin(count_and_cancel(&stack, &executions)).await?;
     stack.worker.stop();
     drop(stack);
 

@@ -9,7 +9,7 @@ use aws_sdk_s3::Client;
 pub struct Reading {
     /// The number of objects.
     pub objects: usize,
-    /// The number of rows, doubled ones included.
+    /// The number of rows, including repeated ones.
     pub rows: usize,
     /// The fields before the metadata columns, by partition and offset.
     pub records: BTreeMap<(i32, i64), Vec<String>>,

@@ -82,7 +82,7 @@ _running: dict[str, Scope] = {}  # execution ARN -> its scope
 
 
 def end_execution(execution: dict, status: str, **outcome: str) -> bool:
-    """End a running execution. False when it has ended before."""
+    """End a running execution. Return False if it has ended already."""
     with _end_lock:
         if execution["status"] != "RUNNING":
             return False

@@ -79,8 +79,10 @@ async fn a_link_of_a_key_that_was_rotated_twice_is_forged() {
     let safe = Safe::default();
     safe.rotate(FIRST);
     let old = open(&safe).await.query(&ask(), Decision::Approve, at(9_000));
+
     safe.rotate(SECOND);
     safe.rotate(THIRD);
+
     assert_eq!(open(&safe).await.read(&old, at(100)).await, Err(InvalidLink::Forged));
 }
 
@@ -90,6 +92,7 @@ async fn forged_links_make_the_function_read_the_secret_twice_a_minute_at_most()
     safe.rotate(FIRST);
     let keyring = open(&safe).await;
     let start = safe.reads.get();
+
     for second in 0..60 {
         assert_eq!(keyring.read("d=approve&e=1&t=x", at(second)).await, Err(InvalidLink::Forged));
     }
@@ -102,6 +105,7 @@ async fn a_secret_that_disappears_leaves_the_keys_in_use() {
     safe.rotate(FIRST);
     let keyring = open(&safe).await;
     let link = keyring.query(&ask(), Decision::Approve, at(9_000));
+
     safe.current.set(None);
     assert_eq!(keyring.read("d=approve&e=1&t=x", at(100)).await, Err(InvalidLink::Forged));
     assert!(keyring.read(&link, at(101)).await.is_ok());
@@ -120,12 +124,14 @@ async fn the_key_is_in_the_environment_or_in_secrets_manager() {
     ] {
         let safe = Safe::default();
         safe.current.set(secret);
+
         let message = match KeySource::from_env(&Environment::of(variables)) {
             Ok(source) => Keyring::open(source, &safe, at(0))
                 .await
                 .map_or_else(|error| error.to_string(), |_| String::new()),
             Err(error) => error.to_string(),
         };
+
         assert_eq!(message.is_empty(), fault.is_empty(), "{message}");
         assert!(message.contains(fault), "{message}");
         assert!(!message.contains("short;"), "{message}");

@@ -1,5 +1,5 @@
-//! A request of a proxy, or of somebody who claims to be one: decoding and answering it must not panic, and what is
-//! decoded must be encoded the same.
+//! A request of a proxy, or of a client that claims to be a proxy. Decoding and answering it must not panic, and
+//! encoding the decoded events must give the same bytes.
 
 #![no_main]
 

@@ -9,7 +9,7 @@ pub enum Action {
     Subscribe,
     /// Add items to the channel.
     Publish,
-    /// Be present in the channel, and see who is.
+    /// Be present in the channel, and see its members.
     Presence,
 }
 
@@ -24,10 +24,10 @@ impl Action {
     }
 }
 
-/// Why a client is refused. The error contains nothing of its credential.
+/// Why a client is refused. The error contains no part of the credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// There is no credential.
+    /// The request has no credential.
     #[error("a token is needed: as a bearer token, or as the WebSocket subprotocol \"bearer.TOKEN\"")]
     Missing,
     /// The credential is invalid.
@@ -62,7 +62,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The actions in every channel that matches `pattern`. Names and patterns consist of parts with dots between. `*`
+    /// The actions in every channel that matches `pattern`. Names and patterns consist of parts that dots separate. `*`
     /// stands for one part; `**` at the end stands for one or more.
     ///
     /// ```
@@ -138,7 +138,7 @@ pub trait ChannelAuthorizer: Send + Sync {
     }
 }
 
-/// Lets everybody do everything in every channel. For examples, and for applications on a private network.
+/// Lets every client do everything in every channel, for examples and for applications on a private network.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Anybody;
 

@@ -1,4 +1,4 @@
-//! Presence: who is in a channel, and telling the channel who came and who left.
+//! Presence: the members of a channel, and the messages to the channel when a member comes or goes.
 
 use std::time::{Duration, SystemTime};
 
@@ -46,7 +46,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         }
     }
 
-    /// Sends who is present, after removing those whose time is over.
+    /// Sends the list of members, after removing those whose time is over.
     pub(super) async fn list(&self, client: &mut Served<'_>, channel: &str) {
         if name::check(channel).is_err() || !client.permits(&self.authorizer, Action::Presence, channel) {
             return;
@@ -65,7 +65,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         for channel in &client.present {
             match self.store.renew(channel, &id, self.present_until()).await {
                 Ok(true) => {}
-                // Its time was over, because keep-alives came late. What the client said of itself is gone.
+                // The member's time was over, because keep-alives came late. Its information is gone.
                 Ok(false) => self.join(client, channel, None).await,
                 Err(failure) => (self.on_failure)(&failure.into()),
             }
@@ -75,7 +75,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         }
     }
 
-    /// Removes a connection from channels, and tells them.
+    /// Removes a connection from channels, and announces that to them.
     pub(super) async fn leave_all(&self, connection: &str, channels: &[String]) {
         let id = name::short_hash(connection);
         for channel in channels {
@@ -87,7 +87,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         }
     }
 
-    /// The members of a channel. Those whose time is over are removed, and the channel is told.
+    /// The members of a channel. Those whose time is over are removed, which is announced to the channel.
     pub(super) async fn sweep(&self, channel: &str) -> Result<Value, ChannelsError> {
         let now = SystemTime::now();
         let (alive, over): (Vec<_>, Vec<_>) =
@@ -107,7 +107,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         }
     }
 
-    /// A member is kept for two and a half keep-alives; a day if there are none.
+    /// How long a member is kept: for two and a half keep-alives, or for a day without keep-alives.
     fn present_until(&self) -> SystemTime {
         let seconds = match self.keep_alive {
             0 => 86_400,

@@ -156,7 +156,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
 
     /// Adds an item to a channel's history, then sends it to the proxy. `content` is JSON.
     ///
-    /// The order is what makes a replay complete: what a client might not receive live is already in the history.
+    /// This order makes a replay complete: an item that a client might not receive live is already in the history.
     pub async fn publish(&self, channel: &str, content: &str) -> Result<Position, ChannelsError> {
         name::check(channel)?;
         if content.len() > CONTENT_BYTES {
@@ -173,7 +173,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
 
         let item = self.item(channel, &Entry { position, content })?;
         let sent = self.proxy.publish(&[item]).await;
-        // The store's own work comes last, because nobody waits for it. A failure of it harms nobody.
+        // The store's own work comes last, because the clients do not wait for it. A failure of it does no harm.
         if let Err(failure) = self.store.settle(channel, position).await {
             (self.on_failure)(&failure.into());
         }
@@ -193,8 +193,8 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
     }
 
     async fn revoke(&self, id: &str, until: SystemTime) -> Result<(), ChannelsError> {
-        // First what new requests see, then what closes the open connections. A connection that is opened in between
-        // is closed by its next request.
+        // The store comes first, for new requests, and then the message that closes open connections. A connection that
+        // is opened in between is closed by its next request.
         self.store.revoke(&name::short_hash(id), until).await?;
 
         let close = WsMessage::close(Denied::Revoked.close_code(), "revoked");
@@ -272,7 +272,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         response
     }
 
-    /// Tells the channel who came or went. The message has no place in the history.
+    /// Announces to the channel that a member came or went. The message has no place in the history.
     pub(super) async fn announce(
         &self,
         kind: &str,

@@ -8,11 +8,11 @@
 //! | a member | `member#CHANNEL` | the member's id | `member`, `until`, `ttl` |
 //! | a revocation | `revoked#ID` | `-` | `until`, `ttl` |
 //!
-//! - **Appending** is one conditional write: the item with the next offset, if there is none yet. Of two publishers that
-//!   want the same offset, one wins, and the other takes the next. No offset is ever left out.
-//! - **The newest item of a channel has no `ttl`.** It gets one when the next item is there. A channel that is quiet for
-//!   longer than its history is kept therefore keeps its epoch and its offset, and no client is told of a loss that is
-//!   none. A process that ends between the two writes leaves an item without `ttl`, which the next one repairs.
+//! - **Appending** is one conditional write: the item with the next offset, if no item has that offset. If two publishers
+//!   try the same offset, one succeeds, and the other takes the next offset. No offset is ever left out.
+//! - **The newest item of a channel has no `ttl`.** It gets a `ttl` when the next item exists. A channel that is quiet for
+//!   longer than its history is kept therefore keeps its epoch and its offset, and its clients learn of no loss. A
+//!   process that ends between the two writes leaves an item without `ttl`, which the next process repairs.
 //! - **A write whose outcome is unknown** is looked up before it is repeated, by the random `writer`.
 
 mod append;

@@ -40,7 +40,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         identity: &Identity,
         channel: &str,
     ) -> Result<Response<Vec<u8>>, ChannelsError> {
-        // A request that the proxy repeats says what it has received meanwhile; so does the client's own.
+        // Both a request that the proxy repeats and the client's own request say which item was received last.
         let repeated = grip_last(request.headers(), &self.at_proxy(channel));
         let Some(asked) = parameter(request, "after") else {
             // A client without a position gets the newest items, if it asks for some, and polls again from there.
@@ -55,8 +55,9 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
             return Ok(self.polled(&items, missed.at, missed.lost));
         }
 
-        // The proxy repeats the request as long as the position is not that of the item it has seen last. If it repeated
-        // this request in vain, it holds it without comparing; the client's next poll finds what comes in between.
+        // The proxy repeats the request if the position is not that of the last item that it has seen. If it has repeated
+        // this request without a result, it must hold it without a position; the client's next poll finds the items that
+        // were published in between.
         let mut listened = Channel::new(channel);
         if repeated != Some(missed.at) {
             listened = listened.prev_id(missed.at.to_string());
@@ -188,7 +189,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         self.problem(StatusCode::BAD_REQUEST, "this channel never had the position; begin without one")
     }
 
-    /// A response that says what was wrong with the request.
+    /// A response that describes the problem with the request.
     pub(super) fn problem(&self, status: StatusCode, problem: &str) -> Response<Vec<u8>> {
         self.json(status, json!({ "error": problem }).to_string())
     }

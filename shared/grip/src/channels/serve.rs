@@ -1,4 +1,4 @@
-//! Which request is what: the one entry for every request to channels.
+//! The entry for every request to channels: decides what kind of request it is, and answers it.
 
 use http::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;

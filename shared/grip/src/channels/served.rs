@@ -22,7 +22,7 @@ pub(super) struct Served<'a> {
 }
 
 impl Served<'_> {
-    /// Whether the client may do this. If not, it is told.
+    /// Whether the client may do this. If not, it receives the reason.
     pub(super) fn permits(&mut self, by: &impl ChannelAuthorizer, action: Action, channel: &str) -> bool {
         let permitted = by.permits(&self.identity, action, channel);
         if !permitted {

@@ -82,7 +82,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         Ok(client.ws.to_response())
     }
 
-    /// Accepts a connection, and prepares that it can be revoked.
+    /// Accepts a connection, and subscribes it to the channels through which it can be revoked.
     fn open(&self, client: &mut Served<'_>) -> Result<(), ChannelsError> {
         let ws = &mut client.ws;
         if ws.protocols().any(|protocol| protocol == SUBPROTOCOL) {
@@ -181,7 +181,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         Ok(())
     }
 
-    /// Publishes the marker, then sends what the client missed until now. The order of the two is what counts.
+    /// Publishes the marker, then sends what the client missed until now. This order matters.
     async fn confirm(
         &self,
         client: &mut Served<'_>,
@@ -246,7 +246,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         Ok(())
     }
 
-    /// Sends what follows a position, or that something is lost.
+    /// Sends the items after a position, or reports that items are lost.
     async fn replay(
         &self,
         client: &mut Served<'_>,
@@ -285,7 +285,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
 
         let reply = match self.publish(channel, data.get()).await {
             Ok(position) => wire::published(reference, position),
-            // It is in the history, so everybody will get it.
+            // The item is in the history, so every client will receive it.
             Err(failure @ ChannelsError::Undelivered { position, .. }) => {
                 (self.on_failure)(&failure);
                 wire::published(reference, position)

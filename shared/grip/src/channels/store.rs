@@ -1,4 +1,4 @@
-//! What channels need from a store: their history, who is present, and which tokens are revoked.
+//! What channels need from a store: the histories, the members, and the revoked tokens.
 
 use std::error::Error;
 use std::time::{Instant, SystemTime};
@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::position::Position;
 
-/// A store could not do what it was asked for.
+/// An operation of a store failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the store cannot {operation}: {cause}")]
 pub struct StoreError {
-    /// What was to be done, such as `append an item`.
+    /// The operation, such as `append an item`.
     pub operation: &'static str,
     /// Why it failed.
     pub cause: Box<dyn Error + Send + Sync>,
@@ -68,8 +68,8 @@ pub enum Replay {
 /// The histories of channels.
 ///
 /// An implementation promises three things. Offsets of a channel count from 1 without a gap, also under concurrent
-/// publishers. What `append` reported as added is found by every `after` that begins later, until it is too old. And a
-/// new history of a channel has an epoch that no earlier one had.
+/// publishers. Every `after` that begins later finds an item that `append` reported as added, until the item is too old.
+/// And a new history of a channel has an epoch that no earlier history had.
 pub trait History: Send + Sync {
     /// Adds an item to the end of a channel's history.
     fn append(
@@ -109,12 +109,12 @@ pub trait History: Send + Sync {
 /// A connection that is present in a channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Member {
-    /// A name for the connection, which reveals nothing of it.
+    /// A name for the connection, from which the connection's id cannot be derived.
     pub id: String,
     /// The subject of the connection's token.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub subject: Option<String>,
-    /// What the client said of itself.
+    /// The information that the client gave about itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub info: Option<Value>,
 }
@@ -176,7 +176,7 @@ pub trait Store: History + Presence + Revocations {}
 
 impl<S: History + Presence + Revocations> Store for S {}
 
-/// Judges the entries at and after `position`, which must be in order. `newest` is asked for only if there are none.
+/// Judges the entries at and after `position`, which must be in order. `newest` is called only if there are no entries.
 pub(crate) fn judge(position: Position, found: &[Entry], limit: usize, newest: Option<Position>) -> Verdict {
     let Some(first) = found.first() else {
         return match newest {

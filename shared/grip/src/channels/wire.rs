@@ -25,7 +25,7 @@ pub(crate) enum FromClient<'a> {
         #[serde(default)]
         recent: usize,
     },
-    /// Asks for what the client missed since its subscriptions, and for a sign that they are active.
+    /// Asks for the items that the client missed since it subscribed, and for a sign that its subscriptions are active.
     Confirm { n: u64, channels: BTreeMap<String, Option<String>> },
     /// Ends subscriptions.
     Unsubscribe { channels: Vec<String> },
@@ -44,9 +44,9 @@ pub(crate) enum FromClient<'a> {
         #[serde(default)]
         info: Option<Value>,
     },
-    /// Is present no longer.
+    /// Ends the presence in a channel.
     Leave { channel: String },
-    /// Asks who is present.
+    /// Asks for the members of a channel.
     Members { channel: String },
 }
 

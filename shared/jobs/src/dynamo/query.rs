@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use postern_types::{JobId, Tenant};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +11,6 @@ use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::model::Filter;
 use crate::state::Rank;
-use crate::time::time_text;
 
 /// The last key of a page, in the form in which the next query takes it.
 pub(super) type Key = BTreeMap<String, Attribute>;
@@ -39,8 +37,7 @@ pub(super) fn of_tenant(
         Some(state) => ("ByState", "TenantState", format!("{tenant}#{state}")),
         None => ("ByTime", "Tenant", tenant.to_string()),
     };
-    let from = time_text(filter.from.unwrap_or(Timestamp::UNIX_EPOCH));
-    let to = time_text(filter.to.unwrap_or(Timestamp::MAX));
+    let (from, to) = filter.range();
 
     let mut body = json!({
         "TableName": table,

@@ -9,9 +9,12 @@ use super::*;
 
 const ID: &str = "ba7816bf8f01cfea414140de5dae2223";
 
+/// The requests that a service got: target and body.
+type Requests = Arc<Mutex<Vec<(String, Value)>>>;
+
 /// A table whose service gives these answers, one after the other, and the requests that it got.
-fn table(answers: Vec<(u16, Value)>) -> (DynamoJobs, Arc<Mutex<Vec<(String, Value)>>>) {
-    let requests = Arc::new(Mutex::new(Vec::new()));
+fn table(answers: Vec<(u16, Value)>) -> (DynamoJobs, Requests) {
+    let requests = Requests::default();
     let seen = Arc::clone(&requests);
     let server = LoopbackServer::start(move |request| {
         let mut seen = seen.lock().unwrap();

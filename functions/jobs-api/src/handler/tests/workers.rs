@@ -43,7 +43,7 @@ async fn commands_go_to_one_worker() {
             .by("tenant1", "operator")
             .body(&json!({"concurrency": number}))
     };
-    assert_eq!(put(json!(8)).to(&api).await.status, 202);
+    assert_eq!(put(json!(8.0)).to(&api).await.status, 202);
     for invalid in [json!(0), json!(1_001), json!(-1), json!(1.5), json!("8"), json!(4_294_967_296_u64)] {
         assert_eq!(put(invalid).to(&api).await.problem(), "invalid-request");
     }

@@ -26,7 +26,7 @@ const SHORTEST: Duration = Duration::from_mins(10);
 /// The most channels whose positions are remembered.
 const CHANNELS: usize = 10_000;
 
-/// How long an append goes on when the table throttles or other publishers are faster.
+/// How long an append keeps trying when the table throttles or other publishers are faster.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Histories, presence and revocations in a DynamoDB table. See the section on DynamoDB in the manual for the table.
@@ -40,7 +40,7 @@ pub struct DynamoStore {
     newest: Mutex<HashMap<String, (Position, SystemTime)>>,
 }
 
-/// What became of one attempt to write an item.
+/// The outcome of one attempt to write an item.
 enum Attempt {
     Written,
     /// Another publisher was first.
@@ -62,7 +62,7 @@ impl DynamoStore {
         self
     }
 
-    /// Appends with a conditional write, as often as it takes.
+    /// Appends with a conditional write, and repeats it until it succeeds or the time is over.
     pub(super) async fn append_item(&self, channel: &str, content: &str) -> Result<Appended, StoreError> {
         let start = Instant::now();
         let writer = writer()?;
@@ -152,7 +152,7 @@ impl DynamoStore {
     async fn newest_or_new(&self, channel: &str) -> Result<Position, StoreError> {
         let newest = self.newest_rows(channel, 2).await?;
 
-        // Repairs what a process left behind that ended between its two writes.
+        // Repairs the item of a process that ended between its two writes.
         if let Some(older) = newest.get(1).filter(|row| !row.contains_key("ttl")).and_then(entry) {
             self.expire(channel, older.position).await?;
         }
@@ -183,7 +183,7 @@ impl DynamoStore {
         Ok(found.items.unwrap_or_default())
     }
 
-    /// Lets an item expire, because a newer one is there.
+    /// Lets an item expire, because a newer one exists.
     pub(super) async fn expire(&self, channel: &str, position: Position) -> Result<(), StoreError> {
         let sent = self
             .client

@@ -9,7 +9,7 @@ use super::append::DynamoStore;
 use super::attributes::{Attributes, failed, seconds, string, text, time};
 use crate::channels::store::{Member, Presence, Revocations, StoreError};
 
-/// How long after its end a member is deleted by the table itself, if nobody asks for it until then.
+/// How long after its end the table itself deletes a member that no request has removed.
 const LEFT_OVER: Duration = Duration::from_hours(24);
 
 fn members(channel: &str) -> AttributeValue {
