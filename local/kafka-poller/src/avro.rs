@@ -50,8 +50,8 @@ impl Schema {
         let root = Definition::parse(&schema).map_err(|error| error.to_string())?;
 
         let resolved = ResolvedSchema::new(&root).map_err(|error| error.to_string())?;
-        let named = resolved.get_names().iter();
-        let names = named.map(|(name, schema)| (name.clone(), Definition::clone(schema))).collect();
+        let names = resolved.get_names().iter();
+        let names = names.map(|(name, schema)| (name.clone(), Definition::clone(schema))).collect();
         Ok(Self { root, names })
     }
 

@@ -131,15 +131,16 @@ impl Source {
     /// decoding makes a record larger than it was when the batch was gathered.
     pub fn events(&self, records: Vec<Record>) -> Vec<Vec<Record>> {
         let mut events: Vec<Vec<Record>> = Vec::new();
-        let mut bytes = usize::MAX;
+        let mut bytes = ENVELOPE_BYTES;
         for record in records {
             let more = record.event_bytes(&self.topic);
-            match events.last_mut().filter(|_| bytes.saturating_add(more) <= self.limits.bytes) {
-                Some(event) => event.push(record),
-                None => {
-                    bytes = ENVELOPE_BYTES;
-                    events.push(vec![record]);
-                }
+            if let Some(event) = events.last_mut()
+                && bytes + more <= self.limits.bytes
+            {
+                event.push(record);
+            } else {
+                bytes = ENVELOPE_BYTES;
+                events.push(vec![record]);
             }
             bytes += more;
         }

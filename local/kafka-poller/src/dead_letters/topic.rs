@@ -4,8 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 
@@ -39,8 +41,7 @@ impl Topic {
             .set("acks", "all")
             .create()
             .map_err(io::Error::other)?;
-        let metadata =
-            producer.client().fetch_metadata(Some(name), BROKER_TIMEOUT).map_err(io::Error::other)?;
+        let metadata = metadata(origin, name).map_err(io::Error::other)?;
         if metadata.topics().iter().all(|topic| topic.partitions().is_empty()) {
             return Err(io::Error::other(format!("the topic {name} does not exist")));
         }
@@ -67,4 +68,11 @@ impl Topic {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// The topic's metadata. A consumer asks for them, because a broker may create a topic that a producer asks for.
+fn metadata(origin: &Origin, topic: &str) -> Result<Metadata, KafkaError> {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &origin.bootstrap_servers).create()?;
+    consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT)
 }
