@@ -132,7 +132,7 @@ fn numbers_choices_and_lengths_that_are_not_possible_are_misfits() {
 #[test]
 fn neither_depth_nor_size_is_without_a_limit() {
     let nested = r#"{"type": "record", "name": "R", "fields": [{"name": "r", "type": ["null", "R"]}]}"#;
-    assert_eq!(json(nested, &[2; 1_000_000]), Err(Misfit::Deep));
+    assert_eq!(json(nested, &vec![2; 1_000_000]), Err(Misfit::Deep));
     let endless = r#"{"type": "record", "name": "R", "fields": [{"name": "r", "type": "R"}]}"#;
     assert_eq!(json(endless, &[]), Err(Misfit::Deep));
     // The head of a block of 2^62 - 1 nulls, which have no bytes of their own.
