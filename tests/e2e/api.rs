@@ -15,15 +15,15 @@ use console::{Console, forged, with_algorithm_none};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_takes_valid_tokens_of_its_issuer_only() {
     let console = Console::start("api-tokens").await;
-    let token = console.token("viewer1").await;
+    let token = console.token("viewer1");
     assert_eq!(
         console.get("/session", &token).await,
         (200, json!({"tenant": "tenant1", "roles": ["viewer"], "live": false}))
     );
 
     let other_issuer = console.another_issuer("api-tokens-other").await;
-    let foreign = other_issuer.token("viewer1").await;
-    let expired = console.token("expired").await;
+    let foreign = other_issuer.token("viewer1");
+    let expired = console.token("expired");
     for (what, token) in [
         ("no token", String::new()),
         ("no JWT", "abc".to_owned()),
@@ -73,7 +73,7 @@ async fn the_page_and_its_files_need_no_token() {
 async fn an_operator_starts_a_job_sees_it_and_its_result() {
     let mut console = Console::start("api-jobs").await;
     console.stack.worker().await;
-    let operator = console.token("operator1").await;
+    let operator = console.token("operator1");
 
     let body = json!({"machine": "on-prem-job", "input": {"a": 40, "b": 2}});
     let key = [("idempotency-key", "order-7")];
@@ -103,20 +103,20 @@ async fn an_operator_starts_a_job_sees_it_and_its_result() {
         "{timeline}"
     );
 
-    let stranger = console.token("operator2").await;
+    let stranger = console.token("operator2");
     assert_eq!(console.get("/jobs", &stranger).await.1["jobs"], json!([]));
     for rest in ["", "/timeline", "/log", "/input", "/result"] {
         assert_eq!(console.get(&path(rest), &stranger).await.0, 404, "{rest}");
     }
     assert_eq!(console.post(&path("/stop"), &stranger, &json!({})).await, 404);
-    let viewer = console.token("viewer1").await;
+    let viewer = console.token("viewer1");
     assert_eq!(console.post(&path("/stop"), &viewer, &json!({})).await, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_stops_a_job() {
     let console = Console::start("api-stop").await;
-    let operator = console.token("operator1").await;
+    let operator = console.token("operator1");
     let body = json!({"machine": "on-prem-job", "input": {"a": 1, "b": 2}});
     let started = console.call("POST", "/jobs", &operator, Some(&body), &[]).await.json();
     let execution = started["execution"].as_str().unwrap();
@@ -137,7 +137,7 @@ async fn an_operator_stops_a_job() {
 async fn approvers_decide_in_the_console_what_a_link_would_decide() {
     let mut console = Console::start("api-approve").await;
     console.stack.worker().await;
-    let (operator, approver) = (console.token("operator1").await, console.token("approver1").await);
+    let (operator, approver) = (console.token("operator1"), console.token("approver1"));
     let question = json!({"question": "Restart <line> 7?", "job": {"a": 1, "b": 2}});
 
     for (decision, state, status) in [("approve", "SUCCEEDED", "SUCCEEDED"), ("reject", "FAILED", "FAILED")] {
@@ -175,7 +175,7 @@ async fn workers_are_seen_by_their_retained_messages_and_commanded_by_name() {
             .retain(topic, &json!({"Worker": "w", "State": state, "Kinds": ["add"], "Concurrency": 4}))
             .await;
     }
-    let (operator, stranger) = (console.token("operator1").await, console.token("operator2").await);
+    let (operator, stranger) = (console.token("operator1"), console.token("operator2"));
     let workers = console.get("/workers", &operator).await.1;
     assert_eq!(
         (workers["workers"].as_array().unwrap().len(), &workers["workers"][0]["worker"]),
@@ -198,7 +198,7 @@ async fn without_the_permission_to_query_the_table_a_list_is_refused_by_name() {
         )
     })
     .await;
-    let viewer = console.token("viewer1").await;
+    let viewer = console.token("viewer1");
     let (status, problem) = console.get("/jobs", &viewer).await;
     assert_eq!(status, 500);
     assert!(problem["type"].as_str().unwrap().ends_with("#refused"), "{problem}");
@@ -207,7 +207,7 @@ async fn without_the_permission_to_query_the_table_a_list_is_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_iam_a_signed_request_sees_the_default_tenant_and_no_other_request_sees_anything() {
     let console = Console::with("api-iam", |deployment| deployment.parameter("ApiAuth", "iam")).await;
-    let token = console.token("admin1").await;
+    let token = console.token("admin1");
     for token in ["", &token] {
         assert!([401, 403].contains(&console.get("/session", token).await.0));
     }

@@ -77,10 +77,11 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn from_env(environment: &Environment<'_>) -> Result<Self, InvalidVariable> {
-        let address = |name, example| environment.parse_optional(name, example, address);
-        let text = |text: &str| Ok::<_, Infallible>(text.to_owned());
         const ISSUER: &str = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_a1B2c3D4e";
         const ENDPOINT: &str = "https://acme.auth.eu-west-1.amazoncognito.com";
+
+        let address = |name, example| environment.parse_optional(name, example, address);
+        let text = |text: &str| Ok::<_, Infallible>(text.to_owned());
 
         Ok(Self {
             auth: environment.parse("API_AUTH", "jwt", Auth::parse)?,
@@ -152,10 +153,10 @@ fn machines(text: &str) -> Result<Vec<Machine>, String> {
 /// An absolute address without characters that would end a source in a content security policy.
 fn address(text: &str) -> Result<String, &'static str> {
     const PROBLEM: &str = "it must be an absolute address, such as https://issuer.example";
-    match text.contains([';', ',', '\'', '"', ' ', '*']) {
-        true => Err(PROBLEM),
-        false => origin(text).map(|_| text.to_owned()).ok_or(PROBLEM),
+    if text.contains([';', ',', '\'', '"', ' ', '*']) {
+        return Err(PROBLEM);
     }
+    origin(text).map(|_| text.to_owned()).ok_or(PROBLEM)
 }
 
 fn origin(address: &str) -> Option<String> {

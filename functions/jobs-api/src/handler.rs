@@ -245,7 +245,7 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
         }
 
         let page = self.jobs.list(&call.caller.tenant, filter, *limit, after.as_ref()).await;
-        let page = page.map_err(of_table)?;
+        let page = page.map_err(|error| of_table(&error))?;
 
         let jobs: Vec<_> = page.jobs.into_iter().map(Job::from).collect();
         let next = page.next.map(|next| next.text());
@@ -254,7 +254,7 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
 
     /// A job of the tenant.
     async fn job(&self, tenant: &Tenant, id: &JobId) -> Result<JobItem, Problem> {
-        self.jobs.get(tenant, id).await.map_err(of_table)?.ok_or(NO_JOB)
+        self.jobs.get(tenant, id).await.map_err(|error| of_table(&error))?.ok_or(NO_JOB)
     }
 }
 
@@ -274,7 +274,7 @@ fn accepted() -> Response<Vec<u8>> {
     json_response(StatusCode::ACCEPTED, &json!({}))
 }
 
-fn of_table(error: postern_jobs::Error) -> Problem {
+fn of_table(error: &postern_jobs::Error) -> Problem {
     const SERVICE: &str = "DynamoDB";
     tracing::error!("the table of jobs cannot be read: {error}");
     match error {

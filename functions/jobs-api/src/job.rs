@@ -117,8 +117,8 @@ mod tests {
     use super::*;
     use crate::handler::tests::item;
 
-    fn at(second: u32) -> Option<String> {
-        Some(format!("2026-11-24T22:00:{second:02}.000Z"))
+    fn at(second: u32) -> String {
+        format!("2026-11-24T22:00:{second:02}.000Z")
     }
 
     #[test]
@@ -126,14 +126,14 @@ mod tests {
         let job = JobItem {
             state: State::Failed,
             attempt: Some(1),
-            dispatched_at: at(1),
+            dispatched_at: Some(at(1)),
             resumed: true,
-            accepted_at: at(2),
+            accepted_at: Some(at(2)),
             worker: Some("w1".into()),
-            progress_at: at(3),
+            progress_at: Some(at(3)),
             percent: Some(40.0),
             message: Some("<b>reading</b>".into()),
-            ended_at: at(4),
+            ended_at: Some(at(4)),
             error: Some("Worker.Failed".into()),
             cause: Some("no".into()),
             ..item()

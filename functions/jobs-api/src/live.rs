@@ -88,10 +88,10 @@ pub(crate) fn ticket(
         grants: vec![Grant::new(&channel, [Action::Subscribe])],
         ..Identity::default()
     };
-    let life = Duration::from_secs(TICKET_SECONDS.into());
+    let lifetime = Duration::from_secs(TICKET_SECONDS.into());
 
     let ticket =
-        live.tickets.issue(&identity, life).ok_or(Problem::Refused { service: "the ticket's key" })?;
+        live.tickets.issue(&identity, lifetime).ok_or(Problem::Refused { service: "the ticket's key" })?;
     let end = now.saturating_add(SignedDuration::from_secs(TICKET_SECONDS.into())).unwrap_or(Timestamp::MAX);
     Ok(Ticket { ticket, channel, expires_at: time_text(end) })
 }

@@ -81,20 +81,20 @@ fn segments(path: &str) -> Option<Vec<String>> {
     decoded.collect()
 }
 
-fn get(route: Route) -> Option<Path> {
-    Some(Path { allow: "GET", routes: vec![(Method::GET, route)] })
+fn get(route: Route) -> Path {
+    Path { allow: "GET", routes: vec![(Method::GET, route)] }
 }
 
-fn post(route: Route) -> Option<Path> {
-    Some(Path { allow: "POST", routes: vec![(Method::POST, route)] })
+fn post(route: Route) -> Path {
+    Path { allow: "POST", routes: vec![(Method::POST, route)] }
 }
 
 fn of_lists(segments: &[&str]) -> Option<Path> {
     match segments {
-        ["session"] => get(Route::Session),
-        ["machines"] => get(Route::Machines),
-        ["workers"] => get(Route::Workers),
-        ["live-ticket"] => post(Route::LiveTicket),
+        ["session"] => Some(get(Route::Session)),
+        ["machines"] => Some(get(Route::Machines)),
+        ["workers"] => Some(get(Route::Workers)),
+        ["live-ticket"] => Some(post(Route::LiveTicket)),
         ["jobs"] => {
             let routes = vec![(Method::GET, Route::List), (Method::POST, Route::Start)];
             Some(Path { allow: "GET, POST", routes })
@@ -105,22 +105,22 @@ fn of_lists(segments: &[&str]) -> Option<Path> {
 
 fn of_job(id: JobId, rest: &[&str]) -> Option<Path> {
     match rest {
-        [] => get(Route::Job(id)),
-        ["timeline"] => get(Route::Timeline(id)),
-        ["log"] => get(Route::Log(id)),
-        ["input"] => get(Route::Payload(id, Payload::Input)),
-        ["result"] => get(Route::Payload(id, Payload::Result)),
-        ["stop"] => post(Route::Stop(id)),
-        ["approve"] => post(Route::Decide(id, Verdict::Approve)),
-        ["reject"] => post(Route::Decide(id, Verdict::Reject)),
+        [] => Some(get(Route::Job(id))),
+        ["timeline"] => Some(get(Route::Timeline(id))),
+        ["log"] => Some(get(Route::Log(id))),
+        ["input"] => Some(get(Route::Payload(id, Payload::Input))),
+        ["result"] => Some(get(Route::Payload(id, Payload::Result))),
+        ["stop"] => Some(post(Route::Stop(id))),
+        ["approve"] => Some(post(Route::Decide(id, Verdict::Approve))),
+        ["reject"] => Some(post(Route::Decide(id, Verdict::Reject))),
         _ => None,
     }
 }
 
 fn of_worker(name: String, command: &str) -> Option<Path> {
     match command {
-        "pause" => post(Route::Pause(name)),
-        "resume" => post(Route::Resume(name)),
+        "pause" => Some(post(Route::Pause(name))),
+        "resume" => Some(post(Route::Resume(name))),
         "concurrency" => Some(Path { allow: "PUT", routes: vec![(Method::PUT, Route::Concurrency(name))] }),
         _ => None,
     }

@@ -34,6 +34,18 @@ impl MemoryJobs {
         if self.fails { Err(Error::Unavailable("InternalServerError (HTTP 500)".into())) } else { Ok(()) }
     }
 
+    /// Keeps the progress for the next attempt, unless a newer one is kept.
+    fn keep_for_resume(&self, tenant: &Tenant, job: &JobItem, progress: &Progress) {
+        let (Some(idempotency_key), Some(data)) = (&job.idempotency_key, &progress.data) else { return };
+        let at = time_text(progress.at);
+
+        let mut resumes = self.resumes.borrow_mut();
+        let last = resumes.entry(key(tenant, idempotency_key)).or_default();
+        if last.0 < at {
+            *last = (at, data.clone());
+        }
+    }
+
     /// Changes a job whose rank is lower, or makes it.
     fn advance(
         &self,
@@ -111,23 +123,21 @@ impl Jobs for MemoryJobs {
         let mut jobs = self.jobs.borrow_mut();
         let Some(job) = jobs.get_mut(&key(tenant, progress.job_id.as_str())) else { return Ok(None) };
         if job.progress_at.as_ref().is_some_and(|before| *before >= at) {
+            // As in DynamoDB, where a retry makes good what the first try did not write.
+            if job.progress_at.as_ref() == Some(&at) {
+                self.keep_for_resume(tenant, job, progress);
+            }
             return Ok(None);
         }
 
-        job.progress_at = Some(at.clone());
+        job.progress_at = Some(at);
         job.percent = progress.percent.map(percent).or(job.percent);
         job.message = progress.message.clone().or(job.message.take());
         job.data = progress.data.clone().or(job.data.take());
         job.worker = job.worker.take().or(worker.map(str::to_owned));
         job.log.extend(cut_lines(&progress.log));
         job.log = tail(&job.log).to_vec();
-        if let (Some(idempotency_key), Some(data)) = (&job.idempotency_key, &progress.data) {
-            let mut resumes = self.resumes.borrow_mut();
-            let last = resumes.entry(key(tenant, idempotency_key)).or_default();
-            if last.0 < at {
-                *last = (at, data.clone());
-            }
-        }
+        self.keep_for_resume(tenant, job, progress);
         Ok(Some(job.clone()))
     }
 

@@ -67,8 +67,8 @@ impl Console {
     }
 
     /// The access token of a user.
-    pub(super) async fn token(&self, user: &str) -> String {
-        self.people.token(user).await
+    pub(super) fn token(&self, user: &str) -> String {
+        self.people.token(user)
     }
 
     /// The base of the API's paths on the emulator's own address: `*.localhost` is not resolved everywhere.

@@ -11,7 +11,7 @@ use super::console::Console;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_is_as_its_description_says() {
     let console = Console::start("api-description").await;
-    let operator = console.token("admin1").await;
+    let operator = console.token("admin1");
     console.retain("tenant1/workers/w1", &json!({"State": "UP", "Kinds": ["add"], "Concurrency": 4})).await;
     for input in [1, 2, 3] {
         let body = json!({"machine": "on-prem-job", "input": {"a": input, "b": 1}});

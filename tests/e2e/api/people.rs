@@ -34,27 +34,25 @@ impl People {
     }
 
     /// Signs in, and returns the access token.
-    pub(super) async fn token(&self, user: &str) -> String {
+    pub(super) fn token(&self, user: &str) -> String {
         let verifier = "a-verifier-of-at-least-forty-three-characters";
         let challenge = BASE64.encode(digest(&SHA256, verifier.as_bytes()));
-        let redirect = self.post(
-            "authorize",
-            &[
-                ("response_type", "code"),
-                ("client_id", "console"),
-                ("redirect_uri", REDIRECT),
-                ("state", "some-state"),
-                ("code_challenge", &challenge),
-                ("code_challenge_method", "S256"),
-                ("user", user),
-            ],
-        );
+        let choice = [
+            ("response_type", "code"),
+            ("client_id", "console"),
+            ("redirect_uri", REDIRECT),
+            ("state", "some-state"),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+            ("user", user),
+        ];
+        let redirect = self.post("authorize", &choice).await;
         let address = redirect.headers()["location"].to_str().unwrap();
         let (page, query) = address.split_once('?').unwrap();
         assert!(page == REDIRECT && query.contains("state=some-state"), "{address}");
         let code = query.split('&').find_map(|pair| pair.strip_prefix("code=")).unwrap();
 
-        let exchange = |verifier| {
+        let exchange = async |verifier| {
             let form = [
                 ("grant_type", "authorization_code"),
                 ("code", code),
@@ -62,16 +60,21 @@ impl People {
                 ("client_id", "console"),
                 ("code_verifier", verifier),
             ];
-            self.post("token", &form)
+            self.post("token", &form).await
         };
-        let tokens = exchange(verifier).body_mut().read_to_string().unwrap();
+        let tokens = exchange(verifier).await.body_mut().read_to_string().unwrap();
         let tokens: Value = serde_json::from_str(&tokens).unwrap();
-        assert_eq!(exchange(verifier).status(), 400, "a code works once");
+        assert_eq!(exchange(verifier).await.status(), 400, "a code works once");
         tokens["access_token"].as_str().unwrap().to_owned()
     }
 
-    fn post(&self, path: &str, form: &[(&str, &str)]) -> ureq::http::Response<ureq::Body> {
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> ureq::http::Response<ureq::Body> {
         let address = format!("{}/{path}", self.issuer.url());
-        self.agent.post(address).send_form(form.iter().copied()).unwrap()
+        let form: Vec<_> =
+            form.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+
+        let agent = self.agent.clone();
+        let answer = tokio::task::spawn_blocking(move || agent.post(address).send_form(form).unwrap());
+        answer.await.unwrap()
     }
 }

@@ -9,7 +9,7 @@ async fn stopping_a_job_stops_its_execution_and_tells_the_worker_once() {
     let services = Services::default();
     let api = api(&services).await;
     let id = job(&api, "tenant1", "one", |new| {
-        new.deadline = now().saturating_add(jiff::SignedDuration::from_secs(90)).ok()
+        new.deadline = now().saturating_add(jiff::SignedDuration::from_secs(90)).ok();
     })
     .await;
     let stop = format!("/jobs/{id}/stop");
