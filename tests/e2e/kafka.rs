@@ -50,22 +50,6 @@ async fn a_batch_becomes_objects_in_the_bucket_of_the_sample() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mapping_with_a_registry_and_a_failure_topic_tells_the_poller_of_both() {
-    let deployment = with_kafka()
-        .parameter("MskSchemaRegistry", "https://registry.example.com")
-        .parameter("MskSchemaAttributes", "KEY_AND_VALUE")
-        .parameter("CsvRecordFormat", "json")
-        .parameter("MskFailureTopic", "failed");
-    let stack = Stack::with("kafka-registry", deployment).await;
-    let mappings = stack.emulator.mappings(stack.outputs.get("MskToS3FunctionName")).await.unwrap();
-
-    let options = mappings[0].poller_options().join(" ");
-    assert!(options.contains("--on-failure kafka://failed"), "{options}");
-    let registry = "--schema-registry https://registry.example.com --schema-attributes KEY,VALUE";
-    assert!(options.contains(registry), "{options}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn without_the_permission_to_put_objects_the_batch_fails_with_access_denied() {
     let put =
         |action: &str| format!("Action: s3:{action}\n                Resource: !Sub ${{CsvBucket.Arn}}/*");
