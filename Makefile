@@ -17,7 +17,7 @@ DEMO_FUNCTIONS := msk-to-s3 compact grip-echo
 FUNCTIONS := $(filter-out $(DEMO_FUNCTIONS),$(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml)))
 PROGRAMS := $(addprefix -p ,$(FUNCTIONS) postern-worker postern-local)
 LINT := $(TOOLS)/lint-venv/bin
-SCRIPTS := .ci benches local infra docs
+SCRIPTS := .ci benches local infra docs tests
 CARGO_DENY := 0.20.2
 CARGO_CYCLONEDX := 0.5.9
 GRIP_PROGRAMS := -p grip-chat -p grip-echo -p postern-demos
@@ -272,7 +272,7 @@ $(TOOLS)/venv/.done: local/emulator/requirements.txt
 kafka-tools: $(TOOLS)/kafka-venv/.done
 
 $(TOOLS)/kafka-venv/.done: local/demos/requirements.txt
-	@echo "== installing noida-db and DuckDB into $(@D) (pinned, hashes checked)"
+	@echo "== installing the broker, the readers and the encoders of the Kafka tests into $(@D) (pinned, hashes checked)"
 	@$(call python_packages)
 
 .PHONY: api-tools

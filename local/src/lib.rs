@@ -34,7 +34,10 @@ pub use executions::{Executions, Finished};
 pub use issuer::Issuer;
 pub use jobs_table::jobs_table;
 pub use local_stack::LocalStack;
-pub use mapping::{Destination, DestinationConfig, EventSourceMapping, KafkaConfig};
+pub use mapping::{
+    Destination, DestinationConfig, EventSourceMapping, KafkaConfig, SchemaRegistryConfig,
+    SchemaValidationConfig,
+};
 pub use outputs::{DEFAULT_MACHINE, Outputs};
 pub use process::Process;
 pub use project::Project;

@@ -8,10 +8,9 @@ use aws_sdk_s3::Client;
 use postern_demos::kafka::broker::{Produced, produce};
 use postern_demos::kafka::customers::{COLUMNS, customers};
 use postern_demos::kafka::reader::Reading;
-use postern_kafka_poller::dead_letters::{
-    Bucket, Condition, DeadLetters, Destination as _, History, InvocationRecord,
-};
-use postern_kafka_poller::event::{Origin, Record, TimestampType};
+use postern_kafka_poller::dead_letters::{Bucket, DeadLetters, Destination as _, Topic};
+use postern_kafka_poller::event::{Decoded, Origin, Record, TimestampType};
+use postern_kafka_poller::invocation_record::{Condition, History, InvocationRecord};
 use postern_kafka_poller::invoke::Lambda;
 use postern_kafka_poller::mapping::{Function as _, Outcome};
 use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start, committed};
@@ -194,7 +193,15 @@ async fn an_invocation_record_is_sent_until_the_bucket_has_stored_it() {
     let origin = Origin::new(TOPIC, "b");
     let timestamp = (0, TimestampType::CreateTime);
     for offset in 0..8 {
-        let record = Record { partition: 0, offset, timestamp, key: None, value: None, headers: Vec::new() };
+        let record = Record {
+            partition: 0,
+            offset,
+            timestamp,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            decoded: Decoded::default(),
+        };
         let record =
             InvocationRecord::new(&origin, "f", &[record], Condition::RecordAgeExceeded, History::default())
                 .unwrap();
@@ -214,6 +221,21 @@ async fn an_on_failure_destination_that_does_not_exist_is_an_error_at_the_start(
     let client = bucket(&endpoint).await;
     for (url, why) in [("bucket", "is not s3://bucket"), ("s3://", "is not s3://"), ("s3://absent", "404")] {
         let error = Bucket::open(client.clone(), url, "u").await.unwrap_err().to_string();
+        assert!(error.contains(why), "{url}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_topic_must_exist_and_must_not_be_the_one_that_is_polled() {
+    let folder = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&folder.path().join("broker")).await;
+    for (url, why) in [
+        ("topic", "is not kafka://topic"),
+        ("kafka://", "is not kafka://topic"),
+        ("kafka://absent", "does not exist"),
+        ("kafka://customer", "is the topic that is polled"),
+    ] {
+        let error = Topic::open(&kafka.origin, url).err().unwrap().to_string();
         assert!(error.contains(why), "{url}: {error}");
     }
 }
@@ -293,7 +315,8 @@ fn full_batch() -> Vec<Record> {
         let (partition, offset) = place(number);
         let timestamp = (1_767_225_600_000, TimestampType::CreateTime);
         let value = Some(customer.json().into_bytes());
-        Record { partition, offset, timestamp, key: None, value, headers: Vec::new() }
+        let decoded = Decoded::default();
+        Record { partition, offset, timestamp, key: None, value, headers: Vec::new(), decoded }
     });
     records
         .take_while(|record| {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "all of it is tests, helpers included")]
 
+mod avro;
 mod failures;
 mod kills;
 mod parts;

@@ -19,6 +19,36 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     /// The headers, in their order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// What a schema registry made of the key and the value; empty without a registry.
+    pub decoded: Decoded,
+}
+
+/// The parts of a record that were decoded with a schema. The function gets them in the place of the bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// The key.
+    pub key: Option<Part>,
+    /// The value.
+    pub value: Option<Part>,
+}
+
+/// A key or a value that was decoded with a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The JSON text.
+    pub json: Vec<u8>,
+    /// The schema that the producer named.
+    pub schema: SchemaMetadata,
+}
+
+/// A schema, as an event describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SchemaMetadata {
+    /// The format, for example `AVRO`.
+    pub data_format: &'static str,
+    /// The schema's number in the registry.
+    pub schema_id: String,
 }
 
 /// The clock of a record's timestamp.
@@ -34,17 +64,28 @@ pub enum TimestampType {
 }
 
 impl Record {
+    /// The key that the function gets: decoded if there is a schema registry, else the record's bytes.
+    pub fn event_key(&self) -> Option<&[u8]> {
+        let decoded = self.decoded.key.as_ref().map(|part| part.json.as_slice());
+        decoded.or(self.key.as_deref())
+    }
+
+    /// The value that the function gets: decoded if there is a schema registry, else the record's bytes.
+    pub fn event_value(&self) -> Option<&[u8]> {
+        let decoded = self.decoded.value.as_ref().map(|part| part.json.as_slice());
+        decoded.or(self.value.as_deref())
+    }
+
     /// An upper bound on the record's bytes in an event: base64 turns three bytes into four, a header's byte becomes up to
-    /// five characters, and names and numbers take the rest.
+    /// five characters, and names, numbers and the two schemas take the rest.
     pub fn event_bytes(&self, topic: &str) -> usize {
-        let base64 =
-            |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(4, |bytes| bytes.len().div_ceil(3) * 4 + 2);
+        let base64 = |bytes: Option<&[u8]>| bytes.map_or(4, |bytes| bytes.len().div_ceil(3) * 4 + 2);
         let headers: usize = self
             .headers
             .iter()
             .map(|(name, value)| 6 * name.len() + 8 + 5 * value.as_ref().map_or(1, Vec::len))
             .sum();
-        200 + topic.len() + base64(&self.key) + base64(&self.value) + headers
+        400 + topic.len() + base64(self.event_key()) + base64(self.event_value()) + headers
     }
 }
 
@@ -69,6 +110,10 @@ struct EventRecord<'r> {
     timestamp_type: TimestampType,
     key: Option<String>,
     value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_schema_metadata: Option<&'r SchemaMetadata>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_schema_metadata: Option<&'r SchemaMetadata>,
     headers: Vec<BTreeMap<&'r str, Option<Vec<i8>>>>,
 }
 
@@ -98,15 +143,17 @@ impl Origin {
     pub fn event(&self, batch: &[Record]) -> serde_json::Result<Vec<u8>> {
         let mut records: BTreeMap<String, Vec<EventRecord<'_>>> = BTreeMap::new();
         for record in batch {
-            let encode = |bytes: &Vec<u8>| base64_simd::STANDARD.encode_to_string(bytes);
+            let encode = |bytes: &[u8]| base64_simd::STANDARD.encode_to_string(bytes);
             records.entry(self.name(record.partition)).or_default().push(EventRecord {
                 topic: &self.topic,
                 partition: record.partition,
                 offset: record.offset,
                 timestamp: record.timestamp.0,
                 timestamp_type: record.timestamp.1,
-                key: record.key.as_ref().map(encode),
-                value: record.value.as_ref().map(encode),
+                key: record.event_key().map(encode),
+                value: record.event_value().map(encode),
+                key_schema_metadata: record.decoded.key.as_ref().map(|part| &part.schema),
+                value_schema_metadata: record.decoded.value.as_ref().map(|part| &part.schema),
                 headers: record.headers.iter().map(|(name, value)| header(name, value.as_deref())).collect(),
             });
         }
@@ -131,6 +178,32 @@ mod tests {
 
     use super::*;
 
+    /// A part of so many bytes with the longest schema number.
+    fn part(bytes: usize) -> Part {
+        let schema = SchemaMetadata { data_format: "AVRO", schema_id: u32::MAX.to_string() };
+        Part { json: vec![7; bytes], schema }
+    }
+
+    #[test]
+    fn a_decoded_record_has_its_json_and_its_schemas_in_the_event() {
+        let schema = |id: &str| SchemaMetadata { data_format: "AVRO", schema_id: id.into() };
+        let record = Record {
+            partition: 0,
+            offset: 1,
+            timestamp: (5, TimestampType::CreateTime),
+            key: Some(vec![0, 0, 0, 0, 3, 2]),
+            value: Some(vec![0, 0, 0, 0, 4, 2]),
+            headers: vec![],
+            decoded: Decoded { key: None, value: Some(Part { json: b"1".to_vec(), schema: schema("4") }) },
+        };
+
+        let event: Value = serde_json::from_slice(&Origin::new("t", "b").event(&[record]).unwrap()).unwrap();
+        let sent = &event["records"]["t-0"][0];
+        assert_eq!((&sent["key"], &sent["value"]), (&json!("AAAAAAMC"), &json!("MQ==")));
+        assert_eq!(sent["valueSchemaMetadata"], json!({"dataFormat": "AVRO", "schemaId": "4"}));
+        assert_eq!(sent.get("keySchemaMetadata"), None, "the key was not decoded");
+    }
+
     #[test]
     fn an_event_is_built_as_lambda_builds_it() {
         let origin = Origin::new("a-b", "127.0.0.1:9092");
@@ -141,6 +214,7 @@ mod tests {
             key: None,
             value: Some("é".into()),
             headers: vec![("h".into(), Some("ë".into())), ("n".into(), None)],
+            decoded: Decoded::default(),
         };
         let event: Value =
             serde_json::from_slice(&origin.event(std::slice::from_ref(&record)).unwrap()).unwrap();
@@ -170,6 +244,7 @@ mod tests {
             key: Some(vec![7; 100]),
             value: Some(vec![7; 1001]),
             headers: vec![("\u{1}\"".into(), Some(vec![0x80; 50])); 20],
+            decoded: Decoded { key: Some(part(300)), value: Some(part(2_000)) },
         };
         let envelope = origin.event(&[]).unwrap().len() + origin.topic.len() + 20;
         let of = |records: &[Record]| origin.event(records).unwrap().len();

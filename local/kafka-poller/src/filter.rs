@@ -1,6 +1,6 @@
 //! Event filters (`FilterCriteria`): which records the function gets, by their values.
 //!
-//! Lambda filters Kafka records on `value` only. A pattern for JSON matches no value that is plain text, and the other
+//! Lambda filters Kafka records on `value` only, after it has decoded them. A pattern for JSON matches no value that is plain text, and the other
 //! way round. A record that no pattern matches is committed without an invocation, as Lambda does. The operators are
 //! exact values, `null`, `prefix`, `suffix`, `equals-ignore-case`, `anything-but`, `numeric`, `exists` and `$or`;
 //! wildcards and IP addresses are not supported, and a pattern with them is refused.
@@ -73,7 +73,7 @@ impl Filters {
             return true;
         }
 
-        let bytes = record.value.as_deref().unwrap_or(b"null");
+        let bytes = record.event_value().unwrap_or(b"null");
         let Ok(text) = std::str::from_utf8(bytes) else { return false };
         let json = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
         self.0.iter().any(|node| node.matches(Some(&json)))
@@ -211,7 +211,7 @@ fn numeric(argument: &Value) -> Result<Vec<(Comparison, f64)>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::TimestampType;
+    use crate::event::{Decoded, TimestampType};
 
     fn matches(pattern: &str, value: Option<&str>) -> bool {
         let record = Record {
@@ -221,6 +221,7 @@ mod tests {
             key: None,
             value: value.map(Into::into),
             headers: Vec::new(),
+            decoded: Decoded::default(),
         };
         Filters::parse([pattern]).unwrap().matches(&record)
     }
@@ -268,6 +269,7 @@ mod tests {
             key: None,
             value: Some(value.into()),
             headers: Vec::new(),
+            decoded: Decoded::default(),
         };
         assert!(Filters::default().matches(&record("x")));
         let two = Filters::parse([r#"{"value":["a"]}"#, r#"{"value":["b"]}"#]).unwrap();

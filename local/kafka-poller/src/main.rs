@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use clap::Parser;
-use postern_kafka_poller::dead_letters::{Bucket, DeadLetters};
+use postern_kafka_poller::dead_letters::{Bucket, DeadLetters, Topic};
+use postern_kafka_poller::decode::{Attribute, Decoder};
 use postern_kafka_poller::event::Origin;
 use postern_kafka_poller::filter::Filters;
 use postern_kafka_poller::invoke::{Caller, Lambda};
 use postern_kafka_poller::mapping::{Mapping, Policy};
+use postern_kafka_poller::poller::Poller;
+use postern_kafka_poller::registry::Registry;
 use postern_kafka_poller::source::{EVENT_BYTES, Limits, Source, Start};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -76,13 +79,23 @@ struct Options {
     /// The pattern that a record's value must match, in the syntax of Lambda's event filters. Several patterns are alternatives.
     #[arg(long)]
     filter: Vec<String>,
+    /// The URL of a schema registry with Confluent's API. Avro records are decoded to JSON.
+    #[arg(long)]
+    schema_registry: Option<String>,
+    /// The parts of a record that the registry's schemas describe.
+    #[arg(long, value_delimiter = ',', default_value = "VALUE", requires = "schema_registry")]
+    schema_attributes: Vec<Attribute>,
+    /// The registry's user and password, user:password.
+    #[arg(long, env = "SCHEMA_REGISTRY_USER_INFO", hide_env_values = true)]
+    schema_registry_user_info: Option<String>,
     /// The pause in milliseconds before the first retry; each further retry doubles it.
     #[arg(long, default_value_t = 100)]
     retry_pause_ms: u64,
     /// Start with new records if the group has not committed an offset. Without this option, start at the beginning of the topic.
     #[arg(long)]
     latest: bool,
-    /// The on-failure destination: <s3://bucket> or <s3://bucket/prefix>. S3's endpoint and credentials come from the environment.
+    /// The on-failure destination: <s3://bucket>, <s3://bucket/prefix> or <kafka://topic>, a topic of the same cluster. S3's
+    /// endpoint and credentials come from the environment.
     #[arg(long, conflicts_with = "dead_letters")]
     on_failure: Option<String>,
     /// The file for dead letters if there is no on-failure destination. Each batch is one JSON line, which contains its records.
@@ -114,12 +127,10 @@ async fn main() -> Result<(), postern_runtime::Error> {
 
 async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
     let caller = caller(&options);
-    let (policy, dead_letters) = (policy(&options), dead_letters(&options).await?);
-
     let origin = Origin {
-        topic: options.topic,
-        bootstrap_servers: options.bootstrap_servers,
-        arn: options.event_source_arn,
+        topic: options.topic.clone(),
+        bootstrap_servers: options.bootstrap_servers.clone(),
+        arn: options.event_source_arn.clone(),
     };
     let limits = Limits {
         records: options.batch_size.clamp(1, 10_000),
@@ -130,24 +141,18 @@ async fn poll(options: Options) -> Result<(), postern_runtime::Error> {
 
     let filters = Filters::parse(options.filter.iter().map(String::as_str))?;
     let function = Lambda::at(&invocation_url(&options.endpoint, &options.function), caller)?;
-    let mut source = Source::open(&origin, &options.consumer_group_id, start, limits)?;
-    let mut mapping = Mapping::new(origin, policy, &options.function, function, dead_letters);
+    let source = Source::open(&origin, &options.consumer_group_id, start, limits)?;
+    let (policy, decoder) = (policy(&options), decoder(&options).await?);
+    let dead_letters = dead_letters(&options, &origin).await?;
 
-    loop {
-        let mut batch = source.batch().await?;
-        let next = batch.next();
-        for record in batch.too_large.drain(..) {
-            mapping.too_large(record).await?;
-        }
+    let mapping = Mapping::new(origin, policy, &options.function, function, dead_letters);
+    Poller { source, decoder, filters, mapping }.run().await
+}
 
-        batch.records.retain(|record| filters.matches(record));
-        let records = batch.records.len();
-        if records > 0 {
-            mapping.process(batch.records).await?;
-        }
-        source.commit(&next)?;
-        tracing::info!(records, counts = ?mapping.counts(), "batch committed");
-    }
+async fn decoder(options: &Options) -> Result<Option<Decoder>, postern_runtime::Error> {
+    let Some(url) = &options.schema_registry else { return Ok(None) };
+    let registry = Registry::open(url, options.schema_registry_user_info.as_deref()).await?;
+    Ok(Some(Decoder::new(registry, options.schema_attributes.clone())))
 }
 
 /// The URL that invokes a function, which is named or has a URL of its own.
@@ -172,8 +177,9 @@ fn policy(options: &Options) -> Policy {
     }
 }
 
-async fn dead_letters(options: &Options) -> Result<DeadLetters, postern_runtime::Error> {
+async fn dead_letters(options: &Options, origin: &Origin) -> Result<DeadLetters, postern_runtime::Error> {
     Ok(match &options.on_failure {
+        Some(url) if url.starts_with("kafka://") => DeadLetters::Topic(Topic::open(origin, url)?),
         Some(url) => {
             let s3 = aws_sdk_s3::Client::new(&postern_runtime::aws::config());
             DeadLetters::S3(Bucket::open(s3, url, &options.uuid).await?)
@@ -204,6 +210,19 @@ mod tests {
         assert_eq!(invocation_url("http://127.0.0.1:9/", "f"), format!("{at}/f/invocations"));
         assert_eq!(invocation_url("x", "http://127.0.0.1:9"), format!("{at}/function/invocations"));
         assert_eq!(invocation_url("x", "http://127.0.0.1:9/run"), "http://127.0.0.1:9/run");
+    }
+
+    #[test]
+    fn schema_attributes_are_those_of_the_mapping() {
+        let read = |options: &[&str]| {
+            let all = [&["postern-kafka-poller", "--schema-registry", "http://r"], options].concat();
+            Options::parse_from(all).schema_attributes
+        };
+        assert_eq!(read(&[]), [Attribute::Value]);
+        assert_eq!(read(&["--schema-attributes", "KEY,VALUE"]), [Attribute::Key, Attribute::Value]);
+
+        let alone = Options::try_parse_from(["postern-kafka-poller", "--schema-attributes", "KEY"]);
+        assert!(alone.is_err(), "attributes without a registry would be ignored");
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::dead_letters::{Condition, Destination, History, InvocationRecord};
+use crate::dead_letters::Destination;
 use crate::event::{Origin, Record};
+use crate::invocation_record::{Condition, History, InvocationRecord};
 
 /// The outcome of an invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,9 +151,9 @@ impl<F: Function, D: Destination> Mapping<F, D> {
         }
     }
 
-    /// Gives up a record that is larger than an event may be.
-    pub async fn too_large(&mut self, record: Record) -> std::io::Result<()> {
-        self.give_up(&[record], Condition::MaximumPayloadSizeExceeded, History::default()).await
+    /// Gives up a record that cannot be sent to the function.
+    pub async fn reject(&mut self, record: Record, condition: Condition) -> std::io::Result<()> {
+        self.give_up(&[record], condition, History::default()).await
     }
 
     /// Gives up the records that are too old. A record without a timestamp is never too old.
@@ -210,8 +211,13 @@ impl<F: Function, D: Destination> Mapping<F, D> {
     ) -> std::io::Result<()> {
         tracing::warn!(records = records.len(), ?condition, "records were given up");
         self.counts.dead += records.len() as u64;
-        let record = InvocationRecord::new(&self.origin, &self.name, records, condition, history)?;
-        self.destination.keep(&record).await
+
+        let together = if self.destination.is_by_record() { 1 } else { records.len().max(1) };
+        for part in records.chunks(together) {
+            let record = InvocationRecord::new(&self.origin, &self.name, part, condition, history)?;
+            self.destination.keep(&record).await?;
+        }
+        Ok(())
     }
 
     async fn pause(&self, time: u32) {

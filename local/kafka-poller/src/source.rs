@@ -11,7 +11,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 use tokio::time::{Instant, timeout_at};
 
-use crate::event::{Origin, Record, TimestampType};
+use crate::event::{Decoded, Origin, Record, TimestampType};
 
 /// The largest event. Lambda's quota for the payload of a synchronous invocation is 6 MB.
 pub const EVENT_BYTES: usize = 6_000_000;
@@ -109,7 +109,7 @@ impl Source {
 
             end.get_or_insert_with(|| Instant::now() + self.limits.window);
             let more = record.event_bytes(&self.topic);
-            if ENVELOPE_BYTES + more > self.limits.bytes {
+            if !self.fits(&record) {
                 batch.too_large.push(record);
             } else if bytes + more > self.limits.bytes {
                 self.left = Some(record);
@@ -120,6 +120,17 @@ impl Source {
             }
         }
         Ok(batch)
+    }
+
+    /// Whether a record fits into an event.
+    pub fn fits(&self, record: &Record) -> bool {
+        ENVELOPE_BYTES + record.event_bytes(&self.topic) <= self.limits.bytes
+    }
+
+    /// Divides the records of a batch so that each part fits into an event. Without a schema registry it is one part: only
+    /// decoding makes a record larger than it was when the batch was gathered.
+    pub fn events(&self, records: Vec<Record>) -> Vec<Vec<Record>> {
+        divide(records, &self.topic, self.limits.bytes)
     }
 
     /// Returns the next record. Waits while the broker is unreachable: the client reconnects by itself.
@@ -187,5 +198,58 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect(),
+        decoded: Decoded::default(),
+    }
+}
+
+/// Divides records into as few parts, in their order, as an event of `limit` bytes allows.
+fn divide(records: Vec<Record>, topic: &str, limit: usize) -> Vec<Vec<Record>> {
+    let mut events: Vec<Vec<Record>> = Vec::new();
+    let mut bytes = ENVELOPE_BYTES;
+
+    for record in records {
+        let more = record.event_bytes(topic);
+        if let Some(event) = events.last_mut()
+            && bytes + more <= limit
+        {
+            event.push(record);
+        } else {
+            bytes = ENVELOPE_BYTES;
+            events.push(vec![record]);
+        }
+        bytes += more;
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Part, SchemaMetadata};
+
+    #[test]
+    fn records_that_decoding_made_large_are_divided_in_their_order() {
+        let schema = SchemaMetadata { data_format: "AVRO", schema_id: "1".to_owned() };
+        let record = |offset: i64| Record {
+            partition: 0,
+            offset,
+            timestamp: (5, TimestampType::CreateTime),
+            key: None,
+            value: Some(vec![0; 6]),
+            headers: vec![],
+            decoded: Decoded {
+                key: None,
+                value: Some(Part { json: vec![b'1'; 3_000], schema: schema.clone() }),
+            },
+        };
+        let limit = ENVELOPE_BYTES + 2 * record(0).event_bytes("t");
+
+        let events = divide((0..5).map(record).collect(), "t", limit);
+        let offsets = |event: &Vec<Record>| event.iter().map(|record| record.offset).collect::<Vec<_>>();
+        assert_eq!(events.iter().map(offsets).collect::<Vec<_>>(), [vec![0, 1], vec![2, 3], vec![4]]);
+        assert!(divide(Vec::new(), "t", limit).is_empty(), "without records there is no invocation");
+
+        let origin = Origin::new("t", "b");
+        assert!(events.iter().all(|event| origin.event(event).unwrap().len() <= limit));
     }
 }

@@ -185,21 +185,10 @@ impl Stack {
         let mut poller = Command::new(self.project.program("postern-kafka-poller"));
         poller
             .envs(self.emulator.environment())
-            .args(["--bootstrap-servers", &self.broker.address, "--topic", &mapping.topics.concat()])
-            .args(["--event-source-arn", &mapping.event_source_arn])
-            .args(["--consumer-group-id", group, "--function", self.outputs.get("MskToS3FunctionName")])
-            .args(["--batch-size", &mapping.batch_size.to_string()])
-            .args(["--batching-window-ms", &(mapping.maximum_batching_window_in_seconds * 1_000).to_string()])
-            .args(["--maximum-retry-attempts", &mapping.maximum_retry_attempts.to_string()])
-            .args(["--on-failure", &format!("s3://{}", self.outputs.get("MskDeadLetterBucketName"))])
-            .args(["--uuid", self.outputs.get("MskToS3SourceId")]);
-
-        if mapping.bisect_batch_on_function_error {
-            poller.arg("--bisect-batch-on-function-error");
-        }
-        if mapping.function_response_types.is_empty() {
-            poller.arg("--no-report-batch-item-failures");
-        }
+            .args(["--bootstrap-servers", &self.broker.address, "--consumer-group-id", group])
+            .args(["--function", self.outputs.get("MskToS3FunctionName")])
+            .args(["--uuid", self.outputs.get("MskToS3SourceId")])
+            .args(mapping.poller_options());
         Ok(Process::start("the poller", &mut poller, &self.folder.join(format!("poller-{group}.log")))?)
     }
 

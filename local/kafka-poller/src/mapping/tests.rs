@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::event::TimestampType;
+use crate::event::{Decoded, TimestampType};
 
 /// Answers as the test's closure decides, and keeps the offsets of each batch.
 struct Fake<A>(Vec<Vec<i64>>, A);
@@ -27,7 +27,15 @@ impl Destination for Vec<InvocationRecord> {
 
 fn batch(offsets: std::ops::Range<i64>) -> Vec<Record> {
     let timestamp = (9, TimestampType::CreateTime);
-    let record = |offset| Record { partition: 0, offset, timestamp, key: None, value: None, headers: vec![] };
+    let record = |offset| Record {
+        partition: 0,
+        offset,
+        timestamp,
+        key: None,
+        value: None,
+        headers: vec![],
+        decoded: Decoded::default(),
+    };
     offsets.map(record).collect()
 }
 
@@ -176,6 +184,6 @@ async fn a_record_larger_than_an_event_is_given_up_with_its_own_condition() {
     let function = Fake(Vec::new(), |_: usize, _: &[i64]| Outcome::Processed);
     let mut mapping = Mapping::new(origin, policy(0, false), "f", function, Vec::new());
 
-    mapping.too_large(batch(7..8).remove(0)).await.unwrap();
+    mapping.reject(batch(7..8).remove(0), Condition::MaximumPayloadSizeExceeded).await.unwrap();
     assert_eq!(contents(&mapping.destination), [("MaximumPayloadSizeExceeded".to_owned(), 0, vec![7])]);
 }
