@@ -40,8 +40,9 @@ async fn without_the_permission_to_write_the_table_jobs_run_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_permission_to_cancel_the_event_becomes_a_dead_letter() {
+    let granted = "Resource: !GetAtt JobsTable.Arn\n              - Effect: Allow\n                Action: [iot:Publish]\n";
     let deployment =
-        Deployment::new("test").edit(TEMPLATE, "Action: [iot:Publish]\n", "Action: [iot:Receive]\n");
+        Deployment::new("test").edit(TEMPLATE, granted, &granted.replace("iot:Publish", "iot:Receive"));
     let stack = Stack::with("no-cancel", deployment).await;
     let execution = stack.execute(r#"{"a":1,"b":2}"#).await;
     stack.job_id(&execution, 1).await;
