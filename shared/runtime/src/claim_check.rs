@@ -146,8 +146,7 @@ impl ClaimCheck {
 
     /// The size and the SHA-256 of an object.
     pub async fn describe(&self, object: Object<'_>) -> Result<Description, StorageError> {
-        let headers = vec![("x-amz-checksum-mode".to_owned(), "ENABLED".to_owned())];
-        let headers = self.send(Method::HEAD, object, headers, Bytes::new()).await?;
+        let headers = self.send(Method::HEAD, object, Vec::new(), Bytes::new()).await?;
         Ok(description(&headers))
     }
 
@@ -161,7 +160,10 @@ impl ClaimCheck {
     ) -> Result<HeaderMap, StorageError> {
         let mut attempts = 1;
         loop {
-            let url = self.presigner.url(method.as_str(), object, &headers, SystemTime::now())?;
+            let url = match method {
+                Method::HEAD => self.presigner.description_url(object, SystemTime::now())?,
+                _ => self.presigner.url(method.as_str(), object, &headers, SystemTime::now())?,
+            };
             let mut request = Request::builder().method(method.clone()).uri(url);
             for (name, value) in &headers {
                 request = request.header(name, value);
@@ -281,7 +283,13 @@ mod tests {
 
         let request = &requests.lock().unwrap()[0];
         assert_eq!((request.method(), request.uri().path()), (&Method::HEAD, "/exports/2026/%C3%A4.csv"));
-        assert!(request.uri().query().unwrap().contains("X-Amz-SignedHeaders=host%3Bx-amz-checksum-mode"));
+        let query = request.uri().query().unwrap();
+        assert!(query.starts_with("x-amz-checksum-mode=ENABLED&"), "{query}");
+        assert!(query.contains("X-Amz-SignedHeaders=host&"), "{query}");
+        assert!(
+            !request.headers().keys().any(|name| name.as_str().starts_with("x-amz-")),
+            "all of them must be signed"
+        );
     }
 
     #[tokio::test]

@@ -29,6 +29,12 @@ pub struct PresignError {
     reason: String,
 }
 
+impl PresignError {
+    fn of(object: Object<'_>, reason: String) -> Self {
+        Self { bucket: object.bucket.to_owned(), key: object.key.to_owned(), reason }
+    }
+}
+
 /// An object in S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Object<'a> {
@@ -80,13 +86,19 @@ impl Presigner {
         headers: &[(String, String)],
         now: SystemTime,
     ) -> Result<Uri, PresignError> {
-        let address = self.address(object).map_err(|error| error.to_string());
+        let address = self.address(object, "").map_err(|error| error.to_string());
         let signed = address.and_then(|address| self.signed(method, address, headers, now, VALIDITY));
-        signed.map_err(|reason| PresignError {
-            bucket: object.bucket.to_owned(),
-            key: object.key.to_owned(),
-            reason,
-        })
+        signed.map_err(|reason| PresignError::of(object, reason))
+    }
+
+    /// The URL that asks for an object's headers, with its checksums.
+    ///
+    /// S3 takes the checksum mode as a parameter, too. aws-sigv4 does not sign it as a header, and S3 refuses a presigned
+    /// request with a header of its own that is not signed.
+    pub(crate) fn description_url(&self, object: Object<'_>, now: SystemTime) -> Result<Uri, PresignError> {
+        let address = self.address(object, "?x-amz-checksum-mode=ENABLED").map_err(|error| error.to_string());
+        let signed = address.and_then(|address| self.signed("HEAD", address, &[], now, VALIDITY));
+        signed.map_err(|reason| PresignError::of(object, reason))
     }
 
     fn signed(
@@ -126,14 +138,16 @@ impl Presigner {
 
     /// The address of an object. A bucket whose name has a dot is part of the path, because the certificate of S3 is
     /// valid for one label before the Region's name.
-    fn address(&self, object: Object<'_>) -> Result<Uri, InvalidUri> {
+    fn address(&self, object: Object<'_>, query: &str) -> Result<Uri, InvalidUri> {
         let Object { bucket, key } = object;
         let domain = domain(&self.region);
         let key = encoded(key);
         match &self.endpoint {
-            Some(endpoint) => format!("{endpoint}/{bucket}/{key}"),
-            None if bucket.contains('.') => format!("https://s3.{}.{domain}/{bucket}/{key}", self.region),
-            None => format!("https://{bucket}.s3.{}.{domain}/{key}", self.region),
+            Some(endpoint) => format!("{endpoint}/{bucket}/{key}{query}"),
+            None if bucket.contains('.') => {
+                format!("https://s3.{}.{domain}/{bucket}/{key}{query}", self.region)
+            }
+            None => format!("https://{bucket}.s3.{}.{domain}/{key}{query}", self.region),
         }
         .parse()
     }
@@ -219,7 +233,7 @@ mod tests {
     fn every_bucket_has_the_address_that_its_certificate_is_valid_for() {
         let address = |region: &str, endpoint: &str, bucket: &str| {
             let signer = signer(region, endpoint);
-            signer.address(Object { bucket, key: "t/ä b+%" }).unwrap().to_string()
+            signer.address(Object { bucket, key: "t/ä b+%" }, "").unwrap().to_string()
         };
         assert_eq!(address("eu-west-1", "", "b"), "https://b.s3.eu-west-1.amazonaws.com/t/%C3%A4%20b%2B%25");
         assert_eq!(
