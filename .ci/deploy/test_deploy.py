@@ -316,9 +316,9 @@ def turn_off(emulator: Emulator, deployer: Identity) -> None:
     ):
         sys.exit(f"these are still there: {names}")
     functions = emulator.root.client("lambda").list_functions()["Functions"]
-    if len(functions) != 2:
+    if len(functions) != 4:
         sys.exit(
-            f"a stack for jobs has two functions, not {[one['FunctionName'] for one in functions]}"
+            f"a stack for jobs has four functions, not {[one['FunctionName'] for one in functions]}"
         )
 
 
