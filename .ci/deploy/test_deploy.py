@@ -367,7 +367,12 @@ def nothing_is_left(emulator: Emulator) -> None:
 
     buckets = {one["Name"] for one in root.client("s3").list_buckets()["Buckets"]}
     prefixes = ("aws-sam-cli-managed-default-", "templates", "cross-account-lambda-consumer-data-")
-    kept = ("postern-joblistbucket-", "postern-mskdeadletterbucket-", "postern-csv-2")
+    kept = (
+        "postern-claimcheckbucket-",
+        "postern-csv-2",
+        "postern-joblistbucket-",
+        "postern-mskdeadletterbucket-",
+    )
     if others := {name for name in buckets if not name.startswith(prefixes + kept)}:
         sys.exit(f"sam delete has left buckets that docs/deploy.md does not name: {others}")
     if missing := [
