@@ -18,7 +18,11 @@ pub struct Project {
 impl Project {
     /// This repository, with the programs beside the running executable.
     pub fn here() -> Result<Self, Error> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
+        // The repository that the command runs in: a copy of it can share the target directory, and with it this program.
+        let here = std::env::current_dir()?;
+        let around = here.ancestors().find(|folder| folder.join("local/emulator/launch.py").exists());
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+        let root = around.unwrap_or(built).to_owned();
         let mut binaries = std::env::current_exe()?;
         binaries.pop();
         // The executable of a test is one folder deeper.
