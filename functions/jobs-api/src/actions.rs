@@ -220,7 +220,7 @@ async fn record(jobs: &impl Jobs, job: &JobItem, end: &End, now: Timestamp) {
     }
 }
 
-/// A text of a person, without blanks around it. An empty text is none.
+/// A text that a person wrote, without the blanks around it; `None` if nothing is left.
 fn text(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     match text.as_ref().map_or(0, |text| text.chars().count()) {

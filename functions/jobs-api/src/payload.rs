@@ -85,7 +85,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Reads an event; the payload or the reason for which there is none, once it is known.
+    /// Reads an event. Returns the payload, or the reason why it cannot be shown, as soon as either is known.
     fn read(&mut self, event: &HistoryEvent) -> Option<Result<Box<RawValue>, Problem>> {
         if let HistoryKind::Scheduled(parameters) = &event.kind {
             let task = serde_json::from_str::<Parameters>(parameters).ok()?.payload;

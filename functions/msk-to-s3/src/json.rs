@@ -107,7 +107,7 @@ impl<'t> Reader<'t> {
         found
     }
 
-    /// Passes `text` if it comes next, exactly as it is written. The text must leave the nesting as it is.
+    /// Passes `text` if it comes next, exactly as written. The text must open and close no object or array around the reader.
     pub(crate) fn skip(&mut self, text: &str) -> bool {
         let found = self.rest().starts_with(text.as_bytes());
         self.at += if found { text.len() } else { 0 };

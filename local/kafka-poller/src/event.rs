@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// A part of so many bytes with the longest schema number.
+    /// A part of `bytes` bytes, with the longest schema id.
     fn part(bytes: usize) -> Part {
         let schema = SchemaMetadata { data_format: "AVRO", schema_id: u32::MAX.to_string() };
         Part { json: vec![7; bytes], schema }

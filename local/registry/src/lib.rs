@@ -2,7 +2,7 @@
 //! returns them by their numbers.
 //!
 //! Schemas live in memory. They are not checked, neither for errors nor for compatibility with earlier versions, and
-//! nobody has to sign in.
+//! callers need no credentials.
 
 use std::convert::Infallible;
 use std::io;

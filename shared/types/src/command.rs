@@ -38,14 +38,14 @@ pub enum Command {
         /// Headers that the PUT must carry: they are signed.
         #[serde(default)]
         headers: BTreeMap<String, String>,
-        /// Where the object then is.
+        /// The object's place after the upload.
         result_ref: ObjectRef,
     },
     /// The answer to a worker's `DOWNLOAD`: a new presigned URL for the job's input.
     Download {
         /// The job whose input it is.
         job_id: JobId,
-        /// Where the input is.
+        /// The place of the input.
         input_ref: InputRef,
     },
     /// An `UPLOAD` or `DOWNLOAD` cannot be granted: the job fails with this error.

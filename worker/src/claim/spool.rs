@@ -51,7 +51,7 @@ impl Spool {
         self.folder.join(file)
     }
 
-    /// Where the input of a job is kept.
+    /// The path of a job's input.
     pub(crate) fn input(&self, job_id: &JobId) -> PathBuf {
         self.path(&format!("{job_id}.input"))
     }
