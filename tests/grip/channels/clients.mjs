@@ -40,7 +40,9 @@ function throughClient(n, options) {
   if (sabotage === "no-order") {
     client.take = (channel, item) => client.deliver(channel, item);
   } else if (sabotage === "no-replay") {
+    // A subscription asks for what was missed, and so does a confirmation.
     client.confirm = () => {};
+    client.positions = (channels) => Object.fromEntries(channels.map((channel) => [channel.name, null]));
   }
   client.subscribe(`room.${n % channels}`, {
     after: "0",
@@ -86,7 +88,8 @@ async function throughStream(n) {
 }
 
 for (let n = 0; n < clients; n++) {
-  if (n % 3 === 0) throughClient(n, {});
+  // Long-polls replay by themselves: a client that falls back to them would hide what the sabotage does to a WebSocket.
+  if (n % 3 === 0) throughClient(n, { fallback: sabotage === "none" });
   else if (n % 3 === 1) throughClient(n, { WebSocket: NoWebSocket, fallbackAfter: 1 });
   else throughStream(n);
 }
