@@ -59,7 +59,8 @@ impl LocalStack {
             emulator.endpoint()
         ));
         let issuer = Issuer::start(project, folder, None, stays).await?;
-        let deployment = issuer.console(deployment.parameter("Approvals", "true").parameter("ClaimCheck", "true"));
+        let deployment =
+            issuer.console(deployment.parameter("Approvals", "true").parameter("ClaimCheck", "true"));
         let outputs = emulator.deploy(&deployment).await?;
 
         steps.step(format_args!(

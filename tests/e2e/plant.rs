@@ -71,7 +71,8 @@ pub(crate) async fn run_outages(stack: &Stack, runs: &mut Runs, throttled: &Outp
         fails(runs, &stack.outputs, "sync-files", &file, change, &FILES_FAILED).await;
     }
 
-    let nowhere = json!({"limit": 1, "query": {"ResultRef": {"Bucket": "no-such-bucket", "Key": "report.csv"}}});
+    let nowhere =
+        json!({"limit": 1, "query": {"ResultRef": {"Bucket": "no-such-bucket", "Key": "report.csv"}}});
     let at_rows = |definition: &mut Value| definition["StartAt"] = json!("For Each Row");
     let unread = Fails("States.ItemReaderFailed", "");
     fails(runs, &stack.outputs, "report", &nowhere, at_rows, &unread).await;

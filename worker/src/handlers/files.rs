@@ -30,10 +30,20 @@ enum Request {
         #[serde(default, rename = "as")]
         form: operations::Form,
     },
-    List { path: String },
-    Checksum { path: String },
-    Write { path: String, text: Option<String>, base64: Option<String> },
-    Delete { path: String },
+    List {
+        path: String,
+    },
+    Checksum {
+        path: String,
+    },
+    Write {
+        path: String,
+        text: Option<String>,
+        base64: Option<String>,
+    },
+    Delete {
+        path: String,
+    },
 }
 
 impl Request {

@@ -69,7 +69,8 @@ pub(super) fn read(
 fn copy(mut file: File, path: &str, job: &JobContext, limit: TimeLimit) -> Result<Value, TaskFailure> {
     let bytes = file.metadata().map_err(|error| failure(path, &error))?.len();
     if bytes > UPLOAD_BYTES {
-        let cause = format!("the file {path} has {bytes} bytes; Amazon S3 takes at most {UPLOAD_BYTES} at once");
+        let cause =
+            format!("the file {path} has {bytes} bytes; Amazon S3 takes at most {UPLOAD_BYTES} at once");
         return Err(TaskFailure::new("Worker.ResultTooLarge", cause));
     }
 
