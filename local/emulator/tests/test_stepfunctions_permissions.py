@@ -131,6 +131,33 @@ class MachineRole(StepFunctions):
                 found = self.run_machine(definition, role=role)
                 self.assertEqual(found["status"], "SUCCEEDED", found)
 
+    def test_item_reader_needs_the_role(self) -> None:
+        bucket = unique("bucket")
+        aws("s3").create_bucket(Bucket=bucket)
+        rows = b'id,customer\r\n1,"Baker, Sons"\r\n2,\r\n'
+        aws("s3").put_object(Bucket=bucket, Key="tenant/report.csv", Body=rows)
+        definition = one(
+            {
+                "Type": "Map",
+                "ItemReader": {
+                    "Resource": "arn:aws:states:::s3:getObject",
+                    "ReaderConfig": {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"},
+                    "Parameters": {"Bucket": bucket, "Key": "tenant/report.csv"},
+                },
+                "ItemProcessor": {
+                    "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                    **one(END),
+                },
+            }
+        )
+        role = make_role("states", [allow("s3:GetObject", f"arn:aws:s3:::{bucket}/other/*")])
+        self.assertEqual(self.failure(definition, role=role), "States.ItemReaderFailed")
+
+        grant(role, [allow("s3:GetObject", f"arn:aws:s3:::{bucket}/tenant/*")])
+        expected = [{"id": "1", "customer": "Baker, Sons"}, {"id": "2", "customer": ""}]
+        found = self.run_machine(definition, role=role)
+        self.assertEqual(json.loads(found.get("output") or "null"), expected, found)
+
     def test_denied_invocation_names_role_and_function(self) -> None:
         role = make_role(
             "states", [allow("lambda:InvokeFunction", arn("lambda", "function:other"))]
