@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 
+import roles
 from emulator import ROOT, Emulator, Identity, until
 from stacks import STACK, Template, deploy, deploy_policies, sam, statements, without
 
@@ -70,6 +71,8 @@ def main() -> None:
         step("turning everything on, with a network, a key, a boundary and names")
         vpc = network(emulator)
         turn_everything_on(emulator, deployer, values, vpc)
+        step("what each role may do, and what it may not")
+        roles.check(emulator)
         step("turning it off again")
         turn_off(emulator, deployer)
         step("Kafka again, beside the bucket that stayed")
@@ -204,6 +207,7 @@ def given(emulator: Emulator) -> dict[str, str]:
     return {
         "Architecture": "x86_64",
         "GripSecretArn": arn,
+        "LiveUrl": "wss://live.example/live",
         "OidcIssuer": "https://issuer.example",
         "MskClusterArn": CLUSTER,
         "MskSourceArn": CONNECTION,
