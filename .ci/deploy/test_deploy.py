@@ -61,6 +61,8 @@ def main() -> None:
         make_package_bucket(emulator, deployer)
         deployed = deploy(deployer)
         run_a_job(emulator, deployed)
+        step("verifying it")
+        verify(emulator)
 
         step("the bundle of a release, and every combination of its parts")
         values = given(emulator)
@@ -158,6 +160,15 @@ def run_a_job(emulator: Emulator, deployed: dict[str, str]) -> None:
     removed = emulator.root.run(*enroll, "--remove")
     if removed.returncode != 0:
         sys.exit(f"{removed.stdout}\nthe worker's identity cannot be removed")
+
+
+def verify(emulator: Emulator) -> None:
+    """`make verify` for the stack as it was deployed."""
+    where = ["--endpoint", emulator.endpoint, "--broker", f"localhost:{emulator.mqtt}"]
+    less = ["--jobs", "5", "--dead-letter-seconds", "60"]
+    done = emulator.root.run(TARGET / "debug/postern-verify", "--stack", STACK, *where, *less)
+    if done.returncode != 0:
+        sys.exit(f"{done.stdout}\nmake verify is not green")
 
 
 def execute(emulator: Emulator, machine: str, job: dict) -> dict:
