@@ -193,6 +193,15 @@ class MachineRole(StepFunctions):
 
         self.assertEqual(json.loads(output["Body"]), {"a": [1]})
 
+        copy = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:s3:copyObject"}
+        copy["Parameters"] = {"Bucket": bucket, "Key": "copies/k", "CopySource": f"{bucket}/k"}
+        self.assertRegex(self.output(one(copy))["CopyObjectResult"]["LastModified"], r"^\d{4}-")
+
+        find = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:s3:listObjectsV2"}
+        find["Parameters"] = {"Bucket": bucket, "Prefix": "copies/", "MaxKeys": 1}
+        found = self.output(one(find))
+        self.assertEqual((found["KeyCount"], found["Contents"][0]["Key"]), (1, "copies/k"))
+
         get["Parameters"]["Key"] = "missing"
         self.assertEqual(self.failure(one(get)), "S3.NoSuchKey")
 
