@@ -3,6 +3,9 @@
 //!
 //! `POSTERN_TEST_CLAIM_BYTES` sets the size of the result that survives three kills.
 
+mod device;
+mod tenants;
+
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -11,7 +14,7 @@ use postern_local::{Deployment, Finished};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::stack::{MACHINE, Stack, TIMEOUT, logged};
+use crate::stack::{MACHINE, Stack, TIMEOUT};
 
 const TEMPLATE: &str = "template.yml";
 
@@ -57,7 +60,17 @@ fn big(bytes: usize) -> Vec<u8> {
 async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
     let bytes: usize =
         std::env::var("POSTERN_TEST_CLAIM_BYTES").map_or(10_000_000, |bytes| bytes.parse().unwrap());
-    let mut stack = Stack::with("claim-kills", deployment("big")).await;
+    // A megabyte a second, for a build without optimizations, and what a job takes anyway.
+    let limit = TIMEOUT + Duration::from_secs(bytes as u64 / 1_000_000);
+    let seconds = limit.as_secs() * 5;
+    let longer = |next: &str| {
+        let found = format!("\"TimeoutSeconds\": 300,\n{next}");
+        (found.clone(), found.replace("300", &seconds.to_string()))
+    };
+    let (job, task) = (longer("            \"Heartbeat"), longer("      \"Heartbeat"));
+    let deployment = deployment("big").edit(MACHINE, &job.0, &job.1).edit(MACHINE, &task.0, &task.1);
+    let mut stack = Stack::with("claim-kills", deployment).await;
+    let start = Instant::now();
     let (began, until) = (stack.folder.join("began"), stack.folder.join("until"));
     // The broker keeps messages for a worker that has connected before.
     let first = stack.test_worker().await.id();
@@ -74,13 +87,18 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
     std::fs::write(&until, "").unwrap();
     for moment in [r#""message":"the result is kept as a file""#, r#""command":"UPLOAD"#] {
         let worker = stack.test_worker().await;
-        logged(worker, moment).await;
+        let end = Instant::now() + limit;
+        while !worker.logs().contains(moment) {
+            assert!(Instant::now() < end, "{moment} is not in:\n{}", worker.logs());
+            sleep(Duration::from_millis(5)).await;
+        }
         worker.kill();
     }
     let worker = stack.test_worker().await;
     let id = worker.id();
 
-    let output = output_of(stack.end(&execution).await);
+    let output = output_of(stack.executions.end(&execution, limit).await.unwrap());
+    let took = start.elapsed();
     let result = &output["ResultRef"];
     assert!(output.get("result").is_none());
     assert_eq!(
@@ -99,7 +117,11 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
         assert!(Instant::now() < end, "a file is left in the spool");
         sleep(Duration::from_millis(20)).await;
     }
-    println!("a result of {bytes} bytes: peak of the last worker's memory {} kB", peak_memory(id));
+    println!(
+        "a result of {bytes} bytes, SHA-256 {}: {took:?}, peak of the last worker's memory {} kB",
+        result["Sha256"],
+        peak_memory(id)
+    );
 }
 
 /// The most memory that a process has had so far, in kB.
@@ -205,4 +227,18 @@ async fn only_the_roles_that_the_buckets_policy_names_write_to_it() {
     let execution = stack.execute(r#"{"bytes": 10}"#).await;
     let finished = stack.end(&execution).await;
     assert_eq!(finished.error.as_deref(), Some("Worker.UploadFailed"), "{finished:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_with_an_older_policy_fails_a_large_result_at_once_and_says_what_to_do() {
+    let own = "/to/worker/${!iot:Connection.Thing.ThingName}";
+    let grant = format!("topicfilter/${{!iot:Connection.Thing.Attributes[tenant]}}{own}");
+    let deployment = deployment("big").edit(TEMPLATE, &grant, &grant.replace("/to/worker/", "/to/nobody/"));
+    let mut stack = Stack::with("claim-old-policy", deployment).await;
+    stack.test_worker().await;
+    let execution = stack.execute(r#"{"bytes": 10}"#).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Worker.UploadFailed"), "{finished:?}");
+    let cause = finished.cause.unwrap();
+    assert!(cause.contains("subscription to tenant1/to/worker/") && cause.contains("policy"), "{cause}");
 }
