@@ -141,7 +141,7 @@ test-deploy: tools lint-tools deploy-tools ## Deploy the stack with the SAM CLI 
 check-features: ## Check that the worker builds with each type of handler alone, and with none
 	@for feature in '' exec files http sql; do \
 	    echo "== worker, features: $${feature:-none}"; \
-	    RUSTFLAGS="-D warnings" cargo check --locked --quiet -p postern-worker --no-default-features --features "$$feature" \
+	    cargo check --locked --quiet -p postern-worker --no-default-features --features "$$feature" \
 	        --target-dir $(or $(CARGO_TARGET_DIR),target)/features; done
 
 .PHONY: check-tools
@@ -223,6 +223,7 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@$(LINT)/python -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
 	@$(PYTHON) -B .ci/lint/structure.py
 	@$(PYTHON) -B .ci/lint/limits.py
+	@$(PYTHON) -B .ci/lint/features.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml

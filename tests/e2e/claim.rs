@@ -62,14 +62,7 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
         std::env::var("POSTERN_TEST_CLAIM_BYTES").map_or(10_000_000, |bytes| bytes.parse().unwrap());
     // A megabyte a second, for a build without optimizations, and what a job takes anyway.
     let limit = TIMEOUT + Duration::from_secs(bytes as u64 / 1_000_000);
-    let seconds = limit.as_secs() * 5;
-    let longer = |next: &str| {
-        let found = format!("\"TimeoutSeconds\": 300,\n{next}");
-        (found.clone(), found.replace("300", &seconds.to_string()))
-    };
-    let (job, task) = (longer("            \"Heartbeat"), longer("      \"Heartbeat"));
-    let deployment = deployment("big").edit(MACHINE, &job.0, &job.1).edit(MACHINE, &task.0, &task.1);
-    let mut stack = Stack::with("claim-kills", deployment).await;
+    let mut stack = Stack::with("claim-kills", with_time(deployment("big"), limit.as_secs() * 5)).await;
     let start = Instant::now();
     let (began, until) = (stack.folder.join("began"), stack.folder.join("until"));
     // The broker keeps messages for a worker that has connected before.
@@ -77,27 +70,11 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
     let input = json!({"bytes": bytes, "began": began, "until": until});
     let execution = stack.execute(&input.to_string()).await;
 
-    // While the handler writes; when the file is whole; and when the URL is there.
-    let end = Instant::now() + TIMEOUT;
-    while !began.exists() {
-        assert!(Instant::now() < end, "the handler does not begin");
-        sleep(Duration::from_millis(5)).await;
-    }
-    stack.workers_mut().iter_mut().find(|worker| worker.id() == first).unwrap().kill();
-    std::fs::write(&until, "").unwrap();
-    for moment in [r#""message":"the result is kept as a file""#, r#""command":"UPLOAD"#] {
-        let worker = stack.test_worker().await;
-        let end = Instant::now() + limit;
-        while !worker.logs().contains(moment) {
-            assert!(Instant::now() < end, "{moment} is not in:\n{}", worker.logs());
-            sleep(Duration::from_millis(5)).await;
-        }
-        worker.kill();
-    }
+    kill_three_times(&mut stack, first, limit).await;
     let worker = stack.test_worker().await;
     let id = worker.id();
 
-    let output = output_of(stack.executions.end(&execution, limit).await.unwrap());
+    let output = output_of(end_within(&stack, &execution, limit).await);
     let took = start.elapsed();
     let result = &output["ResultRef"];
     assert!(output.get("result").is_none());
@@ -122,6 +99,52 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
         result["Sha256"],
         peak_memory(id)
     );
+}
+
+/// Gives the jobs of the state machine more time.
+fn with_time(deployment: Deployment, seconds: u64) -> Deployment {
+    let longer = |indent: &str| {
+        let limits = |timeout, heartbeat| {
+            format!("\"TimeoutSeconds\": {timeout},\n{indent}\"HeartbeatSeconds\": {heartbeat}")
+        };
+        (limits(300, 60), limits(seconds, seconds - 1))
+    };
+    let (job, task) = (longer("            "), longer("      "));
+    deployment.edit(MACHINE, &job.0, &job.1).edit(MACHINE, &task.0, &task.1)
+}
+
+/// Kills the worker `first` while the handler writes, the next one when the file is whole, and the next when the URL is
+/// there.
+async fn kill_three_times(stack: &mut Stack, first: u32, limit: Duration) {
+    let (began, until) = (stack.folder.join("began"), stack.folder.join("until"));
+    let end = Instant::now() + TIMEOUT;
+    while !began.exists() {
+        assert!(Instant::now() < end, "the handler does not begin");
+        sleep(Duration::from_millis(5)).await;
+    }
+    stack.workers_mut().iter_mut().find(|worker| worker.id() == first).unwrap().kill();
+    std::fs::write(&until, "").unwrap();
+
+    for moment in [r#""message":"the result is kept as a file""#, r#""command":"UPLOAD"#] {
+        let worker = stack.test_worker().await;
+        let end = Instant::now() + limit;
+        while !worker.logs().contains(moment) {
+            assert!(Instant::now() < end, "{moment} is not in:\n{}", worker.logs());
+            sleep(Duration::from_millis(5)).await;
+        }
+        worker.kill();
+    }
+}
+
+/// The end of an execution. The emulator answers nothing while it takes a large object.
+async fn end_within(stack: &Stack, execution: &str, limit: Duration) -> Finished {
+    let end = Instant::now() + limit;
+    loop {
+        match stack.executions.end(execution, limit).await {
+            Ok(finished) => return finished,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+    }
 }
 
 /// The most memory that a process has had so far, in kB.
