@@ -35,17 +35,17 @@ impl Listener {
         Self(socket)
     }
 
-    /// Waits for a hint at a job that has this state. Hints at the progress of a job repeat its state.
-    async fn until(&mut self, state: &str, is_it: impl Fn(&str) -> bool) -> String {
+    /// Waits for a hint at a job and a state, and returns the job's id. Progress repeats the state that a job has.
+    async fn until(&mut self, what: &str, is_it: impl Fn(&str, &str) -> bool) -> String {
         loop {
             let message = timeout(TIMEOUT, self.0.next()).await;
-            let message = message.unwrap_or_else(|_| panic!("no hint with the state {state} came"));
+            let message = message.unwrap_or_else(|_| panic!("no hint came: {what}"));
             let Message::Text(text) = message.expect("the connection ended").unwrap() else { continue };
 
             let hint: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(hint.as_object().unwrap().len(), 2, "a hint has nothing else: {hint}");
-            let job_id = hint["jobId"].as_str().unwrap();
-            if hint["state"] == state && is_it(job_id) {
+            let (job_id, state) = (hint["jobId"].as_str().unwrap(), hint["state"].as_str().unwrap());
+            if is_it(job_id, state) {
                 return job_id.to_owned();
             }
         }
@@ -63,39 +63,39 @@ async fn every_change_of_a_job_is_announced_whoever_has_made_it() {
     let mut stranger =
         Listener::open(&console, &console.token("operator2"), pushpin.clients(), "jobs-tenant2").await;
 
-    // The dispatcher, the worker's acceptance, its progress and its answer.
+    // The dispatcher, the worker's acceptance, its progress and its answer. The worker is away at first, so that the hint at
+    // the dispatch is not one with that at the acceptance.
+    console.stack.test_worker().await.stop().unwrap();
     let done = console.stack.folder.join("done");
-    let body = json!({"machine": "on-prem-job", "input": {"until": done}});
-    assert_eq!(console.post("/jobs", &operator, &body).await, 202);
-    let first = tenant.until("DISPATCHED", |_| true).await;
+    console.begin(&operator, "on-prem-job", &json!({"until": done})).await;
+    let first = tenant.until("dispatched", |_, state| state == "DISPATCHED").await;
     let mut job = Listener::open(&console, &operator, pushpin.clients(), &format!("job-{first}")).await;
     console.stack.test_worker().await;
-    job.until("ACCEPTED", |id| id == first).await;
-    job.until("ACCEPTED", |id| id == first).await;
+    job.until("accepted", |_, state| state == "ACCEPTED").await;
+    job.until("progress", |_, state| state == "ACCEPTED").await;
     std::fs::write(&done, "").unwrap();
-    job.until("SUCCEEDED", |id| id == first).await;
-    tenant.until("SUCCEEDED", |id| id == first).await;
+    job.until("answered", |id, state| id == first && state == "SUCCEEDED").await;
+    tenant.until("answered, for the tenant", |id, state| id == first && state == "SUCCEEDED").await;
 
     // The canceller, after an execution was stopped.
-    let body = json!({"machine": "on-prem-job", "input": {"until": console.stack.folder.join("never")}});
-    assert_eq!(console.post("/jobs", &operator, &body).await, 202);
-    let second = tenant.until("DISPATCHED", |_| true).await;
+    let never = console.stack.folder.join("never");
+    console.begin(&operator, "on-prem-job", &json!({"until": never})).await;
+    let second = tenant.until("a second job", |id, _| id != first).await;
     assert_eq!(console.post(&format!("/jobs/{second}/stop"), &operator, &json!({})).await, 202);
-    tenant.until("CANCELLED", |id| id == second).await;
+    tenant.until("cancelled", |id, state| id == second && state == "CANCELLED").await;
 
-    // The approval's question and the decision in the console.
-    let body = json!({"machine": "approve", "input": {"question": "Copy it?", "job": {"a": 15, "b": 42}}});
-    assert_eq!(console.post("/jobs", &operator, &body).await, 202);
-    let third = tenant.until("DISPATCHED", |_| true).await;
-    let approve = format!("/jobs/{third}/approve");
-    assert_eq!(console.post(&approve, &approver, &json!({})).await, 202);
-    tenant.until("SUCCEEDED", |id| id == third).await;
+    // The approval's question, and the decision in the console.
+    let question = json!({"question": "Copy it?", "job": {"a": 15, "b": 42}});
+    console.begin(&operator, "approve", &question).await;
+    let third = tenant.until("a question", |id, _| id != first && id != second).await;
+    assert_eq!(console.post(&format!("/jobs/{third}/approve"), &approver, &json!({})).await, 202);
+    tenant.until("approved", |id, state| id == third && state == "SUCCEEDED").await;
 
     // Another tenant has heard of none of it: its first hint is at its own job.
     let id = "0123456789abcdef0123456789abcdef";
     let foreign = NewJob::new(Tenant::parse("tenant2").unwrap(), JobId::parse(id).unwrap(), Timestamp::now());
     console.stack.jobs().dispatched(&foreign).await.unwrap();
-    assert_eq!(stranger.until("DISPATCHED", |_| true).await, id);
+    assert_eq!(stranger.until("dispatched", |_, _| true).await, id);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,6 +117,6 @@ async fn a_proxy_that_is_down_holds_up_no_job_and_no_later_hint() {
     let operator = console.token("operator1");
     let mut tenant = Listener::open(&console, &operator, pushpin.clients(), "jobs-tenant1").await;
     let execution = console.stack.execute(&json!({"until": done}).to_string()).await;
-    tenant.until("SUCCEEDED", |_| true).await;
+    tenant.until("answered", |_, state| state == "SUCCEEDED").await;
     assert_eq!(console.stack.end(&execution).await.status, "SUCCEEDED");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use postern_pushpin::Ports;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
@@ -42,19 +42,21 @@ async fn the_page_shows_every_change_without_its_regular_check() {
     let pushpin = proxy(&console, ports).await;
     connect(&mut console, ports, pushpin.clients()).await;
 
+    // The broker keeps jobs for a worker that has connected once. The worker comes back when the page has seen the dispatch.
+    console.stack.test_worker().await.stop().unwrap();
     let (operator, approver) = (console.token("operator1"), console.token("approver1"));
     let done = console.stack.folder.join("done");
     let mut page = Page::open(&console, "hints.mjs", &done);
     while let Some(request) = page.request().await {
         match request.as_str() {
-            "start-job" => start(&console, &operator, "on-prem-job", &json!({"until": done})).await,
+            "start-job" => console.begin(&operator, "on-prem-job", &json!({"until": done})).await,
             "start-worker" => {
                 console.stack.test_worker().await;
             }
             "finish-job" => std::fs::write(&done, "").unwrap(),
             "start-approval" => {
                 let question = json!({"question": "Copy it?", "job": {"a": 15, "b": 42}});
-                start(&console, &operator, "approve", &question).await;
+                console.begin(&operator, "approve", &question).await;
             }
             "approve" => {
                 let waiting = console.job(&operator, |job| job["approval"] == true).await;
@@ -65,11 +67,6 @@ async fn the_page_shows_every_change_without_its_regular_check() {
         }
         page.go_on().await;
     }
-}
-
-async fn start(console: &Console, operator: &str, machine: &str, input: &Value) {
-    let body = json!({"machine": machine, "input": input});
-    assert_eq!(console.post("/jobs", operator, &body).await, 202);
 }
 
 /// The script that drives the browser.
