@@ -9,4 +9,4 @@ mod pushpin;
 
 pub use client::{Answer, TIMEOUT, get, post};
 pub use postern_lambda::{Function, Server, serve};
-pub use pushpin::{Ports, Pushpin, PushpinError, Route};
+pub use pushpin::{Left, Ports, Pushpin, PushpinError, Route};
