@@ -11,6 +11,7 @@ use crate::emulator::{Emulator, EmulatorOptions};
 use crate::error::Error;
 use crate::issuer::Issuer;
 use crate::outputs::Outputs;
+use crate::plant::Plant;
 use crate::process::Process;
 use crate::project::Project;
 use crate::terminal::Steps;
@@ -58,7 +59,8 @@ impl LocalStack {
             emulator.endpoint()
         ));
         let issuer = Issuer::start(project, folder, None, stays).await?;
-        let deployment = issuer.console(deployment.parameter("Approvals", "true"));
+        let deployment =
+            issuer.console(deployment.parameter("Approvals", "true").parameter("ClaimCheck", "true"));
         let outputs = emulator.deploy(&deployment).await?;
 
         steps.step(format_args!(
@@ -66,6 +68,7 @@ impl LocalStack {
             outputs.get("WorkerThingName")
         ));
         let files = emulator.enroll(&outputs, None).await?;
+        Plant::install(&files)?;
 
         steps.step("starting the worker, as in a private network: one outbound connection, no open port");
         let mut command = files.command(&project.program(worker), &[]);

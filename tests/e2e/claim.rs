@@ -26,12 +26,6 @@ fn deployment(kind: &str) -> Deployment {
         .edit(MACHINE, r#""MaxAttempts": 4"#, r#""MaxAttempts": 1"#)
 }
 
-fn s3(stack: &Stack) -> aws_sdk_s3::Client {
-    let config =
-        aws_sdk_s3::config::Builder::from(&stack.emulator.sdk_config()).force_path_style(true).build();
-    aws_sdk_s3::Client::from_conf(config)
-}
-
 /// The output of the job of an execution that must have succeeded.
 fn output_of(finished: Finished) -> Value {
     assert_eq!(finished.status, "SUCCEEDED", "{finished:?}");
@@ -41,7 +35,7 @@ fn output_of(finished: Finished) -> Value {
 /// The content of the object that a `ResultRef` names.
 async fn content(stack: &Stack, result: &Value) -> Vec<u8> {
     let (bucket, key) = (result["Bucket"].as_str().unwrap(), result["Key"].as_str().unwrap());
-    let object = s3(stack).get_object().bucket(bucket).key(key).send().await.unwrap();
+    let object = stack.s3().get_object().bucket(bucket).key(key).send().await.unwrap();
     object.body.collect().await.unwrap().to_vec()
 }
 
@@ -186,7 +180,7 @@ fn from_object() -> Deployment {
 async fn an_object_in_s3_is_the_input_of_a_job_if_the_stack_may_read_it() {
     let mut stack = Stack::with("claim-from", from_object()).await;
     stack.test_worker().await;
-    let s3 = s3(&stack);
+    let s3 = stack.s3();
     for bucket in ["exports", "private"] {
         s3.create_bucket().bucket(bucket).send().await.unwrap();
         let body = ByteStream::from(vec![1; 300_000]);

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use postern_types::{JobId, JobMessage, TaskFailure};
+use postern_types::{AnswerMessage, JobId, JobMessage, TaskFailure};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
@@ -160,6 +160,12 @@ impl JobContext {
     /// result, which travels through the claim check and takes the place of what the handler returns.
     pub fn result_file(&self, content_type: &str) -> Result<ResultFile, TaskFailure> {
         self.files.result_file(&self.job, content_type)
+    }
+
+    /// Whether a message with this result is small enough for AWS IoT Core.
+    #[cfg_attr(not(feature = "files"), expect(dead_code, reason = "only files choose by the size"))]
+    pub(crate) fn fits(&self, result: &RawValue) -> bool {
+        AnswerMessage::succeeded(&self.job, result).is_some()
     }
 
     /// The files of a job under test.
