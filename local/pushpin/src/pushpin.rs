@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use postern_lambda::serve;
 
 use crate::client::{TIMEOUT, get, post};
+use crate::version::{Version, installed, program};
 
 /// A running Pushpin with its own ports, on loopback, and its own folder. Dropping it stops Pushpin and its children.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ pub struct Left {
 impl Pushpin {
     /// Whether Pushpin is installed on this machine.
     pub fn is_installed() -> bool {
-        installed("pushpin").is_some()
+        program().is_some()
     }
 
     /// Starts Pushpin with these routes. Returns when it forwards requests, holds responses and delivers publications.
@@ -138,7 +139,7 @@ impl Pushpin {
     }
 
     async fn start_with(ports: Ports, routes: &[Route], stays: bool) -> Result<Self, PushpinError> {
-        let pushpin = installed("pushpin").ok_or(PushpinError::NotInstalled("pushpin"))?;
+        let pushpin = program().ok_or(PushpinError::NotInstalled("pushpin"))?;
         let trial = serve(async |_| held()).await?;
         let routes = [routes, &[Route::path(TRIAL, trial.address())]].concat();
 
@@ -147,6 +148,11 @@ impl Pushpin {
             Ok(()) => Ok(running),
             Err(log) => Err(PushpinError::NotReady(log)),
         }
+    }
+
+    /// The address of the control endpoint.
+    pub fn control(&self) -> SocketAddr {
+        self.ports.control
     }
 
     /// The address that clients connect to.
@@ -268,7 +274,8 @@ fn config(directory: &Path, Ports { clients, control }: Ports) -> String {
 
     // Version 1.36 makes its requests through zurl, a separate program, which Debian also runs as a system service.
     // Version 1.41 makes them itself.
-    let (services, zurl) = match installed("zurl") {
+    let needs_zurl = Version::installed().is_none_or(|version| version < Version::new(1, 41));
+    let (services, zurl) = match installed("zurl").filter(|_| needs_zurl) {
         Some(_) => (
             "condure,zurl,pushpin-proxy,pushpin-handler",
             "zurl_out_specs=ipc://{rundir}/{ipc_prefix}zurl-in\n\
@@ -305,12 +312,6 @@ fn config(directory: &Path, Ports { clients, control }: Ports) -> String {
         control.ip(),
         control.port(),
     )
-}
-
-/// The path of a program in the PATH.
-fn installed(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// Finds a free port below those that the system gives to outgoing connections.
