@@ -50,6 +50,18 @@ NEEDS = {
         ("s3:PutObject", "SyncedFilesBucket/a.txt/sum"),
         ("states:StartExecution", "SyncFilesStateMachine"),
     },
+    "ReportRole": {
+        ("lambda:InvokeFunction", "DispatcherFunction"),
+        ("states:StartExecution", "ReportStateMachine"),
+        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
+    },
+    "SyncFilesRole": {
+        ("lambda:InvokeFunction", "DispatcherFunction"),
+        ("states:StartExecution", "SyncFilesStateMachine"),
+        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
+        ("s3:ListBucket", "SyncedFilesBucket"),
+        ("s3:PutObject", "SyncedFilesBucket/a.csv/digest"),
+    },
     "CompactMachineRole": {
         ("lambda:InvokeFunction", "CompactFunction"),
         ("states:StartExecution", "CompactStateMachine"),
@@ -62,9 +74,8 @@ NEEDS = {
         (LOGS, "DispatcherLogs"),
         ("iot:Publish", "topic:tenant1/to/worker"),
         ("s3:PutObject", "ClaimCheckBucket/tenant1/inputs/job"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/inputs/job"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
     }
+    | CLAIMED
     | READ_JOBS,
     "TaskTokenDoneRole": {
         (LOGS, "TaskTokenDoneLogs"),
@@ -74,9 +85,8 @@ NEEDS = {
         ("iot:Publish", "topic:tenant1/to/worker/worker1"),
         ("iot:Publish", "topic:tenant1/to/worker/cancel"),
         ("s3:PutObject", "ClaimCheckBucket/tenant1/job"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/inputs/job"),
     }
+    | CLAIMED
     | SEND_DEAD_LETTER,
     "JobProgressRole": {
         (LOGS, "JobProgressLogs"),
