@@ -313,6 +313,12 @@ impl Registry {
         self.0.keys().map(String::as_str)
     }
 
+    /// Runs one job with the handler of its kind, for tests and benchmarks of handlers: without a broker, a journal or a
+    /// deadline.
+    pub async fn run(&self, kind: &str, job: JobContext) -> Result<Box<RawValue>, TaskFailure> {
+        self.start(kind, job)?.await
+    }
+
     /// The policy of the kind's handler. A kind without a handler has the strictest policy.
     pub(crate) fn policy(&self, kind: &str) -> Policy {
         self.0.get(kind).map_or(Policy::Once, |handler| handler.policy)
