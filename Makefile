@@ -209,6 +209,12 @@ bench-publish: tools bench-tools pushpin ## Measure publish to received, with an
 	@cargo build --locked --workspace --all-targets
 	@cargo test --locked --workspace --test grip -- --ignored --nocapture channels::latency
 
+.PHONY: bench-console
+bench-console: tools ## Measure the API while 1,000 jobs of ten workers report their progress each second: make bench-console [JOBS=1000]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_CONSOLE_JOBS=$(or $(JOBS),1000) POSTERN_CONSOLE_SECONDS=30 \
+	    cargo test --locked --workspace --test e2e -- --nocapture api::load
+
 .PHONY: lint
 lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences
 	@echo "== format"

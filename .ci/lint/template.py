@@ -225,8 +225,9 @@ def combination(template: dict, values: dict[str, str]) -> list[str]:
         findings.append("combination: it has an HTTP API, although Console is false")
     if values["Jobs"] == "false" and any(kind.startswith("AWS::IoT::") for kind in kinds):
         findings.append("combination: it has IoT resources, although it has no jobs")
-    if values["Kafka"] == "false" and "AWS::Lambda::EventSourceMapping" in kinds:
-        findings.append("combination: it has an event source mapping, although it has no Kafka")
+    topics = [one for one in stack.resources.values() if "Topics" in one.get("Properties", {})]
+    if values["Kafka"] == "false" and topics:
+        findings.append("combination: it reads a topic, although it has no Kafka")
     return findings
 
 

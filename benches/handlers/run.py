@@ -142,6 +142,10 @@ def main():
     report(measured, rounds)
 
 
+def short(number):
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
+
+
 def report(measured, rounds):
     print(f"Median of {rounds} rounds, {CONNECTIONS} connections")
     print(
@@ -153,7 +157,7 @@ def report(measured, rounds):
             [statistics.median(values) for values in zip(*measured[peer, name], strict=True)]
             for peer in ("worker", "python")
         )
-        throughput = f"{ours:,.0f} | {others:,.0f} | {ours / others:.1f}x"
+        throughput = f"{short(ours)} | {short(others)} | {ours / others:.1f}x"
         print(
             f"| {name} | {throughput} | {our_cpu:,.0f} µs | {other_cpu:,.0f} µs | {other_cpu / our_cpu:.1f}x |"
         )

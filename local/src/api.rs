@@ -1,5 +1,5 @@
 //! Signed HTTP requests to the AWS services of which the local stack and the verification need only a few calls:
-//! CloudFormation, Lambda, IoT Core, CloudWatch Logs, Secrets Manager and S3.
+//! CloudFormation, Lambda, IoT Core, CloudWatch Logs, Secrets Manager, IAM and S3.
 //!
 //! Step Functions is called through its SDK crate. The SDK crates of the services here are left out on purpose: for a
 //! dozen calls they would add some of the largest crates of the SDK to every build.
@@ -76,15 +76,15 @@ impl Api {
         Ok(Self { http: Client::builder(TokioExecutor::new()).build(connector), config })
     }
 
-    /// Calls an action of a service with the query protocol (CloudFormation); the response is XML.
+    /// Calls an action of a service with the query protocol (CloudFormation, IAM); the response is XML.
     pub(crate) async fn query(
         &self,
         service: &'static str,
         action: &str,
         parameters: &[(&str, &str)],
     ) -> Result<String, Error> {
-        const VERSION: &str = "2010-05-15";
-        let mut form = format!("Action={action}&Version={VERSION}");
+        let version = if service == "iam" { "2010-05-08" } else { "2010-05-15" };
+        let mut form = format!("Action={action}&Version={version}");
         for (name, value) in parameters {
             let value = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
             // Writing to a String does not fail.
@@ -239,14 +239,16 @@ fn reason(body: &[u8]) -> String {
         let message = error["message"].as_str().or(error["Message"].as_str()).unwrap_or_default();
         return format!("{code}: {message}");
     }
-    let element = |name: &str| {
-        let after = text.split_once(&format!("<{name}>"))?.1;
-        Some(after.split_once(&format!("</{name}>"))?.0.to_owned())
-    };
-    match (element("Code"), element("Message")) {
+    match (element(&text, "Code"), element(&text, "Message")) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         _ => text.lines().next().unwrap_or("no reason given").to_owned(),
     }
+}
+
+/// The text of the first element of this name in XML.
+pub(crate) fn element(xml: &str, name: &str) -> Option<String> {
+    let after = xml.split_once(&format!("<{name}>"))?.1;
+    Some(after.split_once(&format!("</{name}>"))?.0.to_owned())
 }
 
 /// The innermost cause of an error: "connection refused" instead of "client error".

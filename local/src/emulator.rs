@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use crate::api::{Api, Call, parse};
+use crate::api::{Api, Call, element, parse};
 use crate::deployment::Deployment;
 use crate::error::Error;
 use crate::mapping::EventSourceMapping;
@@ -200,6 +200,24 @@ impl Emulator {
     pub async fn put_secret(&self, id: &str, text: &str) -> Result<(), Error> {
         let input = json!({"SecretId": id, "SecretString": text});
         self.api.json("secretsmanager", "secretsmanager.PutSecretValue", &input).await.map(drop)
+    }
+
+    /// Makes a user who may do only these actions on this resource. Returns the configuration of the user's clients.
+    pub async fn user(&self, name: &str, actions: &[&str], resource: &str) -> Result<SdkConfig, Error> {
+        let policy = json!({
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resource}],
+        });
+        let policy = policy.to_string();
+        let user = ("UserName", name);
+        self.api.query("iam", "CreateUser", &[user]).await?;
+        let grant = [user, ("PolicyName", "test"), ("PolicyDocument", &policy)];
+        self.api.query("iam", "PutUserPolicy", &grant).await?;
+
+        let created = self.api.query("iam", "CreateAccessKey", &[user]).await?;
+        let part = |name: &str| element(&created, name).unwrap_or_default();
+        let key = (part("AccessKeyId"), part("SecretAccessKey"));
+        Ok(postern_testing::config_for(&self.endpoint(), REGION, (&key.0, &key.1)))
     }
 
     /// Puts a text into a bucket.

@@ -13,6 +13,7 @@ mod executions;
 mod issuer;
 mod job_view;
 mod jobs_table;
+mod live;
 mod local_stack;
 mod mapping;
 mod outputs;

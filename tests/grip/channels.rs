@@ -5,6 +5,7 @@ mod chat;
 mod faults;
 mod latency;
 mod links;
+mod permissions;
 mod refused;
 mod table;
 mod verdict;

@@ -4,5 +4,6 @@
 mod control;
 mod function;
 mod hold;
+mod newer;
 mod publish;
 mod websocket;

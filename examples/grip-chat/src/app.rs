@@ -22,7 +22,7 @@ pub(crate) struct App<S> {
 
 impl<S: Store> App<S> {
     pub(crate) fn new(channels: Channels<S, Publisher, JwtAuthorizer>, tokens: JwtAuthorizer) -> Self {
-        Self { channels, tokens }
+        Self { channels: channels.stamp(signed), tokens }
     }
 
     /// Answers a request. All requests come through the proxy.
@@ -64,6 +64,13 @@ impl<S: Store> App<S> {
             None => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "CHAT_KEY is not a secret.\n"),
         }
     }
+}
+
+/// A message with the name of its author, which comes from the token: a client cannot write under another name.
+fn signed(author: &Identity, message: &str) -> Option<String> {
+    let mut message: Value = serde_json::from_str(message).ok()?;
+    message.as_object_mut()?.insert("from".to_owned(), author.subject.clone()?.into());
+    Some(message.to_string())
 }
 
 fn text(status: StatusCode, kind: &'static str, body: &str) -> Response<Vec<u8>> {

@@ -14,6 +14,7 @@ def apply() -> None:
     for service in (
         "cloudformation",
         "deployers",
+        "dynamodb",
         "iot",
         "lambda_",
         "principals",

@@ -61,7 +61,19 @@ const NAME_CHARS: usize = 32;
 /// The most digits of a size that are accepted: enough for 64 bits.
 const SIZE_DIGITS: usize = 16;
 
-impl Event<'_> {
+impl<'a> Event<'a> {
+    /// The content, which is empty for an event that has none.
+    pub(crate) fn content(&self) -> &'a [u8] {
+        match *self {
+            Self::Open | Self::Disconnect => b"",
+            Self::Text(content)
+            | Self::Binary(content)
+            | Self::Ping(content)
+            | Self::Pong(content)
+            | Self::Close(content) => content,
+        }
+    }
+
     /// Appends the encoded event to `out`.
     ///
     /// ```

@@ -4,6 +4,7 @@
 //! except the values that [`WebSocket::set_meta`] stores at the proxy.
 
 mod error;
+mod kept;
 mod message;
 
 use http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderMap, HeaderName, HeaderValue};
@@ -37,7 +38,7 @@ static CONNECTION_ID: HeaderName = HeaderName::from_static("connection-id");
 /// | a close with an invalid code | a close with code 1002 |
 ///
 /// [`to_response`](Self::to_response) discards the messages that were not read, but still replies to the pings and
-/// closes among them.
+/// closes among them. [`keep_back`](Self::keep_back) leaves unread messages to a later request instead.
 ///
 /// ```
 /// use grip::WebSocket;
@@ -71,6 +72,12 @@ pub struct WebSocket<'a> {
     prefix: &'a str,
     events: Events<'a>,
     next: Option<Message<'a>>,
+    /// The bytes of content in the events that have been taken from `events`.
+    taken: usize,
+    /// The bytes of content that the function accepts, if it keeps back the rest.
+    content_accepted: Option<usize>,
+    /// Whether the request ends with the end of the connection, once that is known.
+    is_last: Option<bool>,
     opening: bool,
     accepted: bool,
     end: Option<End<'a>>,
@@ -119,6 +126,9 @@ impl<'a> WebSocket<'a> {
             prefix: "",
             events,
             next: None,
+            taken: 0,
+            content_accepted: None,
+            is_last: None,
             opening,
             accepted: false,
             end: None,
@@ -296,7 +306,7 @@ impl<'a> WebSocket<'a> {
 
     /// Builds the response to the request.
     pub fn to_response(mut self) -> Response<Vec<u8>> {
-        // Replies to the pings and closes among the messages that were not read.
+        // Replies to the pings and closes among the messages that were not read, unless they come again.
         while self.end.is_none() && self.recv().is_some() {}
 
         if self.opening && !self.accepted {
@@ -310,6 +320,9 @@ impl<'a> WebSocket<'a> {
         let headers = response.headers_mut();
         *headers = self.answer_headers;
         headers.insert(CONTENT_TYPE_HEADER, HeaderValue::from_static(CONTENT_TYPE));
+        if let Some(bytes) = self.content_accepted {
+            headers.insert("content-bytes-accepted", bytes.into());
+        }
         if self.opening {
             headers.insert("sec-websocket-extensions", HeaderValue::from_static("grip"));
         }
@@ -318,8 +331,9 @@ impl<'a> WebSocket<'a> {
 
     /// Reads up to the next message or the end of the connection, and writes the protocol's own replies on the way.
     fn advance(&mut self) {
-        while self.next.is_none() && self.end.is_none() {
+        while self.next.is_none() && self.end.is_none() && self.content_accepted.is_none() {
             let Some(event) = self.events.next() else { return };
+            self.taken += event.content().len();
             match event {
                 Event::Text(content) => match std::str::from_utf8(content) {
                     Ok(text) => self.next = Some(Message::Text(text)),

@@ -5,7 +5,7 @@ use postern_types::{JobId, TaskToken};
 use serde_json::{Value, json};
 
 use super::device::{Device, S3Request};
-use super::{content, deployment, output_of, s3, sha256};
+use super::{content, deployment, output_of, sha256};
 use crate::stack::{Stack, TIMEOUT};
 
 const ANSWERS: &str = "tenant1/to/lambda";
@@ -48,7 +48,7 @@ impl Holder {
 /// The keys in the claim check's bucket.
 async fn keys(stack: &Stack) -> Vec<String> {
     let bucket = stack.outputs.get("ClaimCheckBucketName");
-    let listed = s3(stack).list_objects_v2().bucket(bucket).send().await.unwrap();
+    let listed = stack.s3().list_objects_v2().bucket(bucket).send().await.unwrap();
     listed.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
 }
 

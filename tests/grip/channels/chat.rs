@@ -100,12 +100,22 @@ impl Chat {
 
 /// A token of the chat for this subject and these channels.
 pub(super) fn token(subject: &str, pattern: &str, actions: &[Action], life: Duration) -> String {
-    let user = Identity {
-        subject: Some(subject.to_owned()),
-        token_id: Some(format!("token of {subject}")),
-        grants: vec![Grant::new(pattern, actions.iter().copied())],
-        expires: None,
-    };
+    let token_id = Some(format!("token of {subject}"));
+    issue(
+        Identity { subject: Some(subject.to_owned()), token_id, ..Identity::default() },
+        pattern,
+        actions,
+        life,
+    )
+}
+
+/// A token without a subject and a name of its own, which cannot be revoked.
+pub(super) fn anonymous_token(pattern: &str, actions: &[Action], life: Duration) -> String {
+    issue(Identity::default(), pattern, actions, life)
+}
+
+fn issue(user: Identity, pattern: &str, actions: &[Action], life: Duration) -> String {
+    let user = Identity { grants: vec![Grant::new(pattern, actions.iter().copied())], ..user };
     let tokens = JwtAuthorizer::new(Key::parse(KEY).unwrap()).issuer("grip-chat");
     tokens.issue(&user, life).unwrap()
 }

@@ -114,13 +114,13 @@ fn throttled() -> Response<Vec<u8>> {
     failure(400, "ProvisionedThroughputExceededException")
 }
 
-fn failure(status: u16, kind: &str) -> Response<Vec<u8>> {
+pub(super) fn failure(status: u16, kind: &str) -> Response<Vec<u8>> {
     let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{kind}","message":"by the test"}}"#);
     let response = Response::builder().status(status).header("content-type", "application/x-amz-json-1.0");
     response.body(body.into_bytes()).unwrap()
 }
 
-async fn forward(dynamodb: SocketAddr, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
+pub(super) async fn forward(dynamodb: SocketAddr, request: Request<Vec<u8>>) -> Response<Vec<u8>> {
     let answer = async {
         let socket = TokioIo::new(TcpStream::connect(dynamodb).await.ok()?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(socket).await.ok()?;

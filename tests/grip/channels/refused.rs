@@ -63,7 +63,7 @@ async fn a_token_for_another_channel_opens_no_channel_but_its_own() {
 
     ask(&mut client, &subscribe("room.bob", None)).await;
     assert_eq!(next(&mut client, "denied").await["channel"], "room.bob");
-    ask(&mut client, &json!({ "type": "publish", "channel": "room.bob", "data": 1, "ref": 7 })).await;
+    ask(&mut client, &json!({ "type": "publish", "channel": "room.bob", "data": {}, "ref": 7 })).await;
     assert_eq!(next(&mut client, "unpublished").await["ref"], 7);
     ask(&mut client, &json!({ "type": "enter", "channel": "room.bob" })).await;
     assert_eq!(next(&mut client, "denied").await["action"], "presence");
@@ -71,8 +71,8 @@ async fn a_token_for_another_channel_opens_no_channel_but_its_own() {
     ask(&mut client, &subscribe("room.ann", None)).await;
     assert_eq!(next(&mut client, "subscribed").await["channel"], "room.ann");
     let authorization = format!("Bearer {ann}");
-    let other = post(chat.function(), "/channels/room.bob", Some(&authorization), b"1").await.unwrap();
-    let own = post(chat.function(), "/channels/room.ann", Some(&authorization), b"1").await.unwrap();
+    let other = post(chat.function(), "/channels/room.bob", Some(&authorization), b"{}").await.unwrap();
+    let own = post(chat.function(), "/channels/room.ann", Some(&authorization), b"{}").await.unwrap();
     assert_eq!((other.status.as_u16(), own.status.as_u16()), (403, 200));
 }
 
@@ -121,7 +121,7 @@ async fn revoking_a_token_closes_its_connections_and_refuses_it() {
         }
     };
     assert_eq!(close, (4403, "revoked".to_owned()));
-    ask(&mut bobs, &json!({ "type": "publish", "channel": "room.7", "data": 1, "ref": 1 })).await;
+    ask(&mut bobs, &json!({ "type": "publish", "channel": "room.7", "data": {}, "ref": 1 })).await;
     next(&mut bobs, "published").await;
 }
 
@@ -130,7 +130,7 @@ async fn a_forged_position_is_refused() {
     let chat = Chat::start(&[]).await;
     let ann = token("ann", "room.*", &ALL, minute());
     let mut client = open(&chat, &ann).await.unwrap();
-    ask(&mut client, &json!({ "type": "publish", "channel": "room.7", "data": 1, "ref": 1 })).await;
+    ask(&mut client, &json!({ "type": "publish", "channel": "room.7", "data": {}, "ref": 1 })).await;
     let id = next(&mut client, "published").await["id"].as_str().unwrap().to_owned();
 
     let (epoch, _) = id.split_once('-').unwrap();
@@ -155,6 +155,30 @@ async fn a_channel_name_of_ten_kilobytes_is_refused() {
     let refused = next(&mut client, "refused").await;
     assert_eq!(refused["code"], "name");
     assert!(refused.to_string().len() < 400, "the name is not sent back whole");
-    ask(&mut client, &json!({ "type": "publish", "channel": long, "data": 1, "ref": 1 })).await;
+    ask(&mut client, &json!({ "type": "publish", "channel": long, "data": {}, "ref": 1 })).await;
     assert_eq!(next(&mut client, "unpublished").await["code"], "refused");
+}
+
+#[tokio::test]
+async fn a_message_has_the_name_of_the_token_whatever_its_author_writes() {
+    let chat = Chat::start(&[]).await;
+    let ann = token("ann", "room.*", &ALL, minute());
+    let mut client = open(&chat, &ann).await.unwrap();
+    let faked = json!({ "from": "bob", "text": "hello" });
+    ask(&mut client, &json!({ "type": "publish", "channel": "room.7", "data": faked, "ref": 1 })).await;
+    next(&mut client, "published").await;
+    let authorization = format!("Bearer {ann}");
+    let body = faked.to_string();
+    post(chat.function(), "/channels/room.7", Some(&authorization), body.as_bytes()).await.unwrap();
+
+    ask(&mut client, &json!({ "type": "subscribe", "n": 1, "channels": { "room.7": "0" } })).await;
+    for _ in 0..2 {
+        assert_eq!(next(&mut client, "item").await["data"], json!({ "from": "ann", "text": "hello" }));
+    }
+
+    // A message that cannot be signed is refused.
+    ask(&mut client, &json!({ "type": "publish", "channel": "room.7", "data": "hello", "ref": 2 })).await;
+    assert_eq!(next(&mut client, "unpublished").await["code"], "refused");
+    let answer = post(chat.function(), "/channels/room.7", Some(&authorization), b"\"hello\"").await.unwrap();
+    assert_eq!(answer.status, 400);
 }

@@ -16,8 +16,13 @@ pub(super) const TABLE: &str = "channels";
 
 type Row = HashMap<String, AttributeValue>;
 
-/// Makes the table that `template.yml` describes.
+/// Makes the table of the channels, as `docs/grip-channels.md` describes it.
 pub(super) async fn create(client: &Client) {
+    create_as(client, TABLE).await;
+}
+
+/// Makes such a table of another name.
+pub(super) async fn create_as(client: &Client, name: &str) {
     let attribute = |name: &str| {
         let definition = AttributeDefinition::builder().attribute_name(name);
         definition.attribute_type(ScalarAttributeType::S).build().unwrap()
@@ -26,7 +31,7 @@ pub(super) async fn create(client: &Client) {
         |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
     client
         .create_table()
-        .table_name(TABLE)
+        .table_name(name)
         .attribute_definitions(attribute("pk"))
         .attribute_definitions(attribute("sk"))
         .key_schema(key("pk", KeyType::Hash))

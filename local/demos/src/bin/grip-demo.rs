@@ -103,15 +103,16 @@ impl Chat {
 
         let token = post(address, "/token", None, br#"{"name":"demo"}"#).await?.text().await?;
         let token = token.trim_start_matches(r#"{"token":""#).trim_end_matches(r#""}"#).to_owned();
-        let message = br#"{"from":"demo","text":"hello"}"#;
+        let message = br#"{"from":"somebody else","text":"hello"}"#;
         let authorization = format!("Bearer {token}");
         let written = post(address, "/channels/room.lobby", Some(&authorization), message).await?;
         good &= show("message", "to the room lobby", written.status == 200, "is published");
 
         let path = format!("/channels/room.lobby/poll?after=0&token={token}");
         let history = get(address, &path).await?.text().await?;
+        let is_signed = history.contains(r#"{"from":"demo","text":"hello"}"#);
         good &=
-            show("history", "of the room lobby", history.contains(r#""text":"hello""#), "has the message");
+            show("history", "of the room lobby", is_signed, "has the message, with the name of the token");
         Ok(good)
     }
 

@@ -49,6 +49,9 @@ pub enum ChannelsError {
     /// The content is not JSON.
     #[error("the item's content is not JSON")]
     NotJson,
+    /// The application refused what a client wanted to publish, with the function given to [`Channels::stamp`].
+    #[error("the item's content is not what the application accepts")]
+    Refused,
     /// The content is larger than [`CONTENT_BYTES`]. The field holds its size.
     #[error("the item's content has {0} bytes; at most {CONTENT_BYTES} are allowed")]
     TooLarge(usize),
@@ -84,7 +87,11 @@ pub struct Channels<S, P, A> {
     pub(super) poll: u32,
     pub(super) origin: Option<HeaderValue>,
     pub(super) on_failure: fn(&ChannelsError),
+    pub(super) stamp: Option<Stamp>,
 }
+
+/// Makes the content of an item from what a client sent. See [`Channels::stamp`].
+type Stamp = fn(&Identity, &str) -> Option<String>;
 
 impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
     /// Channels with a history in `store`, behind `proxy`. `authorizer` decides who may do what. The proxy gets no prefix
@@ -100,6 +107,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
             poll: 30,
             origin: None,
             on_failure: |_| {},
+            stamp: None,
         }
     }
 
@@ -149,6 +157,33 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         self
     }
 
+    /// Replaces what a client publishes by what `stamp` makes of it, such as the same with the client's name, which the
+    /// client cannot forge. `stamp` gets the text that the client sent and returns JSON; `None` refuses the item. Your own
+    /// [`publish`](Self::publish) is not affected.
+    ///
+    /// ```
+    /// use grip::channels::{Anybody, Channels, Identity, MemoryStore};
+    /// # use grip::channels::Proxy;
+    ///
+    /// /// `{"text": "hello"}` of Ann becomes `{"from": "ann", "text": "hello"}`.
+    /// fn signed(author: &Identity, content: &str) -> Option<String> {
+    ///     let mut message: serde_json::Value = serde_json::from_str(content).ok()?;
+    ///     message.as_object_mut()?.insert("from".to_owned(), author.subject.clone()?.into());
+    ///     Some(message.to_string())
+    /// }
+    ///
+    /// # fn f<P: Proxy>(publisher: P) {
+    /// let channels = Channels::new(MemoryStore::new(), publisher, Anybody).stamp(signed);
+    /// # }
+    /// # let ann = Identity { subject: Some("ann".to_owned()), ..Identity::default() };
+    /// # assert_eq!(signed(&ann, r#"{"from":"bob","text":"hello"}"#).unwrap(), r#"{"from":"ann","text":"hello"}"#);
+    /// ```
+    #[must_use]
+    pub fn stamp(mut self, stamp: fn(&Identity, &str) -> Option<String>) -> Self {
+        self.stamp = Some(stamp);
+        self
+    }
+
     /// The store.
     pub fn store(&self) -> &S {
         &self.store
@@ -179,6 +214,18 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         }
         sent.map_err(undelivered)?;
         Ok(position)
+    }
+
+    /// Publishes what a client sent.
+    pub(super) async fn publish_of(
+        &self,
+        author: &Identity,
+        channel: &str,
+        content: &str,
+    ) -> Result<Position, ChannelsError> {
+        let Some(stamp) = self.stamp else { return self.publish(channel, content).await };
+        let content = stamp(author, content).ok_or(ChannelsError::Refused)?;
+        self.publish(channel, &content).await
     }
 
     /// Revokes a token by its `jti`: from now on it is refused, and connections that it opened are closed. `until` is

@@ -126,13 +126,14 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
     pub(super) async fn post(
         &self,
         request: &Request<Vec<u8>>,
+        identity: &Identity,
         channel: &str,
     ) -> Result<Response<Vec<u8>>, ChannelsError> {
         let Ok(content) = std::str::from_utf8(request.body()) else {
             return Ok(self.problem(StatusCode::BAD_REQUEST, &ChannelsError::NotJson.to_string()));
         };
 
-        match self.publish(channel, content).await {
+        match self.publish_of(identity, channel, content).await {
             Ok(position) => {
                 Ok(self.json(StatusCode::OK, json!({ "id": position.to_string(), "sent": true }).to_string()))
             }
@@ -141,7 +142,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
                 let body = json!({ "id": position.to_string(), "sent": false }).to_string();
                 Ok(self.json(StatusCode::ACCEPTED, body))
             }
-            Err(problem @ ChannelsError::NotJson) => {
+            Err(problem @ (ChannelsError::NotJson | ChannelsError::Refused)) => {
                 Ok(self.problem(StatusCode::BAD_REQUEST, &problem.to_string()))
             }
             Err(problem @ ChannelsError::TooLarge(_)) => {

@@ -81,7 +81,7 @@ impl<S: Store, P: Proxy, A: ChannelAuthorizer> Channels<S, P, A> {
         }
 
         match (action, rest) {
-            (Action::Publish, _) => self.post(request, channel).await,
+            (Action::Publish, _) => self.post(request, &identity, channel).await,
             (Action::Presence, _) => {
                 let members = self.sweep(channel).await?;
                 Ok(self.json(StatusCode::OK, members.to_string()))

@@ -29,6 +29,9 @@ const CHANNELS: usize = 10_000;
 /// How long an append keeps trying when the table throttles or other publishers are faster.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Refusals that another attempt does not change.
+const LASTING: [&str; 3] = ["AccessDeniedException", "ResourceNotFoundException", "ValidationException"];
+
 /// Histories, presence and revocations in a DynamoDB table. See the section on DynamoDB in the manual for the table.
 ///
 /// The role needs `dynamodb:PutItem`, `GetItem`, `BatchGetItem`, `UpdateItem`, `DeleteItem` and `Query` on the table.
@@ -47,6 +50,8 @@ enum Attempt {
     Taken,
     /// The table refused, or the outcome is unknown.
     Failed(StoreError),
+    /// The table refused, and will refuse the same again.
+    Refused(StoreError),
 }
 
 impl DynamoStore {
@@ -81,6 +86,7 @@ impl DynamoStore {
                 }
                 Attempt::Taken => None,
                 Attempt::Failed(failure) => Some(failure),
+                Attempt::Refused(failure) => return Err(failure),
             };
 
             // An attempt that seemed to fail may have succeeded.
@@ -125,6 +131,9 @@ impl DynamoStore {
         match sent {
             Ok(_) => Attempt::Written,
             Err(error) if error.code() == Some("ConditionalCheckFailedException") => Attempt::Taken,
+            Err(error) if error.code().is_some_and(|code| LASTING.contains(&code)) => {
+                Attempt::Refused(failed("append an item")(error))
+            }
             Err(error) => Attempt::Failed(failed("append an item")(error)),
         }
     }
