@@ -1,7 +1,6 @@
 //! The state machines: every sample of every use case, every `Retry` and `Catch`, and the two runs of the Dojo's
 //! tutorial.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use aws_sdk_sfn::types::HistoryEventType;
