@@ -18,12 +18,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RUNBOOK = ROOT / "docs" / "operate.md"
 # What a stack can have: the parameters that are true or false.
 PARTS = ("Jobs", "Examples", "Approvals", "ClaimCheck", "Kafka", "Grip", "Console")
-# Parameters that other parameters need.
+# What the checks of the combinations give other parameters, so that everything that depends on them is there.
 GIVEN = {
+    "AlarmTopicArn": "arn:aws:sns:eu-west-1:123456789012:alarms",
+    "Dashboard": "true",
     "GripSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:grip",
     "MskClusterArn": "arn:aws:kafka:eu-west-1:123456789012:cluster/customer/1",
     "MskSourceArn": "arn:aws:kafka:eu-west-1:123456789012:cluster/customer/1",
     "Schedule": "rate(5 minutes)",
+    "TableSchedule": "rate(1 hour)",
 }
 # Actions whose resource can only be "*", by the Service Authorization Reference.
 NO_RESOURCE = re.compile(
