@@ -67,7 +67,7 @@ async fn without_the_permission_to_put_objects_the_batch_fails_with_access_denie
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_source_the_function_has_no_mapping_and_without_a_cluster_no_function_exists() {
+async fn what_a_stack_contains_follows_from_its_parameters() {
     let stack = Stack::with("kafka-no-source", without_source()).await;
     assert!(
         stack.outputs.get("MskToS3RoleArn").starts_with("arn:aws:iam:"),
@@ -79,6 +79,11 @@ async fn without_a_source_the_function_has_no_mapping_and_without_a_cluster_no_f
     let jobs =
         stack.emulator.deploy(&Deployment::new("jobs").parameter("TenantFilter", "other")).await.unwrap();
     assert_eq!(jobs.get("MskToS3FunctionName"), "");
+
+    // Tables need folders by partition.
+    let by_time = with_tables().parameter("CsvKeyLayout", "time");
+    let refused = stack.emulator.deploy(&by_time).await.unwrap_err().to_string();
+    assert!(refused.contains("TableSchedule needs CsvKeyLayout=partition"), "{refused}");
 }
 
 /// The event source mapping of the stack's function.
