@@ -132,8 +132,8 @@ test-pages: tools ## Follow docs/add-a-function.md to the letter, in a copy of t
 
 .PHONY: test-deploy
 test-deploy: tools lint-tools deploy-tools ## Deploy the stack with the SAM CLI into the local stack, with the least permissions
-	@echo "== building the worker"
-	@cargo build --locked $(PROGRAMS)
+	@echo "== building the worker and the verification"
+	@cargo build --locked $(PROGRAMS) -p postern-verify
 	@echo "== deploying with the SAM CLI"
 	@PATH="$(abspath $(TOOLS))/deploy-venv/bin:$(abspath $(LINT)):$$PATH" $(LINT)/python -B .ci/deploy/test_deploy.py
 

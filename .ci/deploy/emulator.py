@@ -29,6 +29,8 @@ class Emulator:
             "AUTH": "true",
             "GATEWAY_PORT": str(self.http),
             "IOT_MTLS_PORT": str(self.mqtt),
+            # Seconds between the attempts of an asynchronous invocation, where Lambda has minutes.
+            "POSTERN_ASYNC_RETRY_SECONDS": "1,1",
         }
         self.log = (self.folder / "emulator.log").open("w")
         self.process = subprocess.Popen(

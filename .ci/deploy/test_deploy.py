@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 
+import roles
 from emulator import ROOT, Emulator, Identity, until
 from stacks import STACK, Template, deploy, deploy_policies, sam, statements, without
 
@@ -60,6 +61,8 @@ def main() -> None:
         make_package_bucket(emulator, deployer)
         deployed = deploy(deployer)
         run_a_job(emulator, deployed)
+        step("verifying it")
+        verify(emulator)
 
         step("the bundle of a release, and every combination of its parts")
         values = given(emulator)
@@ -70,6 +73,8 @@ def main() -> None:
         step("turning everything on, with a network, a key, a boundary and names")
         vpc = network(emulator)
         turn_everything_on(emulator, deployer, values, vpc)
+        step("what each role may do, and what it may not")
+        roles.check(emulator)
         step("turning it off again")
         turn_off(emulator, deployer)
         step("Kafka again, beside the bucket that stayed")
@@ -157,6 +162,15 @@ def run_a_job(emulator: Emulator, deployed: dict[str, str]) -> None:
         sys.exit(f"{removed.stdout}\nthe worker's identity cannot be removed")
 
 
+def verify(emulator: Emulator) -> None:
+    """`make verify` for the stack as it was deployed."""
+    where = ["--endpoint", emulator.endpoint, "--broker", f"localhost:{emulator.mqtt}"]
+    less = ["--jobs", "5", "--dead-letter-seconds", "60"]
+    done = emulator.root.run(TARGET / "debug/postern-verify", "--stack", STACK, *where, *less)
+    if done.returncode != 0:
+        sys.exit(f"{done.stdout}\nmake verify is not green")
+
+
 def execute(emulator: Emulator, machine: str, job: dict) -> dict:
     states = emulator.root.client("stepfunctions")
     arn = states.start_execution(stateMachineArn=machine, input=json.dumps(job))["executionArn"]
@@ -204,6 +218,7 @@ def given(emulator: Emulator) -> dict[str, str]:
     return {
         "Architecture": "x86_64",
         "GripSecretArn": arn,
+        "LiveUrl": "wss://live.example/live",
         "OidcIssuer": "https://issuer.example",
         "MskClusterArn": CLUSTER,
         "MskSourceArn": CONNECTION,
