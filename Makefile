@@ -169,13 +169,20 @@ soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000
 	@POSTERN_GRIP_CLIENTS=200 POSTERN_GRIP_ITEMS=20000 POSTERN_GRIP_SEED=$(or $(SEED),1) \
 	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
 
+.PHONY: soak-kafka
+soak-kafka: kafka-tools ## Kafka to S3 and its tables with 200,000 records, kills and failing writes: make soak-kafka [RECORDS=200000] [SEED=1]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_KAFKA_RECORDS=$(or $(RECORDS),200000) POSTERN_KAFKA_SEED=$(or $(SEED),1) \
+	    cargo test --locked --workspace --test kafka -- --nocapture --test-threads=1 \
+	    kills::every_record tables::a_table_has
+
 .PHONY: bench
 bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo, the worker's handlers and cold starts against Python and Node
 	@echo "== building, for release"
 	@cargo build --locked --release -p postern-kafka-bench
 	@cargo build --locked --release -p postern-grip-bench
 	@echo "== Kafka to CSV"
-	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
+	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py --runs $(or $(RUNS),1)
 	@echo "== compaction"
 	@$(TOOLS)/kafka-venv/bin/python -B benches/kafka/compact.py --rows $(or $(ROWS),1000000)
 	@echo "== GRIP echo"

@@ -37,8 +37,8 @@ pub use issuer::Issuer;
 pub use jobs_table::jobs_table;
 pub use local_stack::LocalStack;
 pub use mapping::{
-    Destination, DestinationConfig, EventSourceMapping, KafkaConfig, SchemaRegistryConfig,
-    SchemaValidationConfig,
+    Destination, DestinationConfig, EventSourceMapping, Filter, FilterCriteria, KafkaConfig,
+    SchemaRegistryConfig, SchemaValidationConfig,
 };
 pub use outputs::{DEFAULT_MACHINE, Outputs};
 pub use plant::Plant;
