@@ -137,6 +137,13 @@ test-deploy: tools lint-tools deploy-tools ## Deploy the stack with the SAM CLI 
 	@echo "== deploying with the SAM CLI"
 	@PATH="$(abspath $(TOOLS))/deploy-venv/bin:$(abspath $(LINT)):$$PATH" $(LINT)/python -B .ci/deploy/test_deploy.py
 
+.PHONY: check-features
+check-features: ## Check that the worker builds with each type of handler alone, and with none
+	@for feature in '' exec files http sql; do \
+	    echo "== worker, features: $${feature:-none}"; \
+	    cargo check --locked --quiet -p postern-worker --no-default-features --features "$$feature" \
+	        --target-dir $(or $(CARGO_TARGET_DIR),target)/features; done
+
 .PHONY: check-tools
 check-tools: ## Check that the SAM CLI and cargo-lambda are new enough to deploy
 	@$(PYTHON) infra/check_tools.py
@@ -150,6 +157,12 @@ soak: tools mosquitto ## Faults with 2,000 jobs, 20 renewals, and ten minutes at
 	    cargo test --locked --workspace --test worker -- faults::
 	@POSTERN_SOAK_SECONDS=600 cargo test --locked --workspace --test worker -- soak:: --nocapture
 
+.PHONY: soak-claim
+soak-claim: tools ## A result of 1 GB through the claim check, whose worker is killed three times: make soak-claim [BYTES=1000000000]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_TEST_CLAIM_BYTES=$(or $(BYTES),1000000000) \
+	    cargo test --locked --workspace --test e2e -- --nocapture claim::a_result_arrives_whole
+
 .PHONY: soak-grip
 soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000 items: make soak-grip [SEED=1]
 	@cargo build --locked --workspace --all-targets
@@ -157,7 +170,7 @@ soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000
 	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
 
 .PHONY: bench
-bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
+bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo, the worker's handlers and cold starts against Python and Node
 	@echo "== building, for release"
 	@cargo build --locked --release -p postern-kafka-bench
 	@cargo build --locked --release -p postern-grip-bench
@@ -168,7 +181,14 @@ bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo and cold sta
 	@echo "== GRIP echo"
 	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(RELEASE)/postern-grip-bench \
 	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
+	@$(MAKE) --no-print-directory bench-handlers
 	@$(MAKE) --no-print-directory bench-coldstart
+
+.PHONY: bench-handlers
+bench-handlers: $(TOOLS)/handlers-venv/.done postgresql ## Measure the handlers sql and http of the worker against psycopg and httpx
+	@cargo build --locked --release -p postern-handlers-bench
+	@echo "== handlers"
+	@$(TOOLS)/handlers-venv/bin/python -B benches/handlers/run.py $(RELEASE)/postern-handlers-bench
 
 .PHONY: bench-coldstart
 bench-coldstart: bench-tools sizes ## Measure cold starts, warm invocations, memory and size of each function
@@ -209,6 +229,7 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@$(LINT)/python -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
 	@$(PYTHON) -B .ci/lint/structure.py
 	@$(PYTHON) -B .ci/lint/limits.py
+	@$(PYTHON) -B .ci/lint/features.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml
@@ -324,6 +345,10 @@ bench-tools: $(TOOLS)/bench-venv/.done $(TOOLS)/bench-npm/.done $(TOOLS)/bench-c
 
 $(TOOLS)/bench-venv/.done: benches/requirements.txt
 	@echo "== installing the benches' Python peers into $(@D) (pinned, hashes checked)"
+	@$(call python_packages)
+
+$(TOOLS)/handlers-venv/.done: benches/handlers/requirements.txt
+	@echo "== installing psycopg and httpx into $(@D) (pinned, hashes checked)"
 	@$(call python_packages)
 
 $(TOOLS)/bench-npm/.done: benches/grip/peers/package-lock.json

@@ -12,7 +12,15 @@ from stacks import STACK
 LOGS = "logs:PutLogEvents"
 READ_JOBS = {("dynamodb:GetItem", "JobsTable"), ("dynamodb:UpdateItem", "JobsTable")}
 SEND_DEAD_LETTER = {("sqs:SendMessage", "DeadLetterQueue")}
-JOB_MACHINES = ("OnPremJob", "Orchestrate", "Branch", "HandleErrors", "Approve")
+JOB_MACHINES = (
+    "OnPremJob",
+    "Orchestrate",
+    "Branch",
+    "HandleErrors",
+    "Approve",
+    "Report",
+    "SyncFiles",
+)
 
 NEEDS = {
     "DispatchRole": {("lambda:InvokeFunction", "DispatcherFunction")},
@@ -29,6 +37,18 @@ NEEDS = {
         ("lambda:InvokeFunction", "DispatcherFunction"),
         ("s3:GetObject", "JobListBucket/list.json"),
         ("states:StartExecution", "FanOutStateMachine"),
+    },
+    "ReportRole": {
+        ("lambda:InvokeFunction", "DispatcherFunction"),
+        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
+        ("states:StartExecution", "ReportStateMachine"),
+    },
+    "SyncFilesRole": {
+        ("lambda:InvokeFunction", "DispatcherFunction"),
+        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
+        ("s3:ListBucket", "SyncedFilesBucket"),
+        ("s3:PutObject", "SyncedFilesBucket/a.txt/sum"),
+        ("states:StartExecution", "SyncFilesStateMachine"),
     },
     "CompactMachineRole": {
         ("lambda:InvokeFunction", "CompactFunction"),

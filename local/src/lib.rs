@@ -18,6 +18,7 @@ mod local_stack;
 mod mapping;
 mod outputs;
 mod package;
+mod plant;
 mod process;
 mod project;
 mod stacks;
@@ -40,6 +41,7 @@ pub use mapping::{
     SchemaValidationConfig,
 };
 pub use outputs::{DEFAULT_MACHINE, Outputs};
+pub use plant::Plant;
 pub use process::Process;
 pub use project::Project;
 pub use terminal::{Steps, say, verdict};

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::issuer::Issuer;
 use crate::live::Live;
 use crate::outputs::Outputs;
+use crate::plant::Plant;
 use crate::process::Process;
 use crate::project::Project;
 use crate::terminal::Steps;
@@ -62,7 +63,8 @@ impl LocalStack {
             emulator.endpoint()
         ));
         let issuer = Issuer::start(project, folder, None, stays).await?;
-        let deployment = issuer.console(deployment.parameter("Approvals", "true"));
+        let deployment =
+            issuer.console(deployment.parameter("Approvals", "true").parameter("ClaimCheck", "true"));
         let (outputs, proxy) = deploy(&emulator, deployment, stays && Pushpin::is_installed()).await?;
 
         steps.step(format_args!(
@@ -70,6 +72,7 @@ impl LocalStack {
             outputs.get("WorkerThingName")
         ));
         let files = emulator.enroll(&outputs, None).await?;
+        Plant::install(&files)?;
 
         steps.step("starting the worker, as in a private network: one outbound connection, no open port");
         let mut command = files.command(&project.program(worker), &[]);

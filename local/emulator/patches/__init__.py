@@ -11,5 +11,13 @@ import importlib
 
 def apply() -> None:
     """Apply the patches of all services. Raises `patching.MissingPatchPoint`."""
-    for service in ("cloudformation", "deployers", "iot", "lambda_", "principals", "stepfunctions"):
+    for service in (
+        "cloudformation",
+        "deployers",
+        "iot",
+        "lambda_",
+        "principals",
+        "s3",
+        "stepfunctions",
+    ):
         importlib.import_module(f"{__name__}.{service}")
