@@ -125,16 +125,15 @@ pub(crate) async fn serve(live: Option<&Live>, request: &Request<Vec<u8>>, now: 
     let mut is_refused = false;
     if ws.is_opening() {
         ws.accept();
-        match admitted(live, &ws, request, now).await {
-            Some(channel) => {
-                if let Err(problem) = open(&mut ws, &channel) {
-                    return Served::of(Err(problem));
-                }
+        let channel = admitted(live, &ws, request, now).await;
+        is_refused = channel.is_none();
+
+        if let Some(channel) = channel {
+            if let Err(problem) = open(&mut ws, &channel) {
+                return Served::of(Err(problem));
             }
-            None => {
-                is_refused = true;
-                let _ = ws.close(UNAUTHORIZED, "the ticket is not valid for this channel");
-            }
+        } else {
+            let _ = ws.close(UNAUTHORIZED, "the ticket is not valid for this channel");
         }
     }
     Served { response: Ok(ws.to_response()), is_refused }

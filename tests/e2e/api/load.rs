@@ -91,8 +91,9 @@ async fn ask(console: &Console, token: &str, job: &JobId) -> Vec<(&'static str, 
         for (name, path) in &paths {
             let start = Instant::now();
             let (status, answer) = console.get(path, token).await;
-            times.push((*name, start.elapsed()));
-            assert_eq!(status, 200, "{path}: {answer}");
+            // A machine with too much to do makes the emulator's table slow, and the API asks to repeat the request.
+            assert!([200, 503].contains(&status), "{path}: {status} {answer}");
+            times.push((if status == 200 { *name } else { "503" }, start.elapsed()));
             if answer["percent"] == 100.0 {
                 return times;
             }
