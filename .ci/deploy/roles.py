@@ -12,6 +12,11 @@ from stacks import STACK
 LOGS = "logs:PutLogEvents"
 READ_JOBS = {("dynamodb:GetItem", "JobsTable"), ("dynamodb:UpdateItem", "JobsTable")}
 SEND_DEAD_LETTER = {("sqs:SendMessage", "DeadLetterQueue")}
+# Inputs and results of the claim check.
+CLAIMED = {
+    ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
+    ("s3:GetObject", "ClaimCheckBucket/tenant1/inputs/job"),
+}
 JOB_MACHINES = (
     "OnPremJob",
     "Orchestrate",
@@ -37,18 +42,6 @@ NEEDS = {
         ("lambda:InvokeFunction", "DispatcherFunction"),
         ("s3:GetObject", "JobListBucket/list.json"),
         ("states:StartExecution", "FanOutStateMachine"),
-    },
-    "ReportRole": {
-        ("lambda:InvokeFunction", "DispatcherFunction"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
-        ("states:StartExecution", "ReportStateMachine"),
-    },
-    "SyncFilesRole": {
-        ("lambda:InvokeFunction", "DispatcherFunction"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
-        ("s3:ListBucket", "SyncedFilesBucket"),
-        ("s3:PutObject", "SyncedFilesBucket/a.txt/sum"),
-        ("states:StartExecution", "SyncFilesStateMachine"),
     },
     "ReportRole": {
         ("lambda:InvokeFunction", "DispatcherFunction"),
