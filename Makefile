@@ -137,6 +137,13 @@ test-deploy: tools lint-tools deploy-tools ## Deploy the stack with the SAM CLI 
 	@echo "== deploying with the SAM CLI"
 	@PATH="$(abspath $(TOOLS))/deploy-venv/bin:$(abspath $(LINT)):$$PATH" $(LINT)/python -B .ci/deploy/test_deploy.py
 
+.PHONY: check-features
+check-features: ## Check that the worker builds with each type of handler alone, and with none
+	@for feature in '' exec files http sql; do \
+	    echo "== worker, features: $${feature:-none}"; \
+	    cargo check --locked --quiet -p postern-worker --no-default-features --features "$$feature" \
+	        --target-dir $(or $(CARGO_TARGET_DIR),target)/features; done
+
 .PHONY: check-tools
 check-tools: ## Check that the SAM CLI and cargo-lambda are new enough to deploy
 	@$(PYTHON) infra/check_tools.py
@@ -150,25 +157,45 @@ soak: tools mosquitto ## Faults with 2,000 jobs, 20 renewals, and ten minutes at
 	    cargo test --locked --workspace --test worker -- faults::
 	@POSTERN_SOAK_SECONDS=600 cargo test --locked --workspace --test worker -- soak:: --nocapture
 
+.PHONY: soak-claim
+soak-claim: tools ## A result of 1 GB through the claim check, whose worker is killed three times: make soak-claim [BYTES=1000000000]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_TEST_CLAIM_BYTES=$(or $(BYTES),1000000000) \
+	    cargo test --locked --workspace --test e2e -- --nocapture claim::a_result_arrives_whole
+
 .PHONY: soak-grip
 soak-grip: tools pushpin ## The channels' fault test with 200 clients and 20,000 items: make soak-grip [SEED=1]
 	@cargo build --locked --workspace --all-targets
 	@POSTERN_GRIP_CLIENTS=200 POSTERN_GRIP_ITEMS=20000 POSTERN_GRIP_SEED=$(or $(SEED),1) \
 	    cargo test --locked --workspace --test grip -- --nocapture channels::faults::every_client
 
+.PHONY: soak-kafka
+soak-kafka: kafka-tools ## Kafka to S3 and its tables with 200,000 records, kills and failing writes: make soak-kafka [RECORDS=200000] [SEED=1]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_KAFKA_RECORDS=$(or $(RECORDS),200000) POSTERN_KAFKA_SEED=$(or $(SEED),1) \
+	    cargo test --locked --workspace --test kafka -- --nocapture --test-threads=1 \
+	    kills::every_record tables::a_table_has
+
 .PHONY: bench
-bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo and cold starts against Python and Node
+bench: bench-tools kafka-tools ## Measure Kafka to CSV, a GRIP echo, the worker's handlers and cold starts against Python and Node
 	@echo "== building, for release"
 	@cargo build --locked --release -p postern-kafka-bench
 	@cargo build --locked --release -p postern-grip-bench
 	@echo "== Kafka to CSV"
-	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py
+	@$(TOOLS)/bench-venv/bin/python -B benches/kafka/bench.py --runs $(or $(RUNS),1)
 	@echo "== compaction"
 	@$(TOOLS)/kafka-venv/bin/python -B benches/kafka/compact.py --rows $(or $(ROWS),1000000)
 	@echo "== GRIP echo"
 	@$(TOOLS)/bench-venv/bin/python -B benches/grip/run.py $(RELEASE)/postern-grip-bench \
 	    $(abspath $(TOOLS)/bench-npm $(TOOLS)/bench-venv)/bin/python
+	@$(MAKE) --no-print-directory bench-handlers
 	@$(MAKE) --no-print-directory bench-coldstart
+
+.PHONY: bench-handlers
+bench-handlers: $(TOOLS)/handlers-venv/.done postgresql ## Measure the handlers sql and http of the worker against psycopg and httpx
+	@cargo build --locked --release -p postern-handlers-bench
+	@echo "== handlers"
+	@$(TOOLS)/handlers-venv/bin/python -B benches/handlers/run.py $(RELEASE)/postern-handlers-bench
 
 .PHONY: bench-coldstart
 bench-coldstart: bench-tools sizes ## Measure cold starts, warm invocations, memory and size of each function
@@ -189,6 +216,12 @@ bench-publish: tools bench-tools pushpin ## Measure publish to received, with an
 	@cargo build --locked --workspace --all-targets
 	@cargo test --locked --workspace --test grip -- --ignored --nocapture channels::latency
 
+.PHONY: bench-console
+bench-console: tools ## Measure the API while 1,000 jobs of ten workers report their progress each second: make bench-console [JOBS=1000]
+	@cargo build --locked --workspace --all-targets
+	@POSTERN_CONSOLE_JOBS=$(or $(JOBS),1000) POSTERN_CONSOLE_SECONDS=30 \
+	    cargo test --locked --workspace --test e2e -- --nocapture api::load
+
 .PHONY: lint
 lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences
 	@echo "== format"
@@ -203,6 +236,7 @@ lint: lint-tools ## Check format, clippy, docs, structure, template, state machi
 	@$(LINT)/python -B -m unittest discover --quiet --start-directory .ci/lint --pattern 'test_*.py'
 	@$(PYTHON) -B .ci/lint/structure.py
 	@$(PYTHON) -B .ci/lint/limits.py
+	@$(PYTHON) -B .ci/lint/features.py
 	@echo "== templates"
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LINT)/sam validate --lint
 	@$(LINT)/cfn-lint infra/*.yml
@@ -318,6 +352,10 @@ bench-tools: $(TOOLS)/bench-venv/.done $(TOOLS)/bench-npm/.done $(TOOLS)/bench-c
 
 $(TOOLS)/bench-venv/.done: benches/requirements.txt
 	@echo "== installing the benches' Python peers into $(@D) (pinned, hashes checked)"
+	@$(call python_packages)
+
+$(TOOLS)/handlers-venv/.done: benches/handlers/requirements.txt
+	@echo "== installing psycopg and httpx into $(@D) (pinned, hashes checked)"
 	@$(call python_packages)
 
 $(TOOLS)/bench-npm/.done: benches/grip/peers/package-lock.json

@@ -12,7 +12,20 @@ from stacks import STACK
 LOGS = "logs:PutLogEvents"
 READ_JOBS = {("dynamodb:GetItem", "JobsTable"), ("dynamodb:UpdateItem", "JobsTable")}
 SEND_DEAD_LETTER = {("sqs:SendMessage", "DeadLetterQueue")}
-JOB_MACHINES = ("OnPremJob", "Orchestrate", "Branch", "HandleErrors", "Approve")
+# Inputs and results of the claim check.
+CLAIMED = {
+    ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
+    ("s3:GetObject", "ClaimCheckBucket/tenant1/inputs/job"),
+}
+JOB_MACHINES = (
+    "OnPremJob",
+    "Orchestrate",
+    "Branch",
+    "HandleErrors",
+    "Approve",
+    "Report",
+    "SyncFiles",
+)
 
 NEEDS = {
     "DispatchRole": {("lambda:InvokeFunction", "DispatcherFunction")},
@@ -30,6 +43,18 @@ NEEDS = {
         ("s3:GetObject", "JobListBucket/list.json"),
         ("states:StartExecution", "FanOutStateMachine"),
     },
+    "ReportRole": {
+        ("lambda:InvokeFunction", "DispatcherFunction"),
+        ("states:StartExecution", "ReportStateMachine"),
+        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
+    },
+    "SyncFilesRole": {
+        ("lambda:InvokeFunction", "DispatcherFunction"),
+        ("states:StartExecution", "SyncFilesStateMachine"),
+        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
+        ("s3:ListBucket", "SyncedFilesBucket"),
+        ("s3:PutObject", "SyncedFilesBucket/a.csv/digest"),
+    },
     "CompactMachineRole": {
         ("lambda:InvokeFunction", "CompactFunction"),
         ("states:StartExecution", "CompactStateMachine"),
@@ -42,9 +67,8 @@ NEEDS = {
         (LOGS, "DispatcherLogs"),
         ("iot:Publish", "topic:tenant1/to/worker"),
         ("s3:PutObject", "ClaimCheckBucket/tenant1/inputs/job"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/inputs/job"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
     }
+    | CLAIMED
     | READ_JOBS,
     "TaskTokenDoneRole": {
         (LOGS, "TaskTokenDoneLogs"),
@@ -54,9 +78,8 @@ NEEDS = {
         ("iot:Publish", "topic:tenant1/to/worker/worker1"),
         ("iot:Publish", "topic:tenant1/to/worker/cancel"),
         ("s3:PutObject", "ClaimCheckBucket/tenant1/job"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/job"),
-        ("s3:GetObject", "ClaimCheckBucket/tenant1/inputs/job"),
     }
+    | CLAIMED
     | SEND_DEAD_LETTER,
     "JobProgressRole": {
         (LOGS, "JobProgressLogs"),

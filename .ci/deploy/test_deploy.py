@@ -387,6 +387,7 @@ def nothing_is_left(emulator: Emulator) -> None:
         "postern-csv-2",
         "postern-joblistbucket-",
         "postern-mskdeadletterbucket-",
+        "postern-syncedfilesbucket-",
     )
     if others := {name for name in buckets if not name.startswith(prefixes + kept)}:
         sys.exit(f"sam delete has left buckets that docs/deploy.md does not name: {others}")

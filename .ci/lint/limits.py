@@ -2,8 +2,8 @@
 
     limits.py
 
-A row of that page names a file and a constant, or a property of a template, in its fourth column. Its second column must
-contain the value.
+A row of that page names a file and a constant, or a property of a template, a state machine or a configuration, in its
+fourth column. Its second column must contain the value.
 """
 
 import pathlib
@@ -57,7 +57,8 @@ def set_values(name: str, text: str) -> set[int]:
             for factor in expression.split("*"):
                 product *= int(factor)
             values.add(product)
-    values |= {int(found) for found in re.findall(rf"\b{name}: (\d+)", text)}
+    # A property of YAML or JSON, or a key of TOML.
+    values |= {int(found) for found in re.findall(rf'\b{name}(?:"?:| =) (\d+)', text)}
     return values
 
 

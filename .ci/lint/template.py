@@ -18,12 +18,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RUNBOOK = ROOT / "docs" / "operate.md"
 # What a stack can have: the parameters that are true or false.
 PARTS = ("Jobs", "Examples", "Approvals", "ClaimCheck", "Kafka", "Grip", "Console")
-# Parameters that other parameters need.
+# What the checks of the combinations give other parameters, so that everything that depends on them is there.
 GIVEN = {
+    "AlarmTopicArn": "arn:aws:sns:eu-west-1:123456789012:alarms",
+    "Dashboard": "true",
     "GripSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:grip",
     "MskClusterArn": "arn:aws:kafka:eu-west-1:123456789012:cluster/customer/1",
     "MskSourceArn": "arn:aws:kafka:eu-west-1:123456789012:cluster/customer/1",
     "Schedule": "rate(5 minutes)",
+    "TableSchedule": "rate(1 hour)",
 }
 # Actions whose resource can only be "*", by the Service Authorization Reference.
 NO_RESOURCE = re.compile(
@@ -38,6 +41,15 @@ NO_RESOURCE = re.compile(
 )
 # A condition that a person sets to true on purpose. A public address must depend on one of them.
 ASKED_FOR = {"Approvals", "Grip", "Client", "Console"}
+# The metrics that an alarm must read for each function and each state machine.
+WATCHED = {
+    "AWS::Serverless::Function": {"Errors", "Throttles"},
+    "AWS::Serverless::StateMachine": {"ExecutionsFailed", "ExecutionsTimedOut"},
+}
+# The tutorial's machine: whoever starts it looks at it.
+NOT_WATCHED = {"DojoStateMachine"}
+# CloudWatch's limit for an alarm on metric math.
+MAX_ALARM_METRICS = 10
 
 
 class Loader(yaml.SafeLoader):
@@ -71,7 +83,7 @@ def main(paths: list[pathlib.Path]) -> int:
 def check(template: dict) -> list[str]:
     findings = unhidden_secrets(template)
     for name, resource in template["Resources"].items():
-        rules = (wildcards, unencrypted, uninvited, unexplained)
+        rules = (wildcards, unencrypted, uninvited, unexplained, overfull, unwatched)
         findings += [
             f"{name}: {finding}" for rule in rules for finding in rule(name, resource, template)
         ]
@@ -191,6 +203,43 @@ def unexplained(name: str, resource: dict, _template: dict) -> list[str]:
     return [f"alarm: docs/operate.md has no heading with {name}, which says what to do"]
 
 
+def metrics(alarm: dict) -> list[dict]:
+    """The metrics that an alarm reads, each with its name and dimensions."""
+    properties = alarm.get("Properties", {})
+    queries = []
+    for query in properties.get("Metrics", []):
+        # Fn::If has a query for a part that is deployed, and none for one that is not.
+        queries += query["Fn::If"][1:] if "Fn::If" in query else [query]
+    return [query["MetricStat"]["Metric"] for query in queries if "MetricStat" in query] or [
+        properties
+    ]
+
+
+def overfull(_name: str, resource: dict, _template: dict) -> list[str]:
+    if resource["Type"] != "AWS::CloudWatch::Alarm":
+        return []
+    count = len(metrics(resource))
+    if count <= MAX_ALARM_METRICS:
+        return []
+    return [f"alarm: it reads {count} metrics, and CloudWatch allows {MAX_ALARM_METRICS}"]
+
+
+def unwatched(name: str, resource: dict, template: dict) -> list[str]:
+    """A function or a state machine whose failures raise no alarm, in a template that has alarms."""
+    resources = template["Resources"].values()
+    alarms = [one for one in resources if one["Type"] == "AWS::CloudWatch::Alarm"]
+    if not alarms or name in NOT_WATCHED:
+        return []
+    watched = {
+        metric.get("MetricName")
+        for alarm in alarms
+        for metric in metrics(alarm)
+        if any(dimension["Value"] == {"Ref": name} for dimension in metric.get("Dimensions", []))
+    }
+    missing = WATCHED.get(resource["Type"], set()) - watched
+    return [f"unwatched: no alarm reads its metric {metric}" for metric in sorted(missing)]
+
+
 # ---- Combinations ----------------------------------------------------------------------------------------------------
 
 
@@ -225,8 +274,9 @@ def combination(template: dict, values: dict[str, str]) -> list[str]:
         findings.append("combination: it has an HTTP API, although Console is false")
     if values["Jobs"] == "false" and any(kind.startswith("AWS::IoT::") for kind in kinds):
         findings.append("combination: it has IoT resources, although it has no jobs")
-    if values["Kafka"] == "false" and "AWS::Lambda::EventSourceMapping" in kinds:
-        findings.append("combination: it has an event source mapping, although it has no Kafka")
+    topics = [one for one in stack.resources.values() if "Topics" in one.get("Properties", {})]
+    if values["Kafka"] == "false" and topics:
+        findings.append("combination: it reads a topic, although it has no Kafka")
     return findings
 
 

@@ -12,6 +12,8 @@ class Limits(unittest.TestCase):
             ("const LIMIT: u64 = 256 * 1024 * 1024;", 268_435_456),
             ("const LIMIT: Duration = Duration::from_mins(1);", 60),
             ("      LIMIT: 15\n", 15),
+            ('  "LIMIT": 20,\n', 20),
+            ("LIMIT = 100000\n", 100_000),
         ):
             self.assertEqual(limits.set_values("LIMIT", text), {value})
 

@@ -31,6 +31,7 @@ class Template(unittest.TestCase):
             "public",
             "no-echo",
             "alarm",
+            "unwatched",
             "dangling",
             "combination",
         }
@@ -42,6 +43,25 @@ class Template(unittest.TestCase):
         self.assertEqual(template.check(project), [])
         kinds = {resource["Type"] for resource in project["Resources"].values()}
         self.assertLessEqual({"AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::Lambda::Url"}, kinds)
+
+    def test_a_function_or_machine_that_loses_its_alarm_is_found(self) -> None:
+        project = yaml.load((template.ROOT / "template.yml").read_text(), template.Loader)
+        resources = project["Resources"]
+        for alarm, lost in {
+            "CompactFunctionAlarm": "CompactFunction",
+            "CompactExecutionsAlarm": "CompactStateMachine",
+            "FunctionErrorsAlarm": "MskToS3Function",
+        }.items():
+            others = {name: one for name, one in resources.items() if name != alarm}
+            found = template.unwatched(lost, resources[lost], {"Resources": others})
+            self.assertEqual(rules(found), {"unwatched"}, f"{lost} without {alarm}")
+
+    def test_an_alarm_on_more_metrics_than_cloudwatch_allows_is_found(self) -> None:
+        stat = {"MetricStat": {"Metric": {"MetricName": "Errors", "Dimensions": []}}}
+        alarm = {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": [stat] * 11}}
+        found = template.check({"Resources": {"KafkaLagAlarm": alarm}})
+        expected = ["KafkaLagAlarm: alarm: it reads 11 metrics, and CloudWatch allows 10"]
+        self.assertEqual(found, expected)
 
     def test_a_public_url_that_loses_its_condition_is_found(self) -> None:
         text = (template.ROOT / "template.yml").read_text()

@@ -1,9 +1,10 @@
 """Compares msk-to-s3 with Python and Node. Each candidate is a Lambda bootstrap behind the same Runtime API: it receives
 the event over HTTP, parses it, converts it and responds; a stub takes the bytes in place of S3. The figures are
-medians of the process's CPU time. In each round, all candidates take their turn. docs/kafka/bench.md explains the result.
+medians of the process's CPU time. In each round, all candidates take their turn. A run has new processes; with several
+runs, the figures are the medians of the runs' medians. docs/kafka/bench.md explains the result.
 
     cargo build --release -p postern-kafka-bench
-    python3 benches/kafka/bench.py [--rounds 15] [--python PYTHON_WITH_ORJSON] [--binary FILE]
+    python3 benches/kafka/bench.py [--runs 5] [--rounds 15] [--python PYTHON_WITH_ORJSON] [--binary FILE]
 """
 
 import argparse
@@ -24,6 +25,15 @@ HERE = Path(__file__).resolve().parent
 OURS, FLOOR = "msk-to-s3", "floor: this runtime, base64, a copy"
 # Invocations before the measurement: Node compiles code that runs often.
 WARM_UP = 5
+# What a run should reach: batch, candidate, and how many times our CPU time the candidate needs at least. For the floor it
+# is how many times its time we need at most.
+TARGETS = [
+    ("json", 10_000, "Python, orjson", 15),
+    ("json", 10_000, "Node", 12),
+    ("json", 10_000, FLOOR, 3),
+    ("lines", 10_000, "Python, the sample's handler", 9),
+    ("lines", 10_000, FLOOR, 2),
+]
 
 
 def candidates(options) -> dict:
@@ -82,7 +92,8 @@ def check(shape: str, contest: dict, given: bytes):
             sys.exit(f"{shape}: {OURS} and {name} write different records")
 
 
-def compare(shape: str, contest: dict, given: bytes, records: int, rounds: int):
+def compare(shape: str, contest: dict, given: bytes, records: int, rounds: int) -> dict:
+    """The median CPU time of each candidate in nanoseconds, and the peak memory of its process."""
     functions = {
         name: Function(command, {**environment, "S3_BUCKET_NAME": "bench"})
         for name, (command, environment) in contest.items()
@@ -94,26 +105,69 @@ def compare(shape: str, contest: dict, given: bytes, records: int, rounds: int):
             time = function.measure(given, repeats)
             if number >= WARM_UP:
                 times[name].append(time)
-    medians = {name: statistics.median(list_of) for name, list_of in times.items()}
-    for name, median in sorted(medians.items(), key=lambda item: item[1]):
-        peak = functions[name].peak() / 1e6
-        print(
-            f"| {shape}, {records:,} | {name} | {median / 1e6:.3f} ms | {len(given) / median * 1e3:,.0f} "
-            f"| {median / medians[OURS]:.2f}× | {peak:.1f} MB |",
-            flush=True,
-        )
-    allowed = 3 * len(given) + 20e6
-    peak = functions[OURS].peak()
+    results = {
+        name: (statistics.median(times[name]), function.peak())
+        for name, function in functions.items()
+    }
     for function in functions.values():
         function.stop()
+
+    allowed = 3 * len(given) + 20e6
+    peak = results[OURS][1]
     if peak > allowed:
         sys.exit(
             f"{shape}, {records:,}: {OURS} had {peak / 1e6:.1f} MB, more than three times its event and 20 MB"
         )
+    return results
+
+
+def ratios(runs: list, name: str) -> list:
+    """How many times our CPU time a candidate needed in each run."""
+    return [run[name][0] / run[OURS][0] for run in runs]
+
+
+def table(batches: dict):
+    """Prints the medians of the runs. `batches` has the results of each run by shape, number of records and event size."""
+    print(
+        "| batch | candidate | CPU, median | event MB/s | against ours | in each run | peak memory |\n"
+        "|---|---|---|---|---|---|---|"
+    )
+    for (shape, records, size), runs in batches.items():
+        medians = {name: statistics.median(run[name][0] for run in runs) for name in runs[0]}
+        for name, median in sorted(medians.items(), key=lambda item: item[1]):
+            each = ratios(runs, name)
+            peak = max(run[name][1] for run in runs) / 1e6
+            print(
+                f"| {shape}, {records:,} | {name} | {median / 1e6:.3f} ms | {size / median * 1e3:,.0f} "
+                f"| {statistics.median(each):.2f}× | {' '.join(f'{ratio:.2f}' for ratio in each)} "
+                f"| {peak:.1f} MB |"
+            )
+
+
+def targets(batches: dict):
+    """Prints the targets beside what the runs reached."""
+    print(
+        "\n| | target | median, least and most of the runs | runs that reach it |\n|---|---|---|---|"
+    )
+    for (shape, records, _), runs in batches.items():
+        for name, target in [
+            (target[2], target[3]) for target in TARGETS if target[:2] == (shape, records)
+        ]:
+            each = ratios(runs, name)
+            if name == FLOOR:
+                each = [1 / ratio for ratio in each]
+                reached, text = [ratio <= target for ratio in each], f"at most {target} times it"
+            else:
+                reached, text = [ratio >= target for ratio in each], f"{target} times ours"
+            print(
+                f"| {shape}, {records:,}: {name} | {text} | {statistics.median(each):.1f}, "
+                f"{min(each):.1f} to {max(each):.1f} | {sum(reached)} of {len(reached)} |"
+            )
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    options.add_argument("--runs", type=int, default=1)
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument(
         "--python", default=sys.executable, help="a Python that has benches/requirements.txt"
@@ -133,12 +187,16 @@ def main():
     contests = candidates(options)
     for shape, contest in contests.items():
         check(shape, contest, event(shape, 1_000))
-    print(
-        "| batch | candidate | CPU, median | event MB/s | against ours | peak memory |\n|---|---|---|---|---|---|"
-    )
-    for records in (100, 10_000):
-        for shape, contest in contests.items():
-            compare(shape, contest, event(shape, records), records, options.rounds)
+    batches = {}
+    for run in range(options.runs):
+        for records in (100, 10_000):
+            for shape, contest in contests.items():
+                given = event(shape, records)
+                results = compare(shape, contest, given, records, options.rounds)
+                batches.setdefault((shape, records, len(given)), []).append(results)
+        print(f"run {run + 1} of {options.runs} is done", file=sys.stderr)
+    table(batches)
+    targets(batches)
 
 
 if __name__ == "__main__":

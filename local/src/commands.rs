@@ -6,9 +6,10 @@ use postern_local::{
     DEFAULT_MACHINE, EmulatorOptions, Error, Executions, LocalStack, Outputs, Project, environment,
     jobs_table, say, sdk_config, user_config, watch,
 };
+use postern_pushpin::{Left, Pushpin};
 
 use crate::input::input;
-use crate::note::{FOLDER, Note, Started};
+use crate::note::{FOLDER, Note, PROXY, Started};
 
 /// Starts the local stack and leaves it running.
 pub(crate) async fn up() -> Result<bool, Error> {
@@ -37,9 +38,14 @@ pub(crate) async fn up() -> Result<bool, Error> {
     };
     let stack = LocalStack::start(&project, &folder, options).await?;
 
-    let note = note_of(&stack);
+    let mut note = note_of(&stack);
+    let LocalStack { worker, emulator, issuer, proxy, .. } = stack;
+    if let Some(Left { id, folder, log }) = proxy.map(Pushpin::leave) {
+        // The proxy ends before the API to which it passes requests.
+        note.processes.insert(1, Started { name: PROXY.into(), id, word: "pushpin".into(), log });
+        note.folders.push(folder);
+    }
     note.write(&project)?;
-    let LocalStack { worker, emulator, issuer, .. } = stack;
     worker.leave();
     emulator.leave();
     issuer.leave();
@@ -74,6 +80,7 @@ fn note_of(stack: &LocalStack) -> Note {
                 log: issuer.log().to_owned(),
             },
         ],
+        folders: Vec::new(),
     }
 }
 
@@ -86,8 +93,13 @@ fn print_usage(note: &Note) {
 
     let console = note.outputs.get("ConsoleUrl");
     if !console.is_empty() {
-        say("\nSee the jobs live and start some; the sign-in works offline:\n");
-        say(format_args!("  {console}/"));
+        say("\nSee the jobs and start some; the sign-in works offline:\n");
+        say(format_args!("  {console}/\n"));
+        say(if note.is_live() {
+            "The page is live: Pushpin, a GRIP proxy, announces every change."
+        } else {
+            "The page polls every five seconds: Pushpin, which would announce every change, is not installed."
+        });
     }
 
     say("\nStart an execution and watch it:\n");

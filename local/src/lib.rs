@@ -13,10 +13,12 @@ mod executions;
 mod issuer;
 mod job_view;
 mod jobs_table;
+mod live;
 mod local_stack;
 mod mapping;
 mod outputs;
 mod package;
+mod plant;
 mod process;
 mod project;
 mod stacks;
@@ -35,10 +37,11 @@ pub use issuer::Issuer;
 pub use jobs_table::jobs_table;
 pub use local_stack::LocalStack;
 pub use mapping::{
-    Destination, DestinationConfig, EventSourceMapping, KafkaConfig, SchemaRegistryConfig,
-    SchemaValidationConfig,
+    Destination, DestinationConfig, EventSourceMapping, Filter, FilterCriteria, KafkaConfig,
+    SchemaRegistryConfig, SchemaValidationConfig,
 };
 pub use outputs::{DEFAULT_MACHINE, Outputs};
+pub use plant::Plant;
 pub use process::Process;
 pub use project::Project;
 pub use terminal::{Steps, say, verdict};

@@ -4,13 +4,16 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use postern_pushpin::Pushpin;
 use tokio::time::{Instant, sleep};
 
 use crate::deployment::Deployment;
 use crate::emulator::{Emulator, EmulatorOptions};
 use crate::error::Error;
 use crate::issuer::Issuer;
+use crate::live::Live;
 use crate::outputs::Outputs;
+use crate::plant::Plant;
 use crate::process::Process;
 use crate::project::Project;
 use crate::terminal::Steps;
@@ -28,6 +31,8 @@ pub struct LocalStack {
     pub emulator: Emulator,
     /// The issuer with which people sign in to the console.
     pub issuer: Issuer,
+    /// The proxy that makes the console live, if the stack stays and Pushpin is installed.
+    pub proxy: Option<Pushpin>,
     /// The outputs of the stack.
     pub outputs: Outputs,
     /// The log of the worker.
@@ -58,14 +63,16 @@ impl LocalStack {
             emulator.endpoint()
         ));
         let issuer = Issuer::start(project, folder, None, stays).await?;
-        let deployment = issuer.console(deployment.parameter("Approvals", "true"));
-        let outputs = emulator.deploy(&deployment).await?;
+        let deployment =
+            issuer.console(deployment.parameter("Approvals", "true").parameter("ClaimCheck", "true"));
+        let (outputs, proxy) = deploy(&emulator, deployment, stays && Pushpin::is_installed()).await?;
 
         steps.step(format_args!(
             "deployed; making a certificate for the worker {}",
             outputs.get("WorkerThingName")
         ));
         let files = emulator.enroll(&outputs, None).await?;
+        Plant::install(&files)?;
 
         steps.step("starting the worker, as in a private network: one outbound connection, no open port");
         let mut command = files.command(&project.program(worker), &[]);
@@ -76,8 +83,24 @@ impl LocalStack {
         wait_until_subscribed(&mut worker).await?;
 
         steps.step("the worker is connected and waits for jobs");
-        Ok(Self { worker, emulator, issuer, outputs, worker_log: files.log() })
+        Ok(Self { worker, emulator, issuer, proxy, outputs, worker_log: files.log() })
     }
+}
+
+/// Deploys the stack, if it is `live` with a proxy for its console.
+async fn deploy(
+    emulator: &Emulator,
+    deployment: Deployment,
+    live: bool,
+) -> Result<(Outputs, Option<Pushpin>), Error> {
+    if !live {
+        return Ok((emulator.deploy(&deployment).await?, None));
+    }
+
+    let (live, parameters) = Live::new(emulator).await?;
+    let outputs = emulator.deploy(&parameters.of(deployment)).await?;
+    let proxy = live.start(emulator, &outputs).await?;
+    Ok((outputs, Some(proxy)))
 }
 
 async fn wait_until_subscribed(worker: &mut Process) -> Result<(), Error> {

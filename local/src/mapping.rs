@@ -25,6 +25,24 @@ pub struct EventSourceMapping {
     pub function_response_types: Vec<String>,
     /// The destination of batches whose retries are used up.
     pub destination_config: DestinationConfig,
+    /// The filters, if not every record is read.
+    pub filter_criteria: Option<FilterCriteria>,
+}
+
+/// The filters of a mapping. A record has to match one of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FilterCriteria {
+    /// The filters.
+    pub filters: Vec<Filter>,
+}
+
+/// A filter.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Filter {
+    /// The pattern, JSON such as `{"value":{"country":["DE"]}}`.
+    pub pattern: String,
 }
 
 /// The settings that only Kafka sources have.
@@ -94,6 +112,8 @@ impl EventSourceMapping {
             options.push(("--schema-registry", registry.schema_registry_uri.clone()));
             options.push(("--schema-attributes", attributes.collect::<Vec<_>>().join(",")));
         }
+        let filters = self.filter_criteria.iter().flat_map(|criteria| &criteria.filters);
+        options.extend(filters.map(|filter| ("--filter", filter.pattern.clone())));
 
         let mut options: Vec<String> =
             options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
@@ -136,7 +156,10 @@ mod tests {
             "SchemaValidationConfigs": [{"Attribute": "KEY"}, {"Attribute": "VALUE"}],
         });
         let registry = "--schema-registry https://registry --schema-attributes KEY,VALUE";
-        let all = format!("{usual} kafka://failed {registry} --no-report-batch-item-failures");
+        mapping["FilterCriteria"] =
+            json!({"Filters": [{"Pattern": "{\"value\":[\"a\"]}"}, {"Pattern": "p"}]});
+        let filters = "--filter {\"value\":[\"a\"]} --filter p";
+        let all = format!("{usual} kafka://failed {registry} {filters} --no-report-batch-item-failures");
         assert_eq!(options(&mapping), all);
     }
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// The folder in `.postern` of the stack that `up` starts.
 pub(crate) const FOLDER: &str = "up";
 
+/// The name of the proxy among the processes.
+pub(crate) const PROXY: &str = "proxy";
+
 /// What `up` has started.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Note {
@@ -20,6 +23,9 @@ pub(crate) struct Note {
     pub(crate) outputs: Outputs,
     /// The processes in the order in which they are stopped: the worker disconnects while its broker still runs.
     pub(crate) processes: Vec<Started>,
+    /// Folders outside of the project that the processes use, and that are deleted with the note.
+    #[serde(default)]
+    pub(crate) folders: Vec<PathBuf>,
 }
 
 /// A process that `up` has started.
@@ -70,7 +76,18 @@ impl Note {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
+
+        for folder in &self.folders {
+            if folder.exists() {
+                fs::remove_dir_all(folder)?;
+            }
+        }
         Ok(fs::remove_file(file(project))?)
+    }
+
+    /// Whether the console has a proxy, so that it is live.
+    pub(crate) fn is_live(&self) -> bool {
+        self.processes.iter().any(|process| process.name == PROXY)
     }
 }
 

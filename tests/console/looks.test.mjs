@@ -18,8 +18,11 @@ function populate(standIn) {
   standIn.job("9b07aa315c", { state: "FAILED", name: "import prices", kind: "files", worker: "plant-7", attempt: 2, dispatchedAt: at(900), acceptedAt: at(899), percent: 31, message: "row 1,204", error: "Files.NotFound", cause: "/data/prices.csv does not exist" });
   standIn.job("77f3c0d911", { state: "CANCELLED", name: "copy archive", kind: "copy", worker: "plant-7", dispatchedAt: at(500), acceptedAt: at(499), percent: 12 });
   standIn.job("1fe2a7b3c8", { state: "ACCEPTED", name: "pay invoice 2041", kind: "approval", dispatchedAt: at(200), acceptedAt: at(199), approval: true, message: "waits for approval" });
+  const first = { jobId: "5d90c1e7aa", attempt: 1 };
+  standIn.job("5d90c1e7aa", { state: "FAILED", name: "copy orders", kind: "copy", worker: "plant-8", dispatchedAt: at(130), acceptedAt: at(129), percent: 69, error: "Worker.Interrupted" });
   standIn.job("0a4be8d276", { state: "ACCEPTED", name: "copy orders", kind: "copy", worker: "plant-7", attempt: 1, resumed: true, dispatchedAt: at(65), acceptedAt: at(64), percent: 72, message: "item 720 of 1,000", data: { item: 720 }, log: Array.from({ length: 30 }, (_, n) => `copied orders-${691 + n}.csv`),
-    events: [{ at: at(130), type: "dispatched" }, { at: at(129), type: "accepted", detail: "plant-8" }, { at: at(65), type: "retried", detail: "Worker.Interrupted" }, { at: at(64), type: "resumed", detail: "item 700" }] });
+    events: [{ at: at(130), type: "dispatched", detail: "attempt 1", ...first }, { at: at(129), type: "accepted", detail: "by plant-8", ...first }, { at: at(66), type: "done", detail: "FAILED: Worker.Interrupted", ...first },
+      { at: at(65), type: "retried", detail: "attempt 2" }, { at: at(65), type: "resumed", detail: "with the progress of the attempt before" }] });
   standIn.job("e81c6d02f7", { name: "copy returns" });
   standIn.worker("plant-7", { jobs: ["0a4be8d276", "1fe2a7b3c8"], running: 2 });
   standIn.worker("plant-8", { state: "PAUSED", running: 0, concurrency: 8 });

@@ -35,6 +35,23 @@ test("an operator starts a job and sees its bar and its log move", async ({ stan
   await page.untilText("#result pre", "12345678901234567890");
 });
 
+test("a timeline shows the attempts before, and leads to them", async ({ standIn, open }) => {
+  const at = new Date().toISOString();
+  standIn.job("a1", { state: "FAILED", name: "copy orders", error: "Worker.Interrupted" });
+  standIn.job("a2", { state: "ACCEPTED", name: "copy orders", attempt: 1, events: [
+    { at, type: "dispatched", detail: "attempt 1", jobId: "a1", attempt: 1 },
+    { at, type: "done", detail: "FAILED: Worker.Interrupted", jobId: "a1", attempt: 1 },
+    { at, type: "retried", detail: "attempt 2" },
+  ] });
+  const page = await open("viewer1", { query: "?job=a2" });
+  await page.untilText("#timeline", "Retried: attempt 2");
+  assert.equal(await page.run(`[...document.querySelectorAll("#timeline a")].filter((a) => !a.hidden).length`), 2);
+
+  await page.click("#timeline a");
+  await page.untilText("#job-facts", "a1");
+  await page.untilText("#job-error", "Worker.Interrupted");
+});
+
 test("an operator stops a job, and a repeated start after a lost answer starts nothing twice", async ({ standIn, open }) => {
   standIn.job("a1", { state: "ACCEPTED", name: "copy orders", worker: "plant-7", percent: 40 });
   const page = await open("operator1", { query: "?job=a1" });

@@ -140,7 +140,7 @@ export class StandIn {
       case "GET session": return { tenant: "tenant1", roles, live: Boolean(this.proxy.url) };
       case "GET jobs": return this.list(url.searchParams, shown);
       case "GET jobs/*": return shown(job());
-      case "GET jobs/*/timeline": return { events: job().events };
+      case "GET jobs/*/timeline": return { events: job().events.map((event) => ({ jobId: id, attempt: job().attempt + 1, ...event })) };
       case "GET jobs/*/log": return { lines: job().log };
       case "GET jobs/*/input": return new Raw(job().input);
       case "GET jobs/*/result": return new Raw(job().result);

@@ -2,8 +2,11 @@
 
 mod console;
 mod description;
+mod hints;
+mod load;
 mod page;
 mod people;
+mod proxy;
 
 use bytes::Bytes;
 use http::Method;

@@ -3,6 +3,9 @@
 //!
 //! `POSTERN_TEST_CLAIM_BYTES` sets the size of the result that survives three kills.
 
+mod device;
+mod tenants;
+
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -11,7 +14,7 @@ use postern_local::{Deployment, Finished};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::stack::{MACHINE, Stack, TIMEOUT, logged};
+use crate::stack::{MACHINE, Stack, TIMEOUT};
 
 const TEMPLATE: &str = "template.yml";
 
@@ -23,12 +26,6 @@ fn deployment(kind: &str) -> Deployment {
         .edit(MACHINE, r#""MaxAttempts": 4"#, r#""MaxAttempts": 1"#)
 }
 
-fn s3(stack: &Stack) -> aws_sdk_s3::Client {
-    let config =
-        aws_sdk_s3::config::Builder::from(&stack.emulator.sdk_config()).force_path_style(true).build();
-    aws_sdk_s3::Client::from_conf(config)
-}
-
 /// The output of the job of an execution that must have succeeded.
 fn output_of(finished: Finished) -> Value {
     assert_eq!(finished.status, "SUCCEEDED", "{finished:?}");
@@ -38,7 +35,7 @@ fn output_of(finished: Finished) -> Value {
 /// The content of the object that a `ResultRef` names.
 async fn content(stack: &Stack, result: &Value) -> Vec<u8> {
     let (bucket, key) = (result["Bucket"].as_str().unwrap(), result["Key"].as_str().unwrap());
-    let object = s3(stack).get_object().bucket(bucket).key(key).send().await.unwrap();
+    let object = stack.s3().get_object().bucket(bucket).key(key).send().await.unwrap();
     object.body.collect().await.unwrap().to_vec()
 }
 
@@ -57,30 +54,22 @@ fn big(bytes: usize) -> Vec<u8> {
 async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
     let bytes: usize =
         std::env::var("POSTERN_TEST_CLAIM_BYTES").map_or(10_000_000, |bytes| bytes.parse().unwrap());
-    let mut stack = Stack::with("claim-kills", deployment("big")).await;
+    // A megabyte a second, for a build without optimizations, and what a job takes anyway.
+    let limit = TIMEOUT + Duration::from_secs(bytes as u64 / 1_000_000);
+    let mut stack = Stack::with("claim-kills", with_time(deployment("big"), limit.as_secs() * 5)).await;
+    let start = Instant::now();
     let (began, until) = (stack.folder.join("began"), stack.folder.join("until"));
     // The broker keeps messages for a worker that has connected before.
     let first = stack.test_worker().await.id();
     let input = json!({"bytes": bytes, "began": began, "until": until});
     let execution = stack.execute(&input.to_string()).await;
 
-    // While the handler writes; when the file is whole; and when the URL is there.
-    let end = Instant::now() + TIMEOUT;
-    while !began.exists() {
-        assert!(Instant::now() < end, "the handler does not begin");
-        sleep(Duration::from_millis(5)).await;
-    }
-    stack.workers_mut().iter_mut().find(|worker| worker.id() == first).unwrap().kill();
-    std::fs::write(&until, "").unwrap();
-    for moment in [r#""message":"the result is kept as a file""#, r#""command":"UPLOAD"#] {
-        let worker = stack.test_worker().await;
-        logged(worker, moment).await;
-        worker.kill();
-    }
+    kill_three_times(&mut stack, first, limit).await;
     let worker = stack.test_worker().await;
     let id = worker.id();
 
-    let output = output_of(stack.end(&execution).await);
+    let output = output_of(end_within(&stack, &execution, limit).await);
+    let took = start.elapsed();
     let result = &output["ResultRef"];
     assert!(output.get("result").is_none());
     assert_eq!(
@@ -99,7 +88,57 @@ async fn a_result_arrives_whole_though_its_worker_is_killed_three_times() {
         assert!(Instant::now() < end, "a file is left in the spool");
         sleep(Duration::from_millis(20)).await;
     }
-    println!("a result of {bytes} bytes: peak of the last worker's memory {} kB", peak_memory(id));
+    println!(
+        "a result of {bytes} bytes, SHA-256 {}: {took:?}, peak of the last worker's memory {} kB",
+        result["Sha256"],
+        peak_memory(id)
+    );
+}
+
+/// Gives the jobs of the state machine more time.
+fn with_time(deployment: Deployment, seconds: u64) -> Deployment {
+    let longer = |indent: &str| {
+        let limits = |timeout, heartbeat| {
+            format!("\"TimeoutSeconds\": {timeout},\n{indent}\"HeartbeatSeconds\": {heartbeat}")
+        };
+        (limits(300, 60), limits(seconds, seconds - 1))
+    };
+    let (job, task) = (longer("            "), longer("      "));
+    deployment.edit(MACHINE, &job.0, &job.1).edit(MACHINE, &task.0, &task.1)
+}
+
+/// Kills the worker `first` while the handler writes, the next one when the file is whole, and the next when the URL is
+/// there.
+async fn kill_three_times(stack: &mut Stack, first: u32, limit: Duration) {
+    let (began, until) = (stack.folder.join("began"), stack.folder.join("until"));
+    let end = Instant::now() + TIMEOUT;
+    while !began.exists() {
+        assert!(Instant::now() < end, "the handler does not begin");
+        sleep(Duration::from_millis(5)).await;
+    }
+    stack.workers_mut().iter_mut().find(|worker| worker.id() == first).unwrap().kill();
+    std::fs::write(&until, "").unwrap();
+
+    for moment in [r#""message":"the result is kept as a file""#, r#""command":"UPLOAD"#] {
+        let worker = stack.test_worker().await;
+        let end = Instant::now() + limit;
+        while !worker.logs().contains(moment) {
+            assert!(Instant::now() < end, "{moment} is not in:\n{}", worker.logs());
+            sleep(Duration::from_millis(5)).await;
+        }
+        worker.kill();
+    }
+}
+
+/// The end of an execution. The emulator answers nothing while it takes a large object.
+async fn end_within(stack: &Stack, execution: &str, limit: Duration) -> Finished {
+    let end = Instant::now() + limit;
+    loop {
+        match stack.executions.end(execution, limit).await {
+            Ok(finished) => return finished,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+    }
 }
 
 /// The most memory that a process has had so far, in kB.
@@ -141,7 +180,7 @@ fn from_object() -> Deployment {
 async fn an_object_in_s3_is_the_input_of_a_job_if_the_stack_may_read_it() {
     let mut stack = Stack::with("claim-from", from_object()).await;
     stack.test_worker().await;
-    let s3 = s3(&stack);
+    let s3 = stack.s3();
     for bucket in ["exports", "private"] {
         s3.create_bucket().bucket(bucket).send().await.unwrap();
         let body = ByteStream::from(vec![1; 300_000]);
@@ -205,4 +244,18 @@ async fn only_the_roles_that_the_buckets_policy_names_write_to_it() {
     let execution = stack.execute(r#"{"bytes": 10}"#).await;
     let finished = stack.end(&execution).await;
     assert_eq!(finished.error.as_deref(), Some("Worker.UploadFailed"), "{finished:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_with_an_older_policy_fails_a_large_result_at_once_and_says_what_to_do() {
+    let own = "/to/worker/${!iot:Connection.Thing.ThingName}";
+    let grant = format!("topicfilter/${{!iot:Connection.Thing.Attributes[tenant]}}{own}");
+    let deployment = deployment("big").edit(TEMPLATE, &grant, &grant.replace("/to/worker/", "/to/nobody/"));
+    let mut stack = Stack::with("claim-old-policy", deployment).await;
+    stack.test_worker().await;
+    let execution = stack.execute(r#"{"bytes": 10}"#).await;
+    let finished = stack.end(&execution).await;
+    assert_eq!(finished.error.as_deref(), Some("Worker.UploadFailed"), "{finished:?}");
+    let cause = finished.cause.unwrap();
+    assert!(cause.contains("subscription to tenant1/to/worker/") && cause.contains("policy"), "{cause}");
 }

@@ -119,6 +119,8 @@ async fn the_table_in_dynamodb_ends_as_the_table_in_memory_does() {
             memory.resume(&tenant1, key).await,
             "POSTERN_SEED={seed}"
         );
+        let expected = memory.attempts(&tenant1, key).await;
+        assert_eq!(table.attempts(&tenant1, key).await, expected, "POSTERN_SEED={seed}, {key}");
     }
     let from = Timestamp::from_second(1_795_560_003).unwrap();
     let states = State::ALL.map(|state| Filter { state: Some(state), ..Filter::default() });

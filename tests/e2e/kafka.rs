@@ -1,11 +1,19 @@
-//! `msk-to-s3` as the template deploys it. The tests in `tests/kafka` run it with a broker.
+//! `msk-to-s3` as the template deploys it. The tests in `tests/kafka` run it with a broker and without the template.
 
-use postern_local::Deployment;
+use std::process::Command;
+use std::time::Duration;
+
+use postern_demos::kafka::broker::{Broker, Produced, create_topic, produce, program};
+use postern_demos::kafka::reader::Reading;
+use postern_kafka_poller::event::Origin;
+use postern_kafka_poller::source::committed;
+use postern_local::{Deployment, EventSourceMapping, Process};
 use serde_json::Value;
 
-use crate::stack::Stack;
+use crate::stack::{Stack, TIMEOUT};
 use crate::variants::{Runs, reachable};
 
+const TOPIC: &str = "customer";
 const CLUSTER: &str =
     "arn:aws:kafka:us-east-1:111111111111:cluster/producer/00000000-0000-4000-8000-000000000000-1";
 const CONNECTION: &str = "arn:aws:kafka:us-east-1:123456789012:vpc-connection/111111111111/producer/00000000-0000-4000-8000-000000000000-2";
@@ -37,11 +45,10 @@ async fn a_batch_becomes_objects_in_the_bucket_of_the_sample() {
     let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
     assert_eq!(objects.contents().len(), 2, "one object for each partition");
 
-    let mappings = stack.emulator.mappings(stack.outputs.get("MskToS3FunctionName")).await.unwrap();
-    let [mapping] = mappings.as_slice() else { panic!("{mappings:?}") };
+    let mapping = mapping(&stack).await;
     assert_eq!(
         (mapping.topics.concat(), &*mapping.kafka.consumer_group_id),
-        ("customer".into(), "msk-lambda-iam")
+        (TOPIC.into(), "msk-lambda-iam")
     );
 
     assert_eq!(mapping.function_response_types, ["ReportBatchItemFailures"]);
@@ -60,7 +67,7 @@ async fn without_the_permission_to_put_objects_the_batch_fails_with_access_denie
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_source_the_function_has_no_mapping_and_without_a_cluster_no_function_exists() {
+async fn what_a_stack_contains_follows_from_its_parameters() {
     let stack = Stack::with("kafka-no-source", without_source()).await;
     assert!(
         stack.outputs.get("MskToS3RoleArn").starts_with("arn:aws:iam:"),
@@ -72,6 +79,77 @@ async fn without_a_source_the_function_has_no_mapping_and_without_a_cluster_no_f
     let jobs =
         stack.emulator.deploy(&Deployment::new("jobs").parameter("TenantFilter", "other")).await.unwrap();
     assert_eq!(jobs.get("MskToS3FunctionName"), "");
+
+    // Tables need folders by partition.
+    let by_time = with_tables().parameter("CsvKeyLayout", "time");
+    let refused = stack.emulator.deploy(&by_time).await.unwrap_err().to_string();
+    assert!(refused.contains("TableSchedule needs CsvKeyLayout=partition"), "{refused}");
+}
+
+/// The event source mapping of the stack's function.
+async fn mapping(stack: &Stack) -> EventSourceMapping {
+    let mappings = stack.emulator.mappings(stack.outputs.get("MskToS3FunctionName")).await.unwrap();
+    let [mapping] = mappings.as_slice() else { panic!("{mappings:?}") };
+    mapping.clone()
+}
+
+/// Starts a broker and produces these values to the only partition of the template's topic.
+async fn broker_with(stack: &Stack, values: &[String]) -> Broker {
+    let program = program(&stack.project.file(".postern/kafka-venv")).unwrap();
+    let broker = Broker::start(&program, &stack.folder.join("broker")).await.unwrap();
+    create_topic(&broker.address, TOPIC, 1).await.unwrap();
+
+    let records =
+        values.iter().map(|value| Produced { partition: Some(0), key: "k", value: Some(value.as_bytes()) });
+    produce(&broker.address, TOPIC, records).unwrap();
+    broker
+}
+
+/// Waits until the mapping's group has committed this offset.
+async fn until_committed(broker: &Broker, group: &str, offset: i64) {
+    let wait = async {
+        loop {
+            let (origin, group) = (Origin::new(TOPIC, &broker.address), group.to_owned());
+            let offsets = tokio::task::spawn_blocking(move || committed(&origin, &group, 1)).await.unwrap();
+            if offsets.is_ok_and(|offsets| offsets.get(&0) == Some(&offset)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(TIMEOUT, wait).await.is_ok(), "offset {offset} is not committed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filter_of_the_template_decides_which_records_the_poller_delivers() {
+    let deployment = with_kafka()
+        .parameter("CsvRecordFormat", "json")
+        .parameter("CsvColumns", "id,country")
+        .parameter("MskFilter", r#"{"value":{"country":["DE"]}}"#);
+    let stack = Stack::with("kafka-filter", deployment).await;
+    // Without a window the records are delivered as soon as they are there.
+    let mapping = EventSourceMapping { maximum_batching_window_in_seconds: 0, ..mapping(&stack).await };
+
+    let country = |id: u32| if id.is_multiple_of(3) { "DE" } else { "PT" };
+    let values: Vec<String> =
+        (0..30).map(|id| format!(r#"{{"id":{id},"country":"{}"}}"#, country(id))).collect();
+    let broker = broker_with(&stack, &values).await;
+    let group = &mapping.kafka.consumer_group_id;
+    let mut poller = Command::new(stack.project.program("postern-kafka-poller"));
+    poller
+        .envs(stack.emulator.environment())
+        .args(["--bootstrap-servers", &broker.address, "--consumer-group-id", group])
+        .args(["--function", stack.outputs.get("MskToS3FunctionName")])
+        .args(mapping.poller_options());
+    let _poller = Process::start("the poller", &mut poller, &stack.folder.join("poller.log")).unwrap();
+    until_committed(&broker, group, 30).await;
+
+    let s3 = aws_sdk_s3::Client::new(&stack.emulator.sdk_config());
+    let reading = Reading::of(&s3, stack.outputs.get("CsvBucketName"), "").await.unwrap();
+    let read: Vec<Vec<String>> = reading.records.into_values().collect();
+    let matching: Vec<Vec<String>> =
+        (0..30).step_by(3).map(|id| vec![id.to_string(), "DE".to_owned()]).collect();
+    assert_eq!(read, matching);
 }
 
 /// A deployment with Kafka and compaction.

@@ -1,13 +1,13 @@
 //! The state machines: every sample of every use case, every `Retry` and `Catch`, and the two runs of the Dojo's
 //! tutorial.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use aws_sdk_sfn::types::HistoryEventType;
-use postern_local::{Deployment, Outputs};
+use postern_local::{Deployment, Outputs, Plant};
 use serde_json::{Value, json};
 
+use crate::plant;
 use crate::samples::Ending::{Fails, Succeeds};
 use crate::samples::{assert_ends, samples};
 use crate::stack::{Stack, TIMEOUT, logged};
@@ -64,13 +64,14 @@ const TOLERANCE_EXCEEDED: &str = "States.ExceedToleratedFailureThreshold";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sample_ends_as_expected_and_every_retry_and_catch_is_reached() {
-    let mut stack = Stack::without_waits("machines", with_approvals("test")).await;
+    let mut stack = Stack::without_waits("machines", with_all_machines("test")).await;
+    Plant::install(&stack.files).unwrap();
     stack.worker().await;
 
     let mut runs = Runs::new(&stack.emulator.sdk_config());
     run_samples(&stack, &mut runs).await;
     run_lists_from_s3(&stack, &mut runs).await;
-    run_expired_and_too_large(&stack, &mut runs).await;
+    run_expired_and_refused(&stack, &mut runs).await;
     run_outages(&stack, &mut runs).await;
 
     let mut missed = Vec::new();
@@ -97,6 +98,7 @@ async fn run_outages(stack: &Stack, runs: &mut Runs) {
         run_outage(runs, &throttled, machine, start, input, if_throttled, |_| {}).await;
         run_outage(runs, &stack.outputs, machine, start, input, if_unanswered, without_worker).await;
     }
+    plant::run_outages(stack, runs, &throttled).await;
 }
 
 /// Runs a machine from the state `start`, in the stack with these outputs. It must fail with `error`.
@@ -126,18 +128,18 @@ async fn run_outage(
 
 /// A second stack whose functions are throttled: their reserved concurrency is 0.
 async fn throttled(stack: &Stack) -> Outputs {
-    let deployment = with_approvals("throttled").parameter("ReservedConcurrency", "0");
+    let deployment = with_all_machines("throttled").parameter("ReservedConcurrency", "0");
     stack.emulator.deploy(&deployment).await.unwrap()
 }
 
 /// A stack with all state machines.
-fn with_approvals(name: &str) -> Deployment {
-    Deployment::new(name).parameter("Approvals", "true")
+fn with_all_machines(name: &str) -> Deployment {
+    Deployment::new(name).parameter("Approvals", "true").parameter("ClaimCheck", "true")
 }
 
 /// Runs every row of [`samples`], and checks that every file has a row.
 async fn run_samples(stack: &Stack, runs: &mut Runs) {
-    let mut run = BTreeSet::new();
+    let mut run = plant::run_samples(stack, runs).await;
     for (machine, name, ending) in samples() {
         let path = format!("events/statemachines/{machine}/{name}.json");
         let input = fs::read_to_string(stack.project.file(&path)).unwrap();
@@ -211,17 +213,21 @@ async fn run_lists_from_s3(stack: &Stack, runs: &mut Runs) {
     }
 }
 
-/// Runs an approval without a decision, and a job whose input is too large.
-async fn run_expired_and_too_large(stack: &Stack, runs: &mut Runs) {
+/// Runs an approval without a decision, and a job whose tenant has no valid name.
+async fn run_expired_and_refused(stack: &Stack, runs: &mut Runs) {
     let expired = Fails("Approval.Expired", "the job was neither approved nor rejected in time");
     let soon = |definition: &mut Value| definition["States"]["Ask"]["TimeoutSeconds"] = json!(1);
     let input = r#"{"question":"?","job":{}}"#;
     let finished = runs.run_changed("approve", stack.outputs.machine("approve"), input, soon).await;
     assert_ends("approve, too late", &finished, &expired);
 
-    let large = json!({"a": "x".repeat(150_000)}).to_string();
-    let finished = runs.run("on-prem-job", stack.outputs.state_machine(), &large).await;
-    assert_ends("on-prem-job, too large", &finished, &Fails("Dispatcher.PayloadTooLarge", ""));
+    let no_tenant = |definition: &mut Value| {
+        let job = &mut definition["States"]["Dispatch Job to On-Premises"]["Parameters"]["Payload"]["Job"];
+        job["Tenant"] = json!("two/levels");
+    };
+    let finished =
+        runs.run_changed("on-prem-job", stack.outputs.state_machine(), r#"{"a":1,"b":2}"#, no_tenant).await;
+    assert_ends("on-prem-job, refused", &finished, &Fails("Dispatcher.InvalidInput", ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,7 +284,7 @@ async fn the_dojos_run_fails_without_the_permission_and_succeeds_once_it_is_gran
 /// The command is that of `make run TARGET=aws`, which finds the machine in the stack's resources, as on AWS.
 #[tokio::test(flavor = "multi_thread")]
 async fn make_run_prints_the_states_and_fails_when_the_execution_fails() {
-    let stack = Stack::without_waits("run", with_approvals("test")).await;
+    let stack = Stack::without_waits("run", with_all_machines("test")).await;
     let run = |machine: &str, input: &str| {
         let mut command = std::process::Command::new(stack.project.program("postern-local"));
         command.args(["run", "--target", "aws", "--stack", "test", "--machine", machine]);

@@ -16,6 +16,7 @@ mod kafka;
 mod machines;
 mod nested_maps;
 mod permissions;
+mod plant;
 mod progress;
 mod samples;
 mod stack;

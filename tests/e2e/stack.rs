@@ -128,6 +128,12 @@ impl Stack {
         publish.send().await.unwrap();
     }
 
+    /// A client of S3, with the emulator's root credentials.
+    pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::config::Builder::from(&self.emulator.sdk_config());
+        aws_sdk_s3::Client::from_conf(config.force_path_style(true).build())
+    }
+
     /// The table of jobs, with the emulator's root credentials.
     pub(crate) fn jobs(&self) -> DynamoJobs {
         let (endpoint, table) = (self.emulator.endpoint(), self.outputs.get("JobsTableName"));

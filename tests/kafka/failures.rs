@@ -127,6 +127,45 @@ async fn a_partition_that_fails_comes_again_whole_and_nothing_is_written_twice()
     assert_eq!((reading.records.len(), reading.rows), (600, 600), "each record is in one object");
 }
 
+#[tokio::test]
+async fn a_batch_that_is_given_up_leaves_nothing_out_and_nothing_twice_once_it_is_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&folder.path().join("broker")).await;
+    let (s3, endpoint) = S3::start(None).await;
+    let client = bucket(&endpoint).await;
+    let lambda = lambda(&endpoint, &[("CSV_METADATA_COLUMNS", "true"), ("KEY_PREFIX", "in")]).await;
+
+    let lines: Vec<String> = (0..600).map(|number| format!("line {number}")).collect();
+    let records = lines.iter().enumerate().map(|(number, line)| Produced {
+        partition: Some(place(number).0),
+        key: "k",
+        value: Some(line.as_bytes()),
+    });
+    produce(&kafka.origin.bootstrap_servers, TOPIC, records).unwrap();
+
+    // As often as the clients of an invocation and of its retry try, so S3 stores one partition of the batch never.
+    s3.refuse_next(&format!("/{TOPIC}/1/"), 6);
+    let (size, file) = (mapping_property("BatchSize"), folder.path().join("dead-letters.jsonl"));
+    let options = ["--batch-size", &size, "--maximum-retry-attempts", "1", "--dead-letters"];
+    let options = [&options[..], &[file.to_str().unwrap()]].concat();
+    let _process = poller(&kafka.origin, &lambda.endpoint(), &endpoint, &options);
+    until_committed(&kafka.origin, &offsets(600)).await;
+
+    let record: Value = serde_json::from_str(std::fs::read_to_string(&file).unwrap().trim()).unwrap();
+    let given_up: BTreeSet<_> = places(&record).into_iter().collect();
+    let reading = Reading::of(&client, BUCKET, "in/").await.unwrap();
+    assert!(given_up.iter().any(|place| !reading.records.contains_key(place)), "a record is not written");
+    let known: BTreeSet<_> = reading.records.into_keys().chain(given_up).collect();
+    assert_eq!(known.len(), 600, "each record is in an object, or in the batch that was given up");
+
+    // What `make redrive` does.
+    let event = record["payload"].as_str().unwrap().as_bytes().to_vec();
+    let mut function = Lambda::new(&lambda.endpoint(), "msk-to-s3", None).unwrap();
+    assert_eq!(function.invoke(event).await, Outcome::Processed);
+    let reading = Reading::of(&client, BUCKET, "in/").await.unwrap();
+    assert_eq!((reading.records.len(), reading.rows), (600, 600), "each record is in one object");
+}
+
 /// Checks the invocation records under `failed/`. Returns the places of their Kafka records in order.
 async fn given_up_after_retries(s3: &Client) -> Vec<(i32, i64)> {
     let mut given_up = Vec::new();

@@ -13,18 +13,13 @@ use postern_kafka_poller::event::Origin;
 use postern_lambda::Function;
 use tokio::process::Child;
 
-use crate::parts::{BUCKET, Kafka, TOPIC, bucket, lambda, offsets, place, poller, python, until_committed};
+use crate::parts::{
+    BUCKET, Kafka, TOPIC, bucket, lambda, number, offsets, place, poller, python, records, until_committed,
+};
 use crate::s3::S3;
-
-/// The number of records, unless `POSTERN_KAFKA_RECORDS` is set.
-const RECORDS: usize = 3_000;
 
 /// The fields of the records by partition and offset.
 type Rows = BTreeMap<(i32, i64), Vec<String>>;
-
-pub(crate) fn number(variable: &str, default: usize) -> usize {
-    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
-}
 
 /// Whether the record with this number is a tombstone.
 fn is_tombstone(number: usize) -> bool {
@@ -33,7 +28,7 @@ fn is_tombstone(number: usize) -> bool {
 
 #[tokio::test]
 async fn every_record_is_read_once_although_processes_are_killed_and_writes_fail() {
-    let records = number("POSTERN_KAFKA_RECORDS", RECORDS);
+    let records = records();
     let seed = number("POSTERN_KAFKA_SEED", 42) as u64;
     let folder = tempfile::tempdir().unwrap();
     let kafka = Kafka::start(&folder.path().join("broker")).await;
@@ -188,7 +183,7 @@ pub(crate) async fn download(s3: &Client, folder: &Path) {
 }
 
 /// Runs a query with `DuckDB`. Returns one JSON array for each row, each on a line.
-fn run_duckdb(query: &str) -> String {
+pub(crate) fn run_duckdb(query: &str) -> String {
     const SCRIPT: &str = "
 import sys, json, duckdb
 duckdb.sql('SET enable_progress_bar = false')
@@ -213,7 +208,7 @@ pub(crate) fn run_python(script: &str, input: &str) -> String {
 }
 
 /// The partition, offset and fields of a row. The metadata columns follow the customer's: topic, partition, offset, time.
-fn parse_row(line: &str) -> ((i32, i64), Vec<String>) {
+pub(crate) fn parse_row(line: &str) -> ((i32, i64), Vec<String>) {
     let row: Vec<serde_json::Value> = serde_json::from_str(line).unwrap();
     let (fields, metadata) = row.split_at(COLUMNS.len());
     let fields = fields.iter().map(|field| field.as_str().unwrap_or_default().to_owned()).collect();

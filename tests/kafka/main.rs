@@ -5,6 +5,7 @@
 mod avro;
 mod failures;
 mod kills;
+mod layout;
 mod parts;
 mod s3;
 mod tables;

@@ -20,8 +20,23 @@ pub(crate) const GROUP: &str = "msk-lambda-iam";
 pub(crate) const PARTITIONS: i32 = 3;
 pub(crate) const BUCKET: &str = "customers";
 
+/// The number of records in the tests with kills, unless `POSTERN_KAFKA_RECORDS` is set.
+const RECORDS: usize = 3_000;
+
+/// The number in a variable, or a default.
+pub(crate) fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
+}
+
+/// The number of records in the tests with kills.
+pub(crate) fn records() -> usize {
+    number("POSTERN_KAFKA_RECORDS", RECORDS)
+}
+
 /// The time limit of a condition. It is long enough for a busy machine.
-const TIMEOUT: Duration = Duration::from_mins(10);
+fn time_limit() -> Duration {
+    Duration::from_mins(10) + Duration::from_millis(6 * records() as u64)
+}
 
 /// The virtual environment that `make kafka-tools` creates.
 fn tools() -> PathBuf {
@@ -56,7 +71,8 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: i
         }
     };
 
-    assert!(tokio::time::timeout(TIMEOUT, wait).await.is_ok(), "not within {TIMEOUT:?}: {what}");
+    let limit = time_limit();
+    assert!(tokio::time::timeout(limit, wait).await.is_ok(), "not within {limit:?}: {what}");
 }
 
 /// Creates the bucket and returns a client for it.

@@ -12,8 +12,10 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use serde_json::{Value, json};
 
-use crate::kills::{download, kill_until_committed, number, run_python};
-use crate::parts::{BUCKET, Kafka, PARTITIONS, TOPIC, bucket, compaction, lambda, place, poller};
+use crate::kills::{download, kill_until_committed, run_python};
+use crate::parts::{
+    BUCKET, Kafka, PARTITIONS, TOPIC, bucket, compaction, lambda, number, place, poller, records,
+};
 use crate::s3::S3;
 
 const HOUR: i64 = 3_600_000;
@@ -99,7 +101,7 @@ async fn compact_under_kills(
 
 #[tokio::test]
 async fn a_table_has_every_record_once_although_processes_are_killed_and_s3_fails() {
-    let records = number("POSTERN_KAFKA_RECORDS", 3_000);
+    let records = records();
     let seed = number("POSTERN_KAFKA_SEED", 43) as u64;
     let folder = tempfile::tempdir().unwrap();
     let kafka = Kafka::start(&folder.path().join("broker")).await;

@@ -10,10 +10,11 @@ pub(crate) mod spool;
 mod transfer;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postern_types::{Command, JobId, JobMessage, Sha256Sum};
+use postern_types::{Command, JobId, JobMessage, Sha256Sum, Topic};
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 
@@ -30,12 +31,11 @@ use transfer::Transfers;
 
 pub use spool::ResultFile;
 
-/// How long the first answer to a request for a URL may take. Lambda tries an event again after one and two minutes.
-const FIRST_ANSWER: Duration = Duration::from_secs(30);
-/// How long a later answer may take.
-const LAST_ANSWER: Duration = Duration::from_mins(5);
-/// How often a request for a URL is sent before the job fails.
-const REQUESTS: usize = 6;
+/// The seconds for which each request for a URL waits for its answer, once the cloud has answered this process. Lambda
+/// tries an event again after one and two minutes.
+const WAITS: [u64; 6] = [30, 60, 120, 240, 300, 300];
+/// The same for a cloud that has never answered: then it is likely that no answer can come.
+const FIRST_WAITS: [u64; 3] = [10, 20, 30];
 /// How often S3 may refuse a transfer, or an input have the wrong content, before the job fails.
 const REFUSALS: usize = 3;
 
@@ -59,6 +59,10 @@ pub(crate) struct ClaimCheck<L> {
     delivery: Arc<Delivery<L>>,
     /// The jobs that wait for a URL.
     grants: Grants,
+    /// Whether the cloud has answered a request of this process.
+    is_answered: AtomicBool,
+    /// Where the answers come.
+    command_topic: Topic,
     /// Results on the disk that are not answered yet, or that later attempts may ask for.
     results: Mutex<HashMap<RunKey, SpooledResult>>,
     /// How long a result is kept that a later attempt may ask for.
@@ -69,6 +73,8 @@ pub(crate) struct ClaimCheck<L> {
 pub struct ClaimOptions {
     spool: Spool,
     transfers: Transfers,
+    /// Where the answers to requests for a URL come.
+    command_topic: Topic,
     /// How long a result is kept that a later attempt may ask for.
     remember: Duration,
 }
@@ -80,6 +86,7 @@ impl ClaimOptions {
         Ok(Self {
             spool: Spool::new(&config.state_dir),
             transfers: Transfers::new(tls, config.proxy.clone()),
+            command_topic: config.command_topic.clone(),
             remember: config.remember_answers,
         })
     }
@@ -94,7 +101,8 @@ impl ClaimOptions {
                 .with_root_certificates(rustls::RootCertStore::empty())
                 .with_no_client_auth();
         let transfers = Transfers::new(tls, None);
-        Self { spool: Spool::new(directory), transfers, remember: Duration::from_hours(24) }
+        let command_topic = Topic::parse("t/to/worker/w").unwrap();
+        Self { spool: Spool::new(directory), transfers, command_topic, remember: Duration::from_hours(24) }
     }
 }
 
@@ -119,6 +127,8 @@ impl<L: Link> ClaimCheck<L> {
             journal,
             delivery,
             grants: Grants::default(),
+            is_answered: AtomicBool::new(false),
+            command_topic: options.command_topic,
             results: Mutex::new(results.collect()),
             remember: options.remember,
         }
@@ -126,6 +136,7 @@ impl<L: Link> ClaimCheck<L> {
 
     /// Hands a command to the job that waits for it. `false` if none does any more.
     pub(crate) fn give(&self, job_id: &JobId, command: Command) -> bool {
+        self.is_answered.store(true, Ordering::Relaxed);
         self.grants.give(job_id, command)
     }
 
@@ -144,23 +155,53 @@ impl<L: Link> ClaimCheck<L> {
         self.lock().get(key).cloned().map(Produced::File)
     }
 
-    /// Asks the cloud until it answers. `None` if it does not.
-    async fn ask(&self, job: &JobMessage, message: &[u8]) -> Option<Command> {
-        let mut wait = FIRST_ANSWER;
-        for _ in 0..REQUESTS {
+    /// Asks the cloud until it answers. The error says why no answer comes, and what would be right.
+    async fn ask(&self, job: &JobMessage, message: &[u8]) -> Result<Command, String> {
+        let (mut requests, mut waited) = (0, Duration::ZERO);
+        while let Some(&seconds) = self.waits().get(requests) {
             let answer = self.grants.expect(&job.id());
-            self.delivery.notify(message.to_vec(), Priority::Accepted).await;
+            let is_published = self.delivery.notify(message.to_vec(), Priority::Accepted).await;
+            // A connection subscribes before it publishes.
+            if is_published && *self.delivery.link.controlled().borrow() == 0 {
+                return Err(self.refused());
+            }
+            let wait = Duration::from_secs(seconds);
             if let Ok(Ok(command)) = timeout(wait, answer).await {
-                return Some(command);
+                return Ok(command);
             }
 
+            (requests, waited) = (requests + 1, waited + wait);
             tracing::warn!(
-                job_id = %job.id(), trace_id = job.trace_id(),
-                "no presigned URL has come within {wait:?}: it is asked for again"
+                job_id = %job.id(), trace_id = job.trace_id(), requests,
+                "no presigned URL has come within {wait:?}"
             );
-            wait = (wait * 2).min(LAST_ANSWER);
         }
-        None
+        Err(self.unanswered(requests, waited))
+    }
+
+    fn waits(&self) -> &'static [u64] {
+        if self.is_answered.load(Ordering::Relaxed) { &WAITS } else { &FIRST_WAITS }
+    }
+
+    /// Why a worker whose IoT policy is older than the claim check gets no URL.
+    fn refused(&self) -> String {
+        format!(
+            "the broker refuses the worker's subscription to {}, where URLs for large inputs and results come; give the \
+             worker's certificate the policy of this version (iot:Subscribe and iot:Receive on that topic)",
+            self.command_topic
+        )
+    }
+
+    fn unanswered(&self, requests: usize, waited: Duration) -> String {
+        let (topic, seconds) = (&self.command_topic, waited.as_secs());
+        let silence = format!("no URL has come on {topic} within {seconds} seconds, to {requests} requests");
+        if self.is_answered.load(Ordering::Relaxed) {
+            return silence;
+        }
+        format!(
+            "{silence}, nor any answer since the worker started; the worker's policy must allow iot:Receive on that topic, \
+             and the stack must be of the worker's version"
+        )
     }
 
     /// Deletes a result that all attempts of its run have answered; later, if another attempt may ask for it.

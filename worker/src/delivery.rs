@@ -118,11 +118,10 @@ impl<L: Link> Delivery<L> {
         }
     }
 
-    /// Publishes a notice that may be lost.
-    pub(crate) async fn notify(&self, payload: Vec<u8>, priority: Priority) {
-        if let Err(error) = self.publish(payload.into(), priority).await {
-            tracing::debug!("a notice was not published: {error}");
-        }
+    /// Publishes a notice that may be lost. Returns whether the broker has it.
+    pub(crate) async fn notify(&self, payload: Vec<u8>, priority: Priority) -> bool {
+        let published = self.publish(payload.into(), priority).await;
+        published.inspect_err(|error| tracing::debug!("a notice was not published: {error}")).is_ok()
     }
 
     async fn publish(&self, payload: Bytes, priority: Priority) -> Result<(), PublishError> {

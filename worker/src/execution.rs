@@ -283,10 +283,12 @@ impl<L: Link> Execution<L> {
         }
     }
 
-    /// Where the handler's reports go. The journal keeps the progress of a job that may run again after a crash.
+    /// Where the handler's reports go: to all attempts that share its run. The journal keeps the progress of jobs that may
+    /// run again after a crash.
     fn reporter(&self, key: &RunKey, job: &JobMessage) -> Reporter {
         let runs_again = self.registry.policy(&key.kind) != Policy::Once;
-        Reporter::new(Arc::clone(&self.reports), job.id(), runs_again)
+        let reporter = Reporter::new(Arc::clone(&self.reports), job.id(), runs_again);
+        reporter.of_run(Arc::clone(&self.runs), key.clone())
     }
 
     /// The job's input, once it is here.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use postern_types::{JobId, JobMessage, TaskFailure};
+use postern_types::{AnswerMessage, JobId, JobMessage, TaskFailure};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::sync::CancellationToken;
@@ -162,6 +162,12 @@ impl JobContext {
         self.files.result_file(&self.job, content_type)
     }
 
+    /// Whether a message with this result is small enough for AWS IoT Core.
+    #[cfg_attr(not(feature = "files"), expect(dead_code, reason = "only files choose by the size"))]
+    pub(crate) fn fits(&self, result: &RawValue) -> bool {
+        AnswerMessage::succeeded(&self.job, result).is_some()
+    }
+
     /// The files of a job under test.
     #[cfg(test)]
     pub(crate) fn files(&self) -> JobFiles {
@@ -305,6 +311,12 @@ impl Registry {
     /// The kinds that have a handler, in alphabetical order.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// Runs one job with the handler of its kind, for tests and benchmarks of handlers: without a broker, a journal or a
+    /// deadline.
+    pub async fn run(&self, kind: &str, job: JobContext) -> Result<Box<RawValue>, TaskFailure> {
+        self.start(kind, job)?.await
     }
 
     /// The policy of the kind's handler. A kind without a handler has the strictest policy.

@@ -53,6 +53,13 @@ pub(crate) fn register(mut registry: Registry, sections: &Sections) -> Result<Re
     Ok(registry)
 }
 
+impl Registry {
+    /// Adds a handler for each section of a configuration, as `postern-worker` does.
+    pub fn with_sections(self, sections: &Sections) -> Result<Self, InvalidConfig> {
+        register(self, sections)
+    }
+}
+
 /// Tries what a section needs, without doing its work: what was found, or what is wrong.
 pub(crate) async fn check(name: &str, section: &Section) -> Result<String, String> {
     match configured(name, section)? {

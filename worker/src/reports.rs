@@ -13,6 +13,7 @@ use postern_types::{JobId, JobProgress, ProgressMessage};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::runs::{RunKey, Runs};
 use lines::Tail;
 use value::Progress;
 
@@ -48,18 +49,33 @@ impl Report {
     }
 }
 
-/// Reports for one job.
+/// Reports for one run of a handler.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
     reports: Arc<Reports>,
+    /// The job that the handler sees.
     job_id: JobId,
+    /// The run, whose other attempts are reported on too.
+    run: Option<(Arc<Runs>, RunKey)>,
     /// The job may run again after a crash: the journal keeps its progress.
     runs_again: bool,
 }
 
 impl Reporter {
     pub(crate) fn new(reports: Arc<Reports>, job_id: JobId, runs_again: bool) -> Self {
-        Self { reports, job_id, runs_again }
+        Self { reports, job_id, run: None, runs_again }
+    }
+
+    /// Reports under the ids of all attempts that share the run at the time of the report.
+    pub(crate) fn of_run(mut self, runs: Arc<Runs>, key: RunKey) -> Self {
+        self.run = Some((runs, key));
+        self
+    }
+
+    /// The jobs that a report is about.
+    fn jobs(&self) -> Vec<JobId> {
+        let sharing = self.run.as_ref().map(|(runs, key)| runs.sharing(key)).unwrap_or_default();
+        if sharing.is_empty() { vec![self.job_id.clone()] } else { sharing }
     }
 
     /// Reports how far the job is.
@@ -70,33 +86,27 @@ impl Reporter {
                 return tracing::warn!(job_id = %self.job_id, "a progress is not reported: {problem}");
             }
         };
+
+        let jobs = self.jobs();
         if let Some(data) = progress.data.as_ref().filter(|_| self.runs_again) {
-            self.reports.table().to_keep.insert(self.job_id.clone(), data.clone());
+            let kept = jobs.iter().map(|job_id| (job_id.clone(), data.clone()));
+            self.reports.table().to_keep.extend(kept);
         }
-        self.reports.change(&self.job_id, |report| report.progress = Some(progress));
+        self.reports.change(&jobs, |report| report.progress = Some(progress.clone()));
     }
 
     /// Adds lines to the job's log.
     pub(crate) fn log(&self, text: &str) {
-        self.reports.change(&self.job_id, |report| report.log.push(text));
+        self.reports.change(&self.jobs(), |report| report.log.push(text));
     }
 }
 
 impl Reports {
-    fn change(&self, job_id: &JobId, change: impl FnOnce(&mut Report)) {
+    /// Changes the reports of jobs in one step: no message is made in between.
+    fn change(&self, job_ids: &[JobId], change: impl Fn(&mut Report)) {
         let mut table = self.table();
-        if !table.waiting.contains_key(job_id) {
-            table.order.push_back(job_id.clone());
-        }
-        let report = table.waiting.entry(job_id.clone()).or_default();
-        let before = report.bytes();
-        change(report);
-        let after = report.bytes();
-        table.bytes = table.bytes + after - before;
-
-        while table.bytes > WAITING_BYTES {
-            let Some(oldest) = table.order.pop_front() else { return };
-            table.remove(&oldest);
+        for job_id in job_ids {
+            table.change(job_id, &change);
         }
     }
 
@@ -142,6 +152,23 @@ impl Reports {
 }
 
 impl Table {
+    /// Changes the report of a job. The jobs that have waited longest make room for it.
+    fn change(&mut self, job_id: &JobId, change: impl FnOnce(&mut Report)) {
+        if !self.waiting.contains_key(job_id) {
+            self.order.push_back(job_id.clone());
+        }
+        let report = self.waiting.entry(job_id.clone()).or_default();
+        let before = report.bytes();
+        change(report);
+        let after = report.bytes();
+        self.bytes = self.bytes + after - before;
+
+        while self.bytes > WAITING_BYTES {
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.remove(&oldest);
+        }
+    }
+
     fn remove(&mut self, job_id: &JobId) -> Option<Report> {
         let report = self.waiting.remove(job_id)?;
         self.bytes -= report.bytes();

@@ -2,6 +2,7 @@
 //! time share it. The table starts and ends nothing by itself.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -79,6 +80,13 @@ pub(crate) struct Held {
     pub(crate) waiting: Vec<JobId>,
 }
 
+impl fmt::Debug for Runs {
+    /// Shows nothing of the jobs, whose messages contain inputs and tokens.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Runs").finish_non_exhaustive()
+    }
+}
+
 impl Runs {
     /// Adds an attempt to the run with this key, or to a new one.
     pub(crate) fn join(&self, key: &RunKey, job: &Arc<JobMessage>) -> Joined {
@@ -153,6 +161,14 @@ impl Runs {
         held.running.sort();
         held.waiting.sort();
         held
+    }
+
+    /// The jobs of the attempts that wait for a run's end. There is none for a handler that ends after all of them were
+    /// answered.
+    pub(crate) fn sharing(&self, key: &RunKey) -> Vec<JobId> {
+        let runs = self.lock();
+        let attempts = runs.get(key).map(|run| run.attempts.iter());
+        attempts.into_iter().flatten().map(|attempt| attempt.job.id()).collect()
     }
 
     /// Takes an attempt out of its run. `false` if the attempt's answer is already being made.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use msk_to_s3::Metadata;
+use msk_to_s3::{KeyLayout, Metadata};
 use postern_runtime::env::{Environment, InvalidVariable};
 
 /// The format of a table's objects.
@@ -55,6 +55,14 @@ impl Config {
         let source = msk_to_s3::Config::from_env(environment)?;
         environment.parse_or("CSV_COLUMNS", "", "id:int64,city=customer.city", |_| {
             if source.columns.is_empty() { Err("compaction needs the names of the columns") } else { Ok(()) }
+        })?;
+        environment.parse_or("CSV_KEY_LAYOUT", "partition", "partition", |_| {
+            // The objects of a partition would be in the folders of all hours, which late records may belong to.
+            if source.layout == KeyLayout::Partition {
+                Ok(())
+            } else {
+                Err("compaction needs the layout partition")
+            }
         })?;
         environment.parse_or("CSV_METADATA_COLUMNS", "false", "true", |_| {
             if [Metadata::Offset, Metadata::Timestamp].iter().all(|column| source.metadata.contains(column)) {
@@ -111,6 +119,10 @@ mod tests {
     fn what_compaction_cannot_work_with_is_an_error() {
         for (list, problem) in [
             (&[("CSV_METADATA_COLUMNS", "true")][..], "CSV_COLUMNS: compaction needs the names"),
+            (
+                &[("CSV_COLUMNS", "a"), ("CSV_METADATA_COLUMNS", "true"), ("CSV_KEY_LAYOUT", "time")],
+                "CSV_KEY_LAYOUT: compaction needs the layout partition",
+            ),
             (
                 &[("CSV_COLUMNS", "a"), ("CSV_METADATA_COLUMNS", "offset")],
                 "CSV_METADATA_COLUMNS: compaction needs",

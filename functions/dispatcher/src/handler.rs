@@ -113,11 +113,11 @@ pub(crate) async fn dispatch(
     let (name, expiry_seconds) = (request.job.name.clone(), request.job.expiry_seconds());
 
     let from = request.job.input_from.take();
-
     let mut message = request.into_message(now, xray_trace_id.and_then(trace_parent));
     let owner = Owner { tenant: &tenant, job_id: &job_id };
     let mut record = Record::new(jobs, &job_id, (&tenant, &topic), name.as_deref(), &message, now);
     message.resume = record.resume().await;
+
     let payload = payload(claims, owner, from.as_ref(), &mut message).await?;
     let bytes = payload.len();
 

@@ -50,6 +50,7 @@ impl<'a, J: Jobs> Record<'a, J> {
     /// exists.
     pub(crate) async fn dispatched(&mut self, is_resumed: bool) {
         let Some(jobs) = self.jobs else { return };
+
         self.job.resumed = is_resumed;
         best_effort("dispatched", jobs.dispatched(&self.job)).await;
     }
@@ -58,6 +59,7 @@ impl<'a, J: Jobs> Record<'a, J> {
     pub(crate) async fn not_published(&self, error: &Error) {
         let Some(jobs) = self.jobs else { return };
         let end = End::new(State::Failed, Rank::Answered).because(error.name(), error.to_string());
+
         let NewJob { tenant, job_id, dispatched_at, .. } = &self.job;
         best_effort("not published", jobs.ended(tenant, job_id, &end, *dispatched_at)).await;
     }

@@ -1,8 +1,9 @@
-//! Records the progress that a worker reports for all its jobs in one message.
+//! Handles the function's two kinds of events. A worker's message, by an IoT rule, has the progress of all its jobs, which
+//! is recorded. An event of the table's stream names the jobs that have changed, whoever wrote them, and becomes hints.
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
-use postern_jobs::{JobItem, Jobs, Progress};
+use postern_jobs::{Change, Jobs, Progress, changes};
 use postern_runtime::{NamedError, metrics};
 use postern_types::{JobProgress, ProgressMessage, Tenant};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,15 @@ use serde_json::value::RawValue;
 /// The most jobs of a message that are written at the same time.
 const AT_A_TIME: usize = 16;
 
-/// The function's answer. An IoT rule ignores it; a person who invokes the function by hand sees it.
+/// The function's answer. Its callers ignore it; a person who invokes the function by hand sees it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Handled {
+    Recorded(Recorded),
+    Announced(Announced),
+}
+
+/// What became of a worker's message.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Recorded {
@@ -19,6 +28,14 @@ pub(crate) struct Recorded {
     recorded: usize,
     /// The number of jobs of which the table knew more already, or that the tenant does not have.
     ignored: usize,
+}
+
+/// What became of an event of the table's stream.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Announced {
+    /// The number of jobs that have changed.
+    announced: usize,
 }
 
 /// The reasons for which progress is not recorded. Lambda retries the event, and then sends it to the function's
@@ -54,17 +71,27 @@ impl From<postern_jobs::Error> for Error {
 
 /// The way to those who watch jobs. Hints may be lost: who gets one reads the job from the API.
 pub(crate) trait Hint {
-    /// Hints at jobs of one tenant that have changed.
-    async fn hint(&self, tenant: &Tenant, jobs: &[JobItem]);
+    /// Hints at jobs that have changed.
+    async fn hint(&self, changes: &[Change]);
 }
 
-/// Records the progress in `event`.
-pub(crate) async fn record(
+/// Handles an event of either kind.
+pub(crate) async fn handle(
     jobs: &impl Jobs,
     hints: &impl Hint,
     event: &RawValue,
     now: Timestamp,
-) -> Result<Recorded, Error> {
+) -> Result<Handled, Error> {
+    let Some(changes) = changes(event.get()) else {
+        return record(jobs, event, now).await.map(Handled::Recorded);
+    };
+
+    hints.hint(&changes).await;
+    Ok(Handled::Announced(Announced { announced: changes.len() }))
+}
+
+/// Records the progress in `event`.
+async fn record(jobs: &impl Jobs, event: &RawValue, now: Timestamp) -> Result<Recorded, Error> {
     let (tenant, message) = read(event)?;
     let latest = received_at(event).unwrap_or(now);
     let worker = message.worker.as_deref();
@@ -73,13 +100,11 @@ pub(crate) async fn record(
     // One job that cannot be written does not keep the others from being written.
     let writes = entries.map(async |entry| jobs.progress(&tenant, worker, &entry).await);
     let written: Vec<_> = stream::iter(writes).buffer_unordered(AT_A_TIME).collect().await;
-    let changed: Vec<_> = written.iter().filter_map(|one| one.clone().ok().flatten()).collect();
-    hints.hint(&tenant, &changed).await;
+    let written = written.into_iter().collect::<Result<Vec<_>, _>>()?;
 
-    let total = written.len();
-    written.into_iter().collect::<Result<Vec<_>, _>>()?;
-    metrics::add("JobProgressRecorded", changed.len());
-    Ok(Recorded { recorded: changed.len(), ignored: total - changed.len() })
+    let recorded = written.iter().flatten().count();
+    metrics::add("JobProgressRecorded", recorded);
+    Ok(Recorded { recorded, ignored: written.len() - recorded })
 }
 
 /// Reads the worker's message, and the tenant that the rule stamped.

@@ -5,10 +5,7 @@
 
 import { Problem, SignedOut } from "./api.js";
 
-/**
- * How often the page polls. With a live connection it polls as well: only progress is announced, not the start and the end
- * of a job, and a message can be lost.
- */
+/** How often the page polls. With a live connection it polls as well, because a message can be lost. */
 export const EVERY = 5_000;
 
 /** The shortest time between the starts of two fetches, however many hints arrive. */

@@ -2,6 +2,7 @@
  * The details of one job: its facts, timeline, log, input and result, and what an operator or an approver can do with it.
  */
 
+import { link, readAddress } from "./address.js";
 import { Problem } from "./api.js";
 import { byId, reconcile, setAttribute, setHidden, setLines, setText } from "./dom.js";
 import { STATES, isOpen, nameOf, showMeter, showState } from "./jobs.js";
@@ -101,18 +102,24 @@ export class JobView {
     if (hasData) showText(byId("data"), typeof job.data === "string" ? job.data : JSON.stringify(job.data, null, 2));
   }
 
+  /** What happened to this attempt and to the others. What happened to another attempt links to it. */
   showTimeline(events) {
     reconcile(byId("timeline"), events.slice(-200), {
-      key: (event) => `${event.at} ${event.type}`,
+      key: (event) => `${event.jobId} ${event.at} ${event.type}`,
       create: () => {
         const item = document.createElement("li");
-        item.append(document.createElement("time"), document.createElement("span"));
+        item.append(...["time", "span", "a"].map((name) => document.createElement(name)));
         return item;
       },
       update: (item, event) => {
-        setAttribute(item.firstElementChild, "datetime", event.at);
-        setText(item.firstElementChild, clock(event.at, this.api.now()));
-        setText(item.lastElementChild, [EVENTS[event.type] ?? event.type, detailOf(event.detail)].filter(Boolean).join(": "));
+        const [time, text, attempt] = item.children;
+        setAttribute(time, "datetime", event.at);
+        setText(time, clock(event.at, this.api.now()));
+        setText(text, [EVENTS[event.type] ?? event.type, detailOf(event.detail)].filter(Boolean).join(": "));
+
+        setHidden(attempt, event.jobId === this.jobId);
+        setText(attempt, `of attempt ${event.attempt}`);
+        setAttribute(attempt, "href", link(readAddress(), { job: event.jobId }));
       },
     });
   }

@@ -69,6 +69,7 @@ pub(crate) async fn start(
     let machine = config
         .machine(tenant, &machine)
         .ok_or(Problem::NotFound("there is no machine of this name to start"))?;
+
     let input = input.get();
     if input.len() > INPUT_BYTES {
         let bytes = input.len();
@@ -79,12 +80,14 @@ pub(crate) async fn start(
 
     let name = execution_name(tenant, key)?;
     let execution = format!("{}:{name}", machine.arn.replacen(":stateMachine:", ":execution:", 1));
+
     if step_functions.start(&machine.arn, &name, input).await? == Started::Exists {
         let before = step_functions.input_of(&execution).await?;
         if before.as_deref() != Some(input) {
             return Err(Problem::Conflict("the Idempotency-Key was used with another input".into()));
         }
     }
+
     tracing::info!(%tenant, execution, "execution started");
     Ok(StartedExecution { execution, name })
 }
@@ -107,6 +110,7 @@ fn execution_name(tenant: &Tenant, key: Option<&str>) -> Result<String, Problem>
             filled.map_err(|_| Problem::Unavailable { service: "the random number generator" })?;
         }
     }
+
     Ok(format!("api-{:032x}", u128::from_be_bytes(bytes)))
 }
 
@@ -128,14 +132,16 @@ pub(crate) async fn stop(
     if let Some(execution) = &job.execution {
         step_functions.stop(execution, &reason).await?;
     }
+
     let message = json!({"JobId": job.job_id, "Reason": reason}).to_string();
-    let told =
+    let published =
         broker.publish(&format!("{}/to/worker/cancel", job.tenant), &message, remaining(job, now)).await;
 
     // Once the execution is stopped, the canceller tells the worker as well.
     if job.execution.is_none() {
-        told?;
+        published?;
     }
+
     tracing::info!(job_id = job.job_id, "job stopped");
     Ok(())
 }
@@ -179,6 +185,7 @@ pub(crate) async fn decide(
             Problem::Conflict("the key of the approval has been replaced; use its link".into())
         }
     })?;
+
     let (end, taken) = match verdict {
         Verdict::Approve => {
             let mut output = json!({"decision": "APPROVED"});
@@ -198,6 +205,7 @@ pub(crate) async fn decide(
     if taken == Decided::Closed {
         return Err(Problem::Conflict("the decision was made before, or its time has passed".into()));
     }
+
     tracing::info!(job_id = job.job_id, ?verdict, "decision delivered");
     record(jobs, job, &end, now).await;
     Ok(())
@@ -214,6 +222,7 @@ fn decided_before(job: &JobItem, verdict: Verdict) -> Result<(), Problem> {
 /// Writes the end of an approval. Step Functions has the decision already, so a failure of the table is only logged.
 async fn record(jobs: &impl Jobs, job: &JobItem, end: &End, now: Timestamp) {
     let (Ok(tenant), Ok(job_id)) = (Tenant::parse(&job.tenant), JobId::parse(&*job.job_id)) else { return };
+
     if let Err(error) = jobs.ended(&tenant, &job_id, end, now).await {
         postern_runtime::metrics::count("JobTableErrors");
         tracing::warn!(%job_id, "the decision is not in the table: {error}");
@@ -223,6 +232,7 @@ async fn record(jobs: &impl Jobs, job: &JobItem, end: &End, now: Timestamp) {
 /// A text that a person wrote, without the blanks around it; `None` if nothing is left.
 fn text(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+
     match text.as_ref().map_or(0, |text| text.chars().count()) {
         chars if chars > TEXT_CHARS => Err(Problem::InvalidRequest(format!(
             "{name} has {chars} characters; at most {TEXT_CHARS} are allowed"

@@ -93,6 +93,7 @@ impl Caller {
     fn of_claims(claims: &BTreeMap<String, Box<RawValue>>) -> Result<Self, Problem> {
         let tenant = claims.get("tenant").and_then(|claim| serde_json::from_str::<String>(claim.get()).ok());
         let tenant = tenant.ok_or_else(|| Problem::Forbidden("the token has no claim tenant".into()))?;
+
         let tenant = Tenant::parse(&tenant)
             .map_err(|error| Problem::Forbidden(format!("the token's claim tenant is not valid: {error}")))?;
 
@@ -103,11 +104,13 @@ impl Caller {
             .collect();
         let roles: Vec<_> =
             Role::ALL.into_iter().filter(|role| words.iter().any(|word| word == role.name())).collect();
+
         if roles.is_empty() {
             return Err(Problem::Forbidden(
                 "the token's claim roles has none of viewer, operator and approver".into(),
             ));
         }
+
         Ok(Self { tenant, roles })
     }
 

@@ -125,6 +125,7 @@ fn live(environment: &Environment<'_>) -> Result<Option<Live>, InvalidVariable> 
     if let Some(issuer) = environment.parse_optional("GRIP_VERIFY_ISS", "pushpin", text)? {
         verifier = verifier.issuer(issuer);
     }
+
     let key = environment.required("GRIP_CHANNEL_KEY", EXAMPLE_KEY, secret)?;
     let prefix = environment.parse_optional("GRIP_PREFIX", "myapp-", text)?.unwrap_or_default();
     Ok(Some(Live { url, prefix, verifier, tickets: JwtAuthorizer::new(key).audience(AUDIENCE) }))
@@ -147,6 +148,7 @@ fn machines(text: &str) -> Result<Vec<Machine>, String> {
         let arn = arn.contains(":stateMachine:").then(|| arn.to_owned())?;
         Some(Machine { tenant: Tenant::parse(tenant).ok()?, name: name.to_owned(), arn })
     };
+
     entries.map(|entry| machine(entry).ok_or_else(|| format!("{entry:?} is not TENANT/NAME=ARN"))).collect()
 }
 
@@ -156,6 +158,7 @@ fn address(text: &str) -> Result<String, &'static str> {
     if text.contains([';', ',', '\'', '"', ' ', '*']) {
         return Err(PROBLEM);
     }
+
     origin(text).map(|_| text.to_owned()).ok_or(PROBLEM)
 }
 

@@ -1,5 +1,7 @@
 //! Answers a request of API Gateway: the page's files, the API, and the proxy of the page's WebSocket.
 
+use std::time::Instant;
+
 use grip::lambda::{Event, InvalidEvent, LambdaResponse};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -7,6 +9,7 @@ use jiff::Timestamp;
 use postern_approval::Keyring;
 use postern_jobs::{JobItem, Jobs};
 use postern_runtime::NamedError;
+use postern_runtime::rotation::Rotating;
 use postern_runtime::secrets::ReadSecret;
 use postern_types::{JobId, Tenant};
 use serde::de::DeserializeOwned;
@@ -17,7 +20,7 @@ use crate::actions::{self, Start};
 use crate::assets;
 use crate::caller::Caller;
 use crate::config::Config;
-use crate::job::{Job, timeline};
+use crate::job::Job;
 use crate::list::{Query, pairs, unknown};
 use crate::live::{self, Channel, TicketRequest};
 use crate::payload::payload;
@@ -25,6 +28,7 @@ use crate::problem::Problem;
 use crate::reply::{asset, finish, json as json_response, policy};
 use crate::route::{NO_JOB, Route};
 use crate::services::{Broker, StepFunctions};
+use crate::timeline::timeline;
 use crate::workers::{self, Command};
 
 /// The largest body of a request, in bytes: an input of Step Functions, and what stands around it.
@@ -45,7 +49,8 @@ impl NamedError for Error {
 
 /// The API with the services that it needs.
 pub(crate) struct Api<J, S, B, K> {
-    pub(crate) config: Config,
+    /// The configuration, with the keys of the proxy's secret.
+    pub(crate) config: Rotating<Config, K>,
     pub(crate) jobs: J,
     pub(crate) step_functions: S,
     pub(crate) broker: B,
@@ -55,6 +60,7 @@ pub(crate) struct Api<J, S, B, K> {
 
 /// A request, and who makes it.
 struct Call<'a> {
+    config: &'a Config,
     request: &'a Request<Vec<u8>>,
     caller: Caller,
     now: Timestamp,
@@ -73,6 +79,7 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
                 problem.response()
             }
         };
+
         let response = if live::is_for_proxy(&response) { response } else { finish(&request, response) };
         Ok(reply.response(response))
     }
@@ -85,44 +92,28 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
     ) -> Result<Response<Vec<u8>>, Problem> {
         let path = request.uri().path();
         if path == "/live" {
-            return match &self.config.live {
-                Some(live) => live::serve(live, request, now.into()).await,
-                None => Err(live::none()),
-            };
+            return self.live(request, now).await;
         }
-        if let Some(response) = self.open(request.method(), path) {
+
+        let config = self.config.current();
+        if let Some(response) = open(&config, request.method(), path) {
             return response;
         }
 
         // The caller comes first, so that a stranger learns nothing, not even which paths exist.
-        let caller = Caller::of_event(event, self.config.auth, &self.config.default_tenant)?;
+        let caller = Caller::of_event(event, config.auth, &config.default_tenant)?;
         let route = Route::find(request.method(), path)?;
         caller.needs(route.role())?;
-        self.answer(route, &Call { request, caller, now }).await
+        self.answer(route, &Call { config: &config, request, caller, now }).await
     }
 
-    /// The files that everybody may read.
-    fn open(&self, method: &Method, path: &str) -> Option<Result<Response<Vec<u8>>, Problem>> {
-        let config = &self.config;
-        let response = match assets::find(path) {
-            Some(file) => asset(file, &policy(&config.origins())),
-            None if path == "/config.json" => {
-                let settings = json!({
-                    "auth": config.auth.name(),
-                    "issuer": config.issuer,
-                    "clientId": config.client_id,
-                    "audience": config.audience,
-                    "live": self.live_url(),
-                });
-                json_response(StatusCode::OK, &settings)
-            }
-            None => return None,
-        };
-        Some(if *method == Method::GET { Ok(response) } else { Err(Problem::MethodNotAllowed("GET")) })
-    }
-
-    fn live_url(&self) -> Option<&str> {
-        self.config.live.as_ref().map(|live| live.url.as_str())
+    /// Answers a request of the proxy, and once more if a key was wrong and the secret has changed since it was read.
+    async fn live(&self, request: &Request<Vec<u8>>, now: Timestamp) -> Result<Response<Vec<u8>>, Problem> {
+        let served = live::serve(self.config.current().live.as_ref(), request, now.into()).await;
+        if served.is_refused && self.config.read_again(Instant::now()).await {
+            return live::serve(self.config.current().live.as_ref(), request, now.into()).await.response;
+        }
+        served.response
     }
 
     async fn answer(&self, route: Route, call: &Call<'_>) -> Result<Response<Vec<u8>>, Problem> {
@@ -133,15 +124,16 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
 
         match route {
             Route::Session => {
-                let session =
-                    json!({"tenant": tenant, "roles": call.caller.roles, "live": self.live_url().is_some()});
+                let is_live = call.config.live.is_some();
+                let session = json!({"tenant": tenant, "roles": call.caller.roles, "live": is_live});
                 Ok(json_response(StatusCode::OK, &session))
             }
-            Route::Machines => Ok(self.machines(tenant)),
+            Route::Machines => Ok(machines(call.config, tenant)),
             Route::List => self.list(call).await,
             Route::Job(id) => Ok(json_response(StatusCode::OK, &Job::from(self.job(tenant, &id).await?))),
             Route::Timeline(id) => {
-                let events = timeline(&self.job(tenant, &id).await?);
+                let job = self.job(tenant, &id).await?;
+                let events = timeline(&self.jobs, tenant, &job).await.map_err(|error| of_table(&error))?;
                 Ok(json_response(StatusCode::OK, &json!({"events": events})))
             }
             Route::Log(id) => {
@@ -169,7 +161,7 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
             Route::Start => {
                 let key = idempotency_key(request.headers())?;
                 let start: Start = body(request)?;
-                let started = actions::start(&self.step_functions, &self.config, tenant, key, start).await?;
+                let started = actions::start(&self.step_functions, call.config, tenant, key, start).await?;
                 Ok(json_response(StatusCode::ACCEPTED, &started))
             }
             Route::Stop(id) => {
@@ -218,7 +210,7 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
 
     async fn ticket(&self, call: &Call<'_>) -> Result<Response<Vec<u8>>, Problem> {
         let request: TicketRequest = body(call.request)?;
-        let live = self.config.live.as_ref().ok_or_else(live::none)?;
+        let live = call.config.live.as_ref().ok_or_else(live::none)?;
         let tenant = &call.caller.tenant;
 
         let channel = request.channel(tenant)?;
@@ -228,18 +220,13 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
         Ok(json_response(StatusCode::OK, &live::ticket(live, tenant, &channel, call.now)?))
     }
 
-    fn machines(&self, tenant: &Tenant) -> Response<Vec<u8>> {
-        let machines = self.config.machines.iter().filter(|machine| machine.tenant == *tenant);
-        let machines: Vec<_> = machines.map(|machine| json!({"name": machine.name})).collect();
-        json_response(StatusCode::OK, &json!({"machines": machines}))
-    }
-
     async fn list(&self, call: &Call<'_>) -> Result<Response<Vec<u8>>, Problem> {
         let query = Query::parse(call.request.uri().query().unwrap_or_default())?;
         let Query { filter, after, limit } = &query;
         if after.as_ref().is_some_and(|after| !filter.contains(after)) {
             return Err(Problem::InvalidCursor);
         }
+
         if filter.is_empty() {
             return Ok(json_response(StatusCode::OK, &json!({"jobs": [], "next": null})));
         }
@@ -256,6 +243,31 @@ impl<J: Jobs, S: StepFunctions, B: Broker, K: ReadSecret> Api<J, S, B, K> {
     async fn job(&self, tenant: &Tenant, id: &JobId) -> Result<JobItem, Problem> {
         self.jobs.get(tenant, id).await.map_err(|error| of_table(&error))?.ok_or(NO_JOB)
     }
+}
+
+/// The files that everybody may read.
+fn open(config: &Config, method: &Method, path: &str) -> Option<Result<Response<Vec<u8>>, Problem>> {
+    let response = match assets::find(path) {
+        Some(file) => asset(file, &policy(&config.origins())),
+        None if path == "/config.json" => {
+            let settings = json!({
+                "auth": config.auth.name(),
+                "issuer": config.issuer,
+                "clientId": config.client_id,
+                "audience": config.audience,
+                "live": config.live.as_ref().map(|live| live.url.as_str()),
+            });
+            json_response(StatusCode::OK, &settings)
+        }
+        None => return None,
+    };
+    Some(if *method == Method::GET { Ok(response) } else { Err(Problem::MethodNotAllowed("GET")) })
+}
+
+fn machines(config: &Config, tenant: &Tenant) -> Response<Vec<u8>> {
+    let machines = config.machines.iter().filter(|machine| machine.tenant == *tenant);
+    let machines: Vec<_> = machines.map(|machine| json!({"name": machine.name})).collect();
+    json_response(StatusCode::OK, &json!({"machines": machines}))
 }
 
 /// The body of `PUT /workers/{worker}/concurrency`.
@@ -300,6 +312,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 /// The body of a request that changes something: a JSON object.
 fn body<T: DeserializeOwned>(request: &Request<Vec<u8>>) -> Result<T, Problem> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+
     let essence = kind.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Problem::UnsupportedMediaType);
@@ -313,9 +326,11 @@ fn body<T: DeserializeOwned>(request: &Request<Vec<u8>>) -> Result<T, Problem> {
             body.len()
         )));
     }
+
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Problem::InvalidRequest("the body must be a JSON object".into()));
     }
+
     serde_json::from_slice(body).map_err(|error| Problem::InvalidRequest(format!("the body: {error}")))
 }
 

@@ -33,6 +33,7 @@ impl Query {
                 _ => return Err(unknown(&name)),
             }
         }
+
         Ok(parsed)
     }
 }
@@ -49,11 +50,13 @@ pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decoded(name)?;
+
         if pairs.iter().any(|(other, _)| *other == name) {
             return Err(Problem::InvalidRequest(format!("the parameter {name:?} is there twice")));
         }
         pairs.push((name, decoded(value)?));
     }
+
     Ok(pairs)
 }
 
@@ -75,6 +78,7 @@ fn time(name: &str, value: &str) -> Result<Timestamp, Problem> {
 
 fn limit(value: &str) -> Result<u8, Problem> {
     let limit = value.parse().ok().filter(|limit| (1..=LARGEST_PAGE).contains(limit));
+
     limit.ok_or_else(|| {
         Problem::InvalidRequest(format!("limit must be a whole number from 1 to {LARGEST_PAGE}"))
     })

@@ -96,29 +96,47 @@ pub(crate) fn ticket(
     Ok(Ticket { ticket, channel, expires_at: time_text(end) })
 }
 
+/// The response to a request of the proxy.
+pub(crate) struct Served {
+    pub(crate) response: Result<Response<Vec<u8>>, Problem>,
+    /// Whether a signature or a ticket was not valid: a key may have been replaced.
+    pub(crate) is_refused: bool,
+}
+
+impl Served {
+    fn of(response: Result<Response<Vec<u8>>, Problem>) -> Self {
+        Self { response, is_refused: false }
+    }
+}
+
 /// Answers a request of the proxy.
-pub(crate) async fn serve(
-    live: &Live,
-    request: &Request<Vec<u8>>,
-    now: SystemTime,
-) -> Result<Response<Vec<u8>>, Problem> {
+pub(crate) async fn serve(live: Option<&Live>, request: &Request<Vec<u8>>, now: SystemTime) -> Served {
+    let Some(live) = live else { return Served::of(Err(none())) };
     if let Err(problem) = live.verifier.check(request.headers()) {
         tracing::warn!("refused a request: {problem}");
-        return Err(Problem::Forbidden("this address is for the GRIP proxy: connect to the proxy's".into()));
+        let problem = Problem::Forbidden("this address is for the GRIP proxy: connect to the proxy's".into());
+        return Served { response: Err(problem), is_refused: true };
     }
     let mut ws = match WebSocket::read(request) {
         Ok(ws) => ws.prefixed(&live.prefix),
-        Err(problem) => return Ok(problem.to_response()),
+        Err(problem) => return Served::of(Ok(problem.to_response())),
     };
 
+    let mut is_refused = false;
     if ws.is_opening() {
         ws.accept();
-        match admitted(live, &ws, request, now).await {
-            Some(channel) => open(&mut ws, &channel)?,
-            None => drop(ws.close(UNAUTHORIZED, "the ticket is not valid for this channel")),
+        let channel = admitted(live, &ws, request, now).await;
+        is_refused = channel.is_none();
+
+        if let Some(channel) = channel {
+            if let Err(problem) = open(&mut ws, &channel) {
+                return Served::of(Err(problem));
+            }
+        } else {
+            let _ = ws.close(UNAUTHORIZED, "the ticket is not valid for this channel");
         }
     }
-    Ok(ws.to_response())
+    Served { response: Ok(ws.to_response()), is_refused }
 }
 
 fn open(ws: &mut WebSocket<'_>, channel: &str) -> Result<(), Problem> {

@@ -15,6 +15,7 @@ mod reply;
 mod route;
 mod services;
 mod start;
+mod timeline;
 mod workers;
 
 use jiff::Timestamp;
@@ -23,6 +24,6 @@ use postern_runtime::env::Environment;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), postern_runtime::Error> {
     postern_runtime::log::init(env!("CARGO_CRATE_NAME"));
-    let api = start::api(Environment::process()).await?;
+    let api = start::api(Environment::process).await?;
     postern_runtime::serve(async |event, _context| api.handle(&event, Timestamp::now()).await).await
 }

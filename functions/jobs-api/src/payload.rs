@@ -48,11 +48,13 @@ pub(crate) async fn payload(
     which: Payload,
 ) -> Result<Box<RawValue>, Problem> {
     let mut search = Search { job_id, which, last: None };
+
     let mut next = None;
     for _ in 0..HISTORY_PAGES {
         let page = step_functions.history(execution, next).await?;
         let (events, token) =
             page.ok_or(Problem::NotFound("the execution is no longer in Step Functions"))?;
+
         for event in &events {
             if let Some(found) = search.read(event) {
                 return checked(found?);
@@ -64,6 +66,7 @@ pub(crate) async fn payload(
             return Err(search.missing());
         }
     }
+
     Err(Problem::TooLarge("the execution's history is too long to search; see it in Step Functions".into()))
 }
 
@@ -103,6 +106,7 @@ impl Search<'_> {
             return None;
         }
         self.last = Some(event.id);
+
         match &event.kind {
             HistoryKind::Succeeded(output) => {
                 let output = RawValue::from_string(output.clone());

@@ -98,6 +98,7 @@ impl Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+
         match self {
             Self::MethodNotAllowed(methods) => drop(headers.insert(ALLOW, HeaderValue::from_static(methods))),
             Self::Throttled { .. } | Self::Unavailable { .. } => {
@@ -105,6 +106,7 @@ impl Problem {
             }
             _ => {}
         }
+
         response
     }
 }

@@ -71,9 +71,11 @@ pub(crate) fn finish(request: &Request<Vec<u8>>, mut response: Response<Vec<u8>>
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
     ];
+
     for (name, value) in headers {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+
     response.headers_mut().entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(NOTHING));
     response
 }

@@ -52,6 +52,7 @@ impl Route {
             other => of_lists(other),
         }
         .ok_or(NO_PATH)?;
+
         let route = routes.into_iter().find(|(other, _)| other == method).map(|(_, route)| route);
         route.ok_or(Problem::MethodNotAllowed(allow))
     }

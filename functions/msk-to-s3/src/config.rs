@@ -33,6 +33,15 @@ pub enum LineBreaks {
     Space,
 }
 
+/// The folders of the objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyLayout {
+    /// A folder for each partition. Compaction needs this layout.
+    Partition,
+    /// A folder for each hour of the records' timestamps, as Hive names them. A batch becomes an object for each hour.
+    Time,
+}
+
 /// A trailing column with a property that Kafka keeps beside a record's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metadata {
@@ -83,6 +92,8 @@ pub struct Config {
     pub bucket: String,
     /// `KEY_PREFIX`: the beginning of every key; empty, or ending in a slash.
     pub prefix: String,
+    /// `CSV_KEY_LAYOUT`: `partition` or `time`.
+    pub layout: KeyLayout,
     /// `RECORD_FORMAT`: `lines` or `json`.
     pub format: Format,
     /// `CSV_COLUMNS`: a row's fields. If it is empty in `json` mode, the keys of an object's first record are the columns.
@@ -124,6 +135,11 @@ impl Config {
         Ok(Self {
             bucket: environment.required("S3_BUCKET_NAME", "my-bucket", bucket)?,
             prefix: environment.parse_or("KEY_PREFIX", "", "raw/", prefix)?,
+            layout: environment.parse("CSV_KEY_LAYOUT", "partition", |text| match text {
+                "partition" => Ok(KeyLayout::Partition),
+                "time" => Ok(KeyLayout::Time),
+                _ => Err("it must be partition or time"),
+            })?,
             format,
             drop_extra: environment.parse("CSV_EXTRA_COLUMNS", default_for_extra, |text| match text {
                 "drop" => Ok(true),

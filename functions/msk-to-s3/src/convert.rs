@@ -1,12 +1,13 @@
 //! Sorts the records of a batch into runs and converts them to rows.
 //!
-//! A run is a sequence of records of one partition whose offsets rise; each run becomes one object. The event reader
-//! calls the [`Converter`] with one record after another, so no list of records is built.
+//! A run is a sequence of records of one partition whose offsets rise; each run becomes one object. With the layout
+//! `time`, a run has the records of one hour. The event reader calls the [`Converter`] with one record after another, so
+//! no list of records is built.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::bad_record::BadRecord;
-use crate::config::Config;
+use crate::config::{Config, KeyLayout};
 use crate::event::{Partition, Payload, Record, Records};
 use crate::payload::decode;
 use crate::row::{RowWriter, Table};
@@ -18,6 +19,8 @@ pub(crate) struct Run {
     pub(crate) last: u64,
     /// The timestamp of the first record.
     pub(crate) time: Option<u64>,
+    /// The hour of all its records since 1970, with the layout `time` and if they have timestamps.
+    pub(crate) hour: Option<u64>,
     /// A digest of the offsets between `first` and `last` that are missing from the run; `None` for a run without gaps.
     gaps: Option<Sha256>,
     /// The number of rows. Tombstones are in the run but have no row.
@@ -26,11 +29,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn starting_with(record: &Record<'_>) -> Self {
+    fn starting_with(record: &Record<'_>, hour: Option<u64>) -> Self {
         Self {
             first: record.offset,
             last: record.offset,
             time: record.timestamp,
+            hour,
             gaps: None,
             rows: 0,
             table: Table::default(),
@@ -75,6 +79,7 @@ impl PartitionBatch {
 /// Converts the records of a batch while the event is read.
 pub(crate) struct Converter<'c> {
     writer: RowWriter<'c>,
+    layout: KeyLayout,
     partitions: Vec<PartitionBatch>,
     /// The index of the partition that the next records belong to.
     current: usize,
@@ -84,7 +89,17 @@ pub(crate) struct Converter<'c> {
 
 impl<'c> Converter<'c> {
     pub(crate) fn new(config: &'c Config) -> Self {
-        Self { writer: RowWriter::new(config), partitions: Vec::new(), current: 0, buffer: Vec::new() }
+        let (writer, layout) = (RowWriter::new(config), config.layout);
+        Self { writer, layout, partitions: Vec::new(), current: 0, buffer: Vec::new() }
+    }
+
+    /// The hour whose object gets the record. With the layout `partition`, objects have no hour.
+    fn hour(&self, record: &Record<'_>) -> Option<u64> {
+        const MILLISECONDS: u64 = 3_600_000;
+        match self.layout {
+            KeyLayout::Partition => None,
+            KeyLayout::Time => record.timestamp.map(|time| time / MILLISECONDS),
+        }
     }
 
     /// The batch by partition, in the order of the event.
@@ -103,17 +118,17 @@ impl Records for Converter<'_> {
     }
 
     fn record(&mut self, record: &Record<'_>) {
+        let hour = self.hour(record);
         let Some(batch) = self.partitions.get_mut(self.current) else { return };
         batch.records += 1;
 
         // An offset that does not rise begins another run, although Lambda is not known to send such records. The new
         // run is kept only if the record is good.
-        let rising = batch.runs.last().is_some_and(|run| run.last < record.offset);
-        let mut started = (!rising).then(|| Run::starting_with(record));
-        let run = match (&mut started, batch.runs.last_mut()) {
-            (Some(started), _) => started,
-            (None, Some(run)) => run,
-            (None, None) => return,
+        let current = batch.runs.iter_mut().rfind(|run| run.hour == hour);
+        let mut started = None;
+        let run = match current.filter(|run| run.last < record.offset) {
+            Some(run) => run,
+            None => started.insert(Run::starting_with(record, hour)),
         };
 
         // A tombstone is a record without a row.
@@ -146,6 +161,7 @@ mod tests {
             first: offsets[0],
             last: offsets[0],
             time: None,
+            hour: None,
             gaps: None,
             rows: 0,
             table: Table::default(),

@@ -95,7 +95,8 @@ fn report(partitions: &[PartitionBatch]) {
     }
 
     for PartitionBatch { partition, runs, records, tombstones, bad } in partitions {
-        let (first, last) = (runs.first().map(|run| run.first), runs.last().map(|run| run.last));
+        let first = runs.iter().map(|run| run.first).min();
+        let last = runs.iter().map(|run| run.last).max();
         let (partition, bad) = (&partition.name, bad.len());
         tracing::info!(partition, records, tombstones, bad, first, last, "records of a partition");
     }

@@ -5,6 +5,12 @@
 //! (`RawValue`) it reads the value twice. This reader accepts exactly the texts that `serde_json` accepts, up
 //! to a nesting of 127 levels. A property test compares the two.
 //!
+//! Why not `sonic-rs` or `simd-json`: they do not know which key to expect. Finding the seven columns in 10,000 records
+//! (2.3 MB) took 1.5 ms with [`Reader::skip_key`] and [`Reader::plain_field`], 3.4 ms with `sonic-rs` 0.5.10 by its
+//! iterator, 2.7 ms by a struct that names the columns at compile time, and 2.9 ms for `simd-json` 0.15.1 to build its
+//! tape, which keeps no number tokens (2026-11-25, fastest of 200 turns). Without an expected key this reader takes
+//! 3.2 ms.
+//!
 //! The caller drives the reader through the text. A [`Reader`] is a position in the text; each method reads one
 //! thing at the position and moves past it:
 //!

@@ -26,7 +26,7 @@ mod scan;
 mod store;
 
 pub use column::Column;
-pub use config::{Compression, Config, Format, LineBreaks, Metadata};
+pub use config::{Compression, Config, Format, KeyLayout, LineBreaks, Metadata};
 pub use event::InvalidEvent;
 pub use handler::{Answer, BatchItemFailure, ItemIdentifier, write_batch};
 pub use kind::{Kind, Typed};

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use flate2::GzBuilder;
 use jiff::Timestamp;
 
-use crate::config::{Compression, Config};
+use crate::config::{Compression, Config, KeyLayout};
 use crate::convert::Run;
 use crate::event::Partition;
 
@@ -43,7 +43,11 @@ impl Object {
     }
 }
 
-/// `{prefix}{topic}/{partition}/customer-data-{first record's time}-{first offset}-{last offset}[-{gaps}].csv`.
+/// What Hive and its readers name the folder of rows without a value.
+const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// `{prefix}{topic}/{partition}/customer-data-{first record's time}-{first offset}-{last offset}[-{gaps}].csv`, or with the
+/// layout `time` `{prefix}{topic}/date={date}/hour={hour}/customer-data-{partition}-{first record's time}-...`.
 ///
 /// A key stands for one set of records: every offset from the first to the last, except those whose digest is `gaps`.
 /// An object that already exists under the key therefore contains the same records
@@ -53,8 +57,12 @@ fn key(config: &Config, partition: &Partition, run: &Run) -> String {
     let time = run
         .time
         .and_then(|time| i64::try_from(time).ok())
-        .and_then(|time| Timestamp::from_millisecond(time).ok())
-        .map_or_else(|| "undated".to_owned(), |time| time.strftime("%Y%m%dT%H%M%SZ").to_string());
+        .and_then(|time| Timestamp::from_millisecond(time).ok());
+    let name = match config.layout {
+        KeyLayout::Partition => format!("{number}/customer-data"),
+        KeyLayout::Time => format!("{}/customer-data-{number}", folder_of_hour(time)),
+    };
+    let time = time.map_or_else(|| "undated".to_owned(), |time| time.strftime("%Y%m%dT%H%M%SZ").to_string());
 
     let gaps = run.gaps().map_or_else(String::new, |gaps| format!("-{gaps}"));
     let suffix = match config.compression {
@@ -63,8 +71,13 @@ fn key(config: &Config, partition: &Partition, run: &Run) -> String {
         Compression::Zstd => ".zst",
     };
 
-    format!(
-        "{}{topic}/{number}/customer-data-{time}-{:020}-{:020}{gaps}.csv{suffix}",
-        config.prefix, run.first, run.last
-    )
+    format!("{}{topic}/{name}-{time}-{:020}-{:020}{gaps}.csv{suffix}", config.prefix, run.first, run.last)
+}
+
+/// The folders of a time's hour.
+fn folder_of_hour(time: Option<Timestamp>) -> String {
+    match time {
+        Some(time) => time.strftime("date=%Y-%m-%d/hour=%H").to_string(),
+        None => format!("date={NO_VALUE}/hour={NO_VALUE}"),
+    }
 }

@@ -18,6 +18,7 @@ def apply() -> None:
         "iot",
         "lambda_",
         "principals",
+        "s3",
         "stepfunctions",
     ):
         importlib.import_module(f"{__name__}.{service}")

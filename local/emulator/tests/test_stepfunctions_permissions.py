@@ -131,6 +131,33 @@ class MachineRole(StepFunctions):
                 found = self.run_machine(definition, role=role)
                 self.assertEqual(found["status"], "SUCCEEDED", found)
 
+    def test_item_reader_needs_the_role(self) -> None:
+        bucket = unique("bucket")
+        aws("s3").create_bucket(Bucket=bucket)
+        rows = b'id,customer\r\n1,"Baker, Sons"\r\n2,\r\n'
+        aws("s3").put_object(Bucket=bucket, Key="tenant/report.csv", Body=rows)
+        definition = one(
+            {
+                "Type": "Map",
+                "ItemReader": {
+                    "Resource": "arn:aws:states:::s3:getObject",
+                    "ReaderConfig": {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"},
+                    "Parameters": {"Bucket": bucket, "Key": "tenant/report.csv"},
+                },
+                "ItemProcessor": {
+                    "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                    **one(END),
+                },
+            }
+        )
+        role = make_role("states", [allow("s3:GetObject", f"arn:aws:s3:::{bucket}/other/*")])
+        self.assertEqual(self.failure(definition, role=role), "States.ItemReaderFailed")
+
+        grant(role, [allow("s3:GetObject", f"arn:aws:s3:::{bucket}/tenant/*")])
+        expected = [{"id": "1", "customer": "Baker, Sons"}, {"id": "2", "customer": ""}]
+        found = self.run_machine(definition, role=role)
+        self.assertEqual(json.loads(found.get("output") or "null"), expected, found)
+
     def test_denied_invocation_names_role_and_function(self) -> None:
         role = make_role(
             "states", [allow("lambda:InvokeFunction", arn("lambda", "function:other"))]
@@ -165,6 +192,15 @@ class MachineRole(StepFunctions):
         output = self.output({"StartAt": "Put", "States": states}, {"a": [1]})
 
         self.assertEqual(json.loads(output["Body"]), {"a": [1]})
+
+        copy = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:s3:copyObject"}
+        copy["Parameters"] = {"Bucket": bucket, "Key": "copies/k", "CopySource": f"{bucket}/k"}
+        self.assertRegex(self.output(one(copy))["CopyObjectResult"]["LastModified"], r"^\d{4}-")
+
+        find = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:s3:listObjectsV2"}
+        find["Parameters"] = {"Bucket": bucket, "Prefix": "copies/", "MaxKeys": 1}
+        found = self.output(one(find))
+        self.assertEqual((found["KeyCount"], found["Contents"][0]["Key"]), (1, "copies/k"))
 
         get["Parameters"]["Key"] = "missing"
         self.assertEqual(self.failure(one(get)), "S3.NoSuchKey")

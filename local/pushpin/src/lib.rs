@@ -11,5 +11,5 @@ mod version;
 
 pub use client::{Answer, TIMEOUT, get, post};
 pub use postern_lambda::{Function, Server, serve};
-pub use pushpin::{Ports, Pushpin, PushpinError, Route};
+pub use pushpin::{Left, Ports, Pushpin, PushpinError, Route};
 pub use version::Version;

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -36,6 +37,11 @@ impl Ports {
     /// Chooses two free ports.
     pub fn free() -> io::Result<Self> {
         Ok(Self { clients: free_port()?, control: free_port()? })
+    }
+
+    /// The address that clients connect to.
+    pub fn clients(&self) -> SocketAddr {
+        self.clients
     }
 
     /// The address of the control endpoint, as a `GRIP_URL`.
@@ -95,14 +101,49 @@ pub enum PushpinError {
     NotReady(String),
 }
 
+/// A Pushpin that runs without an owner.
+#[derive(Debug)]
+pub struct Left {
+    /// The process id. SIGTERM ends Pushpin and its children.
+    pub id: u32,
+    /// The folder with its configuration, sockets and logs.
+    pub folder: PathBuf,
+    /// The log of the process.
+    pub log: PathBuf,
+}
+
 impl Pushpin {
+    /// Whether Pushpin is installed on this machine.
+    pub fn is_installed() -> bool {
+        program().is_some()
+    }
+
     /// Starts Pushpin with these routes. Returns when it forwards requests, holds responses and delivers publications.
     pub async fn start(ports: Ports, routes: &[Route]) -> Result<Self, PushpinError> {
+        Self::start_with(ports, routes, false).await
+    }
+
+    /// [`Pushpin::start`] of one that can be left running: it outlives the terminal that starts it.
+    pub async fn start_to_stay(ports: Ports, routes: &[Route]) -> Result<Self, PushpinError> {
+        Self::start_with(ports, routes, true).await
+    }
+
+    /// Leaves Pushpin running when its owner ends.
+    pub fn leave(self) -> Left {
+        let folder = self.directory.path().to_owned();
+        let left = Left { id: self.process.id(), log: folder.join(RUNNER_LOG), folder };
+
+        // Without its `drop`, which would stop Pushpin and delete the folder.
+        std::mem::forget(self);
+        left
+    }
+
+    async fn start_with(ports: Ports, routes: &[Route], stays: bool) -> Result<Self, PushpinError> {
         let pushpin = program().ok_or(PushpinError::NotInstalled("pushpin"))?;
         let trial = serve(async |_| held()).await?;
         let routes = [routes, &[Route::path(TRIAL, trial.address())]].concat();
 
-        let mut running = Self::launch(&pushpin, ports, &routes)?;
+        let mut running = Self::launch(&pushpin, ports, &routes, stays)?;
         match running.ready().await {
             Ok(()) => Ok(running),
             Err(log) => Err(PushpinError::NotReady(log)),
@@ -124,7 +165,7 @@ impl Pushpin {
         self.ports.clients
     }
 
-    fn launch(pushpin: &Path, ports: Ports, routes: &[Route]) -> Result<Self, PushpinError> {
+    fn launch(pushpin: &Path, ports: Ports, routes: &[Route], stays: bool) -> Result<Self, PushpinError> {
         let directory = tempfile::Builder::new().prefix("postern-pushpin-").tempdir()?;
         for folder in ["run", "log"] {
             std::fs::create_dir(directory.path().join(folder))?;
@@ -143,14 +184,14 @@ impl Pushpin {
         let mut option = std::ffi::OsString::from("--config=");
         option.push(directory.path().join("pushpin.conf"));
 
-        let log = std::fs::File::create(directory.path().join("log/runner.log"))?;
-        let process = Command::new(pushpin)
-            .arg(option)
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let log = std::fs::File::create(directory.path().join(RUNNER_LOG))?;
+        let mut command = Command::new(pushpin);
+        command.arg(option).current_dir(directory.path());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if stays {
+            command.process_group(0);
+        }
+        let process = command.spawn()?;
         Ok(Self { ports, process, directory })
     }
 
@@ -217,6 +258,9 @@ impl Drop for Pushpin {
         }
     }
 }
+
+/// The log of Pushpin's first process, in its folder.
+const RUNNER_LOG: &str = "log/runner.log";
 
 /// The path of the trial server, and the channel that its responses listen to.
 const TRIAL: &str = "/pushpin-is-ready";

@@ -16,6 +16,7 @@ use postern_types::{JobId, Tenant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::attempts::{in_order, last_attempts, shared_key};
 use crate::attributes::{Attribute, Item};
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -131,6 +132,42 @@ impl DynamoJobs {
         }
     }
 
+    /// Adds the job to the attempts with its idempotency key.
+    async fn note_attempt(&self, job: &NewJob) -> Result<(), Error> {
+        let Some(key) = shared_key(job) else { return Ok(()) };
+        let id = job.job_id.to_string();
+        let until = expires_at(job.dispatched_at, job.deadline, job.deadline.is_some());
+
+        let update = Update::of(&job.tenant, &resume_range(key))
+            .append("Attempts", Attribute::lines(std::slice::from_ref(&id)))
+            .set("ExpiresAt", Attribute::number(until))
+            .value("JobId", id)
+            .when("attribute_not_exists(#Attempts) OR NOT contains(#Attempts, :JobId)", &[]);
+        let Some(mut item) = self.update(update).await? else { return Ok(()) };
+        let ids = item.lines("Attempts");
+        if last_attempts(&ids).len() < ids.len() {
+            self.forget_attempts(&job.tenant, key, &ids).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the earliest attempts. An attempt that came meanwhile does this itself.
+    async fn forget_attempts(&self, tenant: &Tenant, key: &str, ids: &[String]) -> Result<(), Error> {
+        let update = Update::of(tenant, &resume_range(key))
+            .set("Attempts", Attribute::lines(last_attempts(ids)))
+            .value("Before", Attribute::lines(ids))
+            .when("#Attempts = :Before", &[]);
+        self.update(update).await?;
+        Ok(())
+    }
+
+    /// Reads jobs by their ids.
+    async fn read_all(&self, tenant: &Tenant, ids: &[String]) -> Result<Vec<JobItem>, Error> {
+        let body = query::of_jobs(&self.table, tenant, ids);
+        let answer = self.client.call("BatchGetItem", &body.to_string()).await?;
+        query::jobs_of(read(&answer)?)
+    }
+
     /// Keeps the progress for the next attempt.
     async fn keep_for_resume(&self, tenant: &Tenant, key: &str, progress: &Progress) -> Result<(), Error> {
         let Some(data) = &progress.data else { return Ok(()) };
@@ -162,7 +199,11 @@ impl Jobs for DynamoJobs {
             .set("Resumed", job.resumed)
             .set("DispatchedAt", time_text(at))
             .set("ExpiresAt", Attribute::number(expires_at(at, job.deadline, true)));
-        Ok(self.update(update).await?.is_some())
+
+        // The job is about to be published and waits for both.
+        let (written, noted) = tokio::join!(self.update(update), self.note_attempt(job));
+        noted?;
+        Ok(written?.is_some())
     }
 
     async fn accepted(
@@ -239,6 +280,16 @@ impl Jobs for DynamoJobs {
         Ok(item.and_then(|mut item| item.text("Data")))
     }
 
+    async fn attempts(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Vec<JobItem>, Error> {
+        let item = self.read(tenant, &resume_range(idempotency_key)).await?;
+        let ids = item.map(|mut item| item.lines("Attempts")).unwrap_or_default();
+        let ids = last_attempts(&ids);
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(in_order(self.read_all(tenant, ids).await?))
+    }
+
     async fn get(&self, tenant: &Tenant, job_id: &JobId) -> Result<Option<JobItem>, Error> {
         self.read(tenant, job_id.as_str()).await?.map(Item::into_job).transpose()
     }
@@ -275,7 +326,7 @@ impl Jobs for DynamoJobs {
     }
 }
 
-/// The range key of the item that keeps an idempotency key's last progress. No [`JobId`] contains a `#`.
+/// The range key of the item that keeps an idempotency key's last progress and its attempts. No [`JobId`] contains a `#`.
 fn resume_range(key: &str) -> String {
     format!("key#{key}")
 }

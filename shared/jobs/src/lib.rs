@@ -11,9 +11,10 @@
 //! - Progress is written only over older progress, only to a job that exists, and touches neither state nor rank.
 //!
 //! The key is `Tenant` and `JobId`. A second item for each idempotency key, with the `JobId` `key#{IdempotencyKey}`, keeps
-//! the last progress for the next attempt ([`Jobs::resume`]). A job never depends on the table: functions on a job's way
+//! the last progress for the next attempt ([`Jobs::resume`]) and the ids of the last attempts ([`Jobs::attempts`]). A job never depends on the table: functions on a job's way
 //! call it by [`best_effort`]. Inputs, results and task tokens are never in the table.
 
+mod attempts;
 mod attributes;
 mod cancel;
 mod cursor;
@@ -24,10 +25,12 @@ mod error;
 mod memory;
 mod model;
 mod state;
+mod stream;
 mod table;
 mod tail;
 mod time;
 
+pub use attempts::ATTEMPTS;
 pub use cancel::{Cancel, cancel_expiry};
 pub use cursor::{Cursor, InvalidCursor};
 pub use dynamo::DynamoJobs;
@@ -37,6 +40,7 @@ pub use error::Error;
 pub use memory::MemoryJobs;
 pub use model::{End, Filter, JobItem, NewJob, OpenJob, Page, Progress};
 pub use state::{Rank, State};
+pub use stream::{Change, changes};
 pub use table::Jobs;
 pub use tail::{LOG_BYTES, LOG_LINES};
 pub use time::time_text;

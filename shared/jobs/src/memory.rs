@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use postern_types::limits::cut as cut_chars;
 use postern_types::{JobId, Tenant};
 
+use crate::attempts::{in_order, last_attempts, shared_key};
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::model::{CAUSE_CHARS, End, Filter, JobItem, NewJob, OpenJob, Page, Progress, percent};
@@ -21,6 +22,8 @@ pub struct MemoryJobs {
     jobs: RefCell<BTreeMap<(String, String), JobItem>>,
     /// The last progress of each tenant's idempotency keys, with its time.
     resumes: RefCell<BTreeMap<(String, String), (String, String)>>,
+    /// The ids of the last attempts with each tenant's idempotency keys.
+    attempts: RefCell<BTreeMap<(String, String), Vec<String>>>,
     fails: bool,
 }
 
@@ -44,6 +47,19 @@ impl MemoryJobs {
         if last.0 < at {
             *last = (at, data.clone());
         }
+    }
+
+    /// Adds the job to the attempts with its idempotency key.
+    fn note_attempt(&self, job: &NewJob) {
+        let Some(shared) = shared_key(job) else { return };
+        let mut attempts = self.attempts.borrow_mut();
+        let ids = attempts.entry(key(&job.tenant, shared)).or_default();
+
+        let id = job.job_id.to_string();
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+        *ids = last_attempts(ids).to_vec();
     }
 
     /// Changes a job whose rank is lower, or makes it.
@@ -70,6 +86,8 @@ impl MemoryJobs {
 
 impl Jobs for MemoryJobs {
     async fn dispatched(&self, new: &NewJob) -> Result<bool, Error> {
+        self.check()?;
+        self.note_attempt(new);
         let new = new.clone();
         let (tenant, job_id) = (new.tenant.clone(), new.job_id.clone());
 
@@ -145,6 +163,14 @@ impl Jobs for MemoryJobs {
         self.check()?;
         let resumes = self.resumes.borrow();
         Ok(resumes.get(&key(tenant, idempotency_key)).map(|(_, data)| data.clone()))
+    }
+
+    async fn attempts(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Vec<JobItem>, Error> {
+        self.check()?;
+        let (attempts, jobs) = (self.attempts.borrow(), self.jobs.borrow());
+        let ids = attempts.get(&key(tenant, idempotency_key)).into_iter().flatten();
+        let found = ids.filter_map(|id| jobs.get(&(tenant.to_string(), id.clone())));
+        Ok(in_order(found.map(attempt).collect()))
     }
 
     async fn get(&self, tenant: &Tenant, job_id: &JobId) -> Result<Option<JobItem>, Error> {
@@ -239,6 +265,12 @@ fn without_details(job: &JobItem) -> JobItem {
         progress_at: None,
         ..job.clone()
     }
+}
+
+/// The job as one of several attempts.
+fn attempt(job: &JobItem) -> JobItem {
+    let progress_at = job.progress_at.clone();
+    JobItem { execution: None, state_name: None, deadline: None, progress_at, ..without_details(job) }
 }
 
 fn open_job(job: &JobItem) -> Option<OpenJob> {

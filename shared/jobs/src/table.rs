@@ -38,6 +38,10 @@ pub trait Jobs {
     /// The last progress of an idempotency key, as JSON text. The read is consistent.
     async fn resume(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Option<String>, Error>;
 
+    /// The jobs of the last attempts with an idempotency key, at most [`crate::ATTEMPTS`], the earliest first. They have no
+    /// `data` and no `log`. A job whose idempotency key is its own id has no other attempt, and is not among them.
+    async fn attempts(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Vec<JobItem>, Error>;
+
     /// One job.
     async fn get(&self, tenant: &Tenant, job_id: &JobId) -> Result<Option<JobItem>, Error>;
 

@@ -1,6 +1,6 @@
 //! What the `main` of every Postern function does: it reads configuration from the environment ([`mod@env`]), starts
-//! logs ([`log`]), makes AWS clients ([`aws`]; or `signed`, a feature, without an SDK), reads secrets (`secrets`, a
-//! feature), keeps large messages in a bucket (`claim_check`, a feature), publishes to AWS IoT Core (`iot`, a feature)
+//! logs ([`log`]), makes AWS clients ([`aws`]; or `signed`, a feature, without an SDK), reads secrets, at the start and after
+//! a rotation (`secrets` and `rotation`, a feature), keeps large messages in a bucket (`claim_check`, a feature), publishes to AWS IoT Core (`iot`, a feature)
 //! and handles events ([`serve`]) with errors that a state machine can match ([`NamedError`]). Handlers count with
 //! [`metrics`].
 //!
@@ -28,6 +28,8 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "claim-check")]
 pub mod presign;
+#[cfg(feature = "secrets")]
+pub mod rotation;
 #[cfg(feature = "secrets")]
 pub mod secrets;
 #[cfg(feature = "signed")]

@@ -4,7 +4,7 @@ use aws_sdk_iotdataplane::primitives::Blob;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use postern_local::{Deployment, Project};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use ureq::Agent;
@@ -120,6 +120,12 @@ impl Console {
         self.call("POST", path, token, Some(body), &[]).await.status
     }
 
+    /// Starts a machine.
+    pub(super) async fn begin(&self, operator: &str, machine: &str, input: &Value) {
+        let body = json!({"machine": machine, "input": input});
+        assert_eq!(self.post("/jobs", operator, &body).await, 202);
+    }
+
     /// Waits until a job is in a state.
     pub(super) async fn job_in(&self, token: &str, state: &str) -> Value {
         self.job(token, |job| job["state"] == state).await
@@ -155,7 +161,7 @@ fn deployment(people: &People) -> Deployment {
 pub(super) fn with_algorithm_none(token: &str) -> String {
     let header: Value =
         serde_json::from_slice(&BASE64.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
-    let header = serde_json::json!({"alg": "none", "typ": "JWT", "kid": header["kid"]});
+    let header = json!({"alg": "none", "typ": "JWT", "kid": header["kid"]});
     format!("{}.{}.", BASE64.encode(header.to_string()), token.split('.').nth(1).unwrap())
 }
 

@@ -1,21 +1,18 @@
 //! The console's page in a real Chromium, against the real API, worker and GRIP proxy. `tests/console` has the tests of the
 //! page alone.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
-use postern_pushpin::{Ports, Pushpin, Route};
+use postern_pushpin::Ports;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::console::Console;
-use crate::stack::{MACHINE, TIMEOUT};
-
-/// The key with which the proxy signs its requests.
-const KEY: &str = "changeme";
+use super::proxy::{connect, proxy};
+use crate::stack::TIMEOUT;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_works_with_the_page_while_the_proxy_is_killed_and_restarted() {
@@ -26,7 +23,7 @@ async fn an_operator_works_with_the_page_while_the_proxy_is_killed_and_restarted
     console.stack.test_worker().await;
 
     let done = console.stack.folder.join("done");
-    let mut page = Page::open(&console, &done);
+    let mut page = Page::open(&console, "real.mjs", &done);
     while let Some(request) = page.request().await {
         match request.as_str() {
             "kill-proxy" => drop(pushpin.take()),
@@ -38,28 +35,38 @@ async fn an_operator_works_with_the_page_while_the_proxy_is_killed_and_restarted
     }
 }
 
-/// A proxy that passes the requests for `/live` to the API.
-async fn proxy(console: &Console, ports: Ports) -> Pushpin {
-    let endpoint = console.stack.emulator.endpoint();
-    let gateway: SocketAddr = endpoint.trim_start_matches("http://").parse().unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_every_change_without_its_regular_check() {
+    let ports = Ports::free().unwrap();
+    let mut console = Console::start("api-page-hints").await;
+    let pushpin = proxy(&console, ports).await;
+    connect(&mut console, ports, pushpin.clients()).await;
 
-    let route = Route::path("/live", gateway).host(&console.host()).signed("pushpin", KEY);
-    Pushpin::start(ports, &[route]).await.unwrap()
-}
-
-/// Tells the stack of its proxy, and has its jobs run in the handler `steps`.
-async fn connect(console: &mut Console, ports: Ports, clients: SocketAddr) {
-    let keys = json!({
-        "GRIP_URL": ports.control(), "GRIP_VERIFY_KEY": KEY, "GRIP_CHANNEL_KEY": "base64:dGlja2V0LWtleS10aWNrZXQta2V5LXRpY2tldC1rZXk=",
-    });
-    let secret = console.stack.emulator.create_secret("grip", &keys.to_string()).await.unwrap();
-
-    let deployment = console
-        .deployment()
-        .parameter("GripSecretArn", &secret)
-        .parameter("LiveUrl", &format!("ws://{clients}/live"))
-        .edit(MACHINE, r#""Kind": "add""#, r#""Kind": "steps""#);
-    console.stack.outputs = console.stack.emulator.deploy(&deployment).await.unwrap();
+    // The broker keeps jobs for a worker that has connected once. The worker comes back when the page has seen the dispatch.
+    console.stack.test_worker().await.stop().unwrap();
+    let (operator, approver) = (console.token("operator1"), console.token("approver1"));
+    let done = console.stack.folder.join("done");
+    let mut page = Page::open(&console, "hints.mjs", &done);
+    while let Some(request) = page.request().await {
+        match request.as_str() {
+            "start-job" => console.begin(&operator, "on-prem-job", &json!({"until": done})).await,
+            "start-worker" => {
+                console.stack.test_worker().await;
+            }
+            "finish-job" => std::fs::write(&done, "").unwrap(),
+            "start-approval" => {
+                let question = json!({"question": "Copy it?", "job": {"a": 15, "b": 42}});
+                console.begin(&operator, "approve", &question).await;
+            }
+            "approve" => {
+                let waiting = console.job(&operator, |job| job["approval"] == true).await;
+                let approve = format!("/jobs/{}/approve", waiting["jobId"].as_str().unwrap());
+                assert_eq!(console.post(&approve, &approver, &json!({})).await, 202);
+            }
+            other => panic!("the page's test asks for {other:?}"),
+        }
+        page.go_on().await;
+    }
 }
 
 /// The script that drives the browser.
@@ -69,10 +76,10 @@ struct Page {
 }
 
 impl Page {
-    fn open(console: &Console, done: &Path) -> Self {
+    fn open(console: &Console, script: &str, done: &Path) -> Self {
         let mut process = Command::new("node")
             .args(["--no-warnings", "--experimental-websocket"])
-            .arg(console.stack.project.file("tests/console/real.mjs"))
+            .arg(console.stack.project.file("tests/console").join(script))
             .arg(format!("{}/", console.stack.outputs.get("ConsoleUrl")))
             .arg(done)
             .stdin(Stdio::piped())

@@ -60,9 +60,10 @@ impl<L: Link> ClaimCheck<L> {
     /// Asks for a new URL of the job's input.
     async fn renew(&self, job: &JobMessage) -> Result<InputRef, TaskFailure> {
         match self.ask(job, &AnswerMessage::download(job)).await {
-            Some(Command::Download { input_ref, .. }) => Ok(input_ref),
-            Some(Command::Refused { error, cause, .. }) => Err(TaskFailure::new(error, cause)),
-            _ => Err(answers::input_unavailable("its URL has expired, and no new one has come")),
+            Ok(Command::Download { input_ref, .. }) => Ok(input_ref),
+            Ok(Command::Refused { error, cause, .. }) => Err(TaskFailure::new(error, cause)),
+            Ok(_) => Err(answers::input_unavailable("the cloud has answered with something else than a URL")),
+            Err(reason) => Err(answers::input_unavailable(&format!("its URL has expired, and {reason}"))),
         }
     }
 

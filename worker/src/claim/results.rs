@@ -87,9 +87,12 @@ impl<L: Link> ClaimCheck<L> {
         let (mut backoff, mut refusals) = (Backoff::default(), 0);
         let place = loop {
             let (url, headers, place) = match self.ask(job, &message).await {
-                Some(Command::Upload { url, headers, result_ref, .. }) => (url, headers, result_ref),
-                Some(Command::Refused { error, cause, .. }) => return Err(TaskFailure::new(error, cause)),
-                _ => return Err(TaskFailure::new(UPLOAD_FAILED, "no URL for the result has come")),
+                Ok(Command::Upload { url, headers, result_ref, .. }) => (url, headers, result_ref),
+                Ok(Command::Refused { error, cause, .. }) => return Err(TaskFailure::new(error, cause)),
+                Ok(_) => {
+                    return Err(not_uploaded(result.bytes, "the cloud has answered with something else"));
+                }
+                Err(reason) => return Err(not_uploaded(result.bytes, &reason)),
             };
             match self.put(job, result, &url, &headers, &mut backoff).await? {
                 Put::Done => break place,
@@ -133,6 +136,15 @@ impl<L: Link> ClaimCheck<L> {
         }
         Ok(Put::Broken)
     }
+}
+
+/// The failure of a result whose URL does not come. The result stays on the disk.
+fn not_uploaded(bytes: u64, reason: &str) -> TaskFailure {
+    let cause = format!(
+        "the result has {bytes} bytes, which a message does not carry, and {reason}. The result is kept: another attempt \
+         uploads it without another run"
+    );
+    TaskFailure::new(UPLOAD_FAILED, cause)
 }
 
 fn entry(key: &RunKey, result: &SpooledResult) -> SpooledEntry {

@@ -25,11 +25,25 @@ pub(crate) struct Files {
 #[derive(Deserialize)]
 #[serde(tag = "operation", rename_all = "lowercase", deny_unknown_fields)]
 enum Request {
-    Read { path: String },
-    List { path: String },
-    Checksum { path: String },
-    Write { path: String, text: Option<String>, base64: Option<String> },
-    Delete { path: String },
+    Read {
+        path: String,
+        #[serde(default, rename = "as")]
+        form: operations::Form,
+    },
+    List {
+        path: String,
+    },
+    Checksum {
+        path: String,
+    },
+    Write {
+        path: String,
+        text: Option<String>,
+        base64: Option<String>,
+    },
+    Delete {
+        path: String,
+    },
 }
 
 impl Request {
@@ -69,7 +83,7 @@ impl Files {
             .map_err(|error| operations::failure(&self.config.root, &error))?;
 
         match request {
-            Request::Read { path } => operations::read(&root, &path),
+            Request::Read { path, form } => operations::read(&root, &path, form, job, limit),
             Request::List { path } => operations::list(&root, &path, job, limit),
             Request::Checksum { path } => operations::checksum(&root, &path, job, limit),
             Request::Write { path, text, base64 } => {

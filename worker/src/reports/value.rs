@@ -12,7 +12,7 @@ pub(crate) const DATA_BYTES: usize = 32_768;
 const MESSAGE_CHARS: usize = 1_000;
 
 /// A progress.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Progress {
     percent: Option<f64>,
     message: Option<String>,

@@ -1,3 +1,8 @@
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use postern_runtime::rotation::BETWEEN_READS;
+use postern_runtime::secrets::{UnreadableSecret, Version};
 use serde_json::{Value, json};
 
 use super::*;
@@ -31,7 +36,7 @@ async fn start<'a>(
     safe: &'a Safe,
     variables: &'static [(&'static str, &'static str)],
     now: Instant,
-) -> Result<Echo<&'a Safe, impl Fn() -> Environment<'static> + use<>>, ConfigError> {
+) -> Result<Echo<&'a Safe>, ConfigError> {
     Echo::start(move || Environment::of(variables), |_| Ok(safe), now).await
 }
 

@@ -11,7 +11,7 @@ fn the_defaults_are_those_of_the_sample() {
     assert_eq!(config.format, Format::Lines);
     assert_eq!((config.prefix.as_str(), config.header, config.neutralize), ("", false, false));
     assert_eq!((config.columns, config.metadata), (Vec::new(), Vec::new()));
-    assert_eq!(config.compression, Compression::None);
+    assert_eq!((config.compression, config.layout), (Compression::None, KeyLayout::Partition));
 }
 
 #[test]
@@ -25,13 +25,14 @@ fn every_variable_can_be_set() {
         ("CSV_COMPRESSION", "zstd"),
         ("CSV_NEUTRALIZE_FORMULAS", "true"),
         ("CSV_LINE_BREAKS", "space"),
+        ("CSV_KEY_LAYOUT", "time"),
     ])
     .unwrap();
 
     assert_eq!(config.prefix, "in/kafka/");
     assert_eq!(config.columns, [Column::named("id"), Column::named("name")]);
     assert!(config.drop_extra && config.header && config.neutralize);
-    assert_eq!(config.line_breaks, LineBreaks::Space);
+    assert_eq!((config.line_breaks, config.layout), (LineBreaks::Space, KeyLayout::Time));
     assert_eq!(
         config.metadata.iter().map(|column| column.column()).collect::<Vec<_>>(),
         ["kafka_topic", "kafka_partition", "kafka_offset", "kafka_timestamp"]
@@ -51,6 +52,7 @@ fn an_error_names_the_variable_and_what_would_be_right() {
     for (list, problem) in [
         (&[("RECORD_FORMAT", "xml")][..], "RECORD_FORMAT: it must be lines or json; set it like"),
         (&[("CSV_HEADER", "true")], "CSV_HEADER: in lines mode a header needs the names"),
+        (&[("CSV_KEY_LAYOUT", "hour")], "CSV_KEY_LAYOUT: it must be partition or time"),
         (&[("CSV_HEADER", "1")], "CSV_HEADER: it must be true or false"),
         (&[("CSV_COLUMNS", "a,,b")], "CSV_COLUMNS: a column name is empty"),
         (&[("CSV_COLUMNS", "a,b,a")], "CSV_COLUMNS: a column is named twice"),

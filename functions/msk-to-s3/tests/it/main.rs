@@ -4,6 +4,7 @@
 
 mod events;
 mod exactly_once;
+mod layout;
 mod properties;
 mod s3;
 mod support;

@@ -46,13 +46,15 @@ async fn demo() -> Result<bool, Error> {
     for (what, place) in places(&project, &stack) {
         say(format_args!("  {what:<18} {place}"));
     }
+    let queried = Box::pin(query(&stack, &executions)).await?;
     let counted = Box::pin(count_and_cancel(&stack, &executions)).await?;
     stack.worker.stop();
     drop(stack);
 
     let value = |json: &str| serde_json::from_str::<Value>(json).ok();
     let as_expected = finished.output.as_deref().and_then(value) == value(SAMPLE_OUTPUT);
-    if as_expected && counted {
+    let all_right = as_expected && queried && counted;
+    if all_right {
         say(
             "\nOK: the job ran on the worker and its result is the execution's output. Everything is stopped.",
         );
@@ -60,17 +62,37 @@ async fn demo() -> Result<bool, Error> {
     } else {
         let logs = folder.display();
         say(format_args!(
-            "\nFAILED: the output should be {SAMPLE_OUTPUT}, the long job should succeed and the last one end as \
-             ABORTED\n  the logs are in {logs}"
+            "\nFAILED: the output should be {SAMPLE_OUTPUT}, the query should return five orders, the long job should \
+             succeed and the last one end as ABORTED\n  the logs are in {logs}"
         ));
     }
-    Ok(as_expected && counted)
+    Ok(all_right)
+}
+
+/// Runs a job that queries the plant's database, and prints the rows. Whether they are all orders of the day.
+async fn query(stack: &LocalStack, executions: &Executions) -> Result<bool, Error> {
+    let config = stack.emulator.sdk_config();
+    let machine = machine_of(stack, &config, "orders-of-day").await?;
+
+    say("\na job that queries a database (SQLite) with a statement of the worker's configuration");
+    let log = Some(stack.worker_log.as_path());
+    let finished = watch(executions, &machine, r#"{"day":"2026-11-01"}"#, log, None).await?;
+
+    let output: Value =
+        serde_json::from_str(finished.output.as_deref().unwrap_or_default()).unwrap_or_default();
+    let rows = output["lambdaOutput"]["result"].as_array().map(Vec::as_slice).unwrap_or_default();
+    say("\n  customer            total");
+    for row in rows {
+        let (customer, total) = (row["customer"].as_str().unwrap_or_default(), &row["total"]);
+        say(format_args!("  {customer:<16} {:>8.2}", total.as_f64().unwrap_or_default()));
+    }
+    Ok(rows.len() == 5)
 }
 
 /// Runs a job that tells how far it is, and then another that is stopped in the middle. Whether they ended so.
 async fn count_and_cancel(stack: &LocalStack, executions: &Executions) -> Result<bool, Error> {
     let config = stack.emulator.sdk_config();
-    let machine = counting_machine(stack, &config).await?;
+    let machine = machine_of(stack, &config, "count").await?;
     let table = || jobs_table(&config, &stack.outputs);
 
     say("\na job that takes its time, with its progress and its log");
@@ -93,15 +115,15 @@ async fn count_and_cancel(stack: &LocalStack, executions: &Executions) -> Result
     Ok(counted.status == "SUCCEEDED" && finished?.status == "ABORTED" && told)
 }
 
-/// A copy of the state machine whose jobs run in the handler `count`. The functions may answer the jobs of machines with
+/// A copy of the state machine whose jobs run in another handler. The functions may answer the jobs of machines with
 /// this name.
-async fn counting_machine(stack: &LocalStack, config: &SdkConfig) -> Result<String, Error> {
+async fn machine_of(stack: &LocalStack, config: &SdkConfig, kind: &str) -> Result<String, Error> {
     let client = Client::new(config);
     let machine = stack.outputs.state_machine();
     let deployed = client.describe_state_machine().state_machine_arn(machine).send().await?;
-    let definition = deployed.definition.replace(r#""Kind": "add""#, r#""Kind": "count""#);
+    let definition = deployed.definition.replace(r#""Kind": "add""#, &format!(r#""Kind": "{kind}""#));
 
-    let name = format!("{}-verify-count", stack.outputs.stack());
+    let name = format!("{}-verify-{kind}", stack.outputs.stack());
     let copy = client.create_state_machine().name(name).role_arn(deployed.role_arn).definition(definition);
     Ok(copy.send().await?.state_machine_arn)
 }

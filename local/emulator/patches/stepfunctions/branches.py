@@ -11,11 +11,19 @@ from typing import Any
 
 import ministack.services.stepfunctions as sfn
 
+from patches import roles
 from patches.patching import patch, require, stock
 from patches.stepfunctions.faults import TaskError
 from patches.stepfunctions.history import chain_of_its_own, record
 from patches.stepfunctions.paths import effective_input, finish_state, is_jsonata
-from patches.stepfunctions.scope import SCOPE, Cancelled, Scope, current_scope, start_thread
+from patches.stepfunctions.scope import (
+    EXECUTION,
+    SCOPE,
+    Cancelled,
+    Scope,
+    current_scope,
+    start_thread,
+)
 
 INLINE_MAP_CONCURRENCY = 40  # "Inline mode": at most 40 iterations at once
 
@@ -131,6 +139,23 @@ def map_items(state: dict, raw_input: Any, effective: Any, ctx: dict) -> tuple[l
     if not isinstance(items, list):
         raise TaskError("States.Runtime", "The items of a Map state must be an array")
     return items, int(at_once)
+
+
+_stock_s3_object_text = stock(sfn, "_s3_object_text")
+
+
+@patch(sfn, "_s3_object_text")
+def _s3_object_text(bucket: str, key: str) -> str:
+    """The object that the ItemReader of a distributed Map reads.
+
+    AWS: reads it with the machine's role ("IAM policies for using Distributed Map states").
+    ministack: reads it without a check.
+    """
+    role, session = roles.machine_role(EXECUTION.get())
+    sentence = roles.denial(role, "states", session, "s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
+    if sentence is not None:
+        raise TaskError("States.ItemReaderFailed", sentence)
+    return _stock_s3_object_text(bucket, key)
 
 
 _stock_run_map_items = stock(sfn, "_run_map_items")

@@ -122,6 +122,10 @@ def sdk_parameters(parameters: dict, members: dict, resource: str) -> dict:
 
 def sdk_value(value: Any) -> Any:
     """A value of boto3's answer as JSON has it: a stream as its text, a time in ISO 8601."""
+    if isinstance(value, dict):
+        return {key: sdk_value(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [sdk_value(member) for member in value]
     if hasattr(value, "read"):
         return value.read().decode()
     return value.isoformat() if hasattr(value, "isoformat") else value

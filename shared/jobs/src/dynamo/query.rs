@@ -1,4 +1,4 @@
-//! Builds the bodies of `Query` and reads its answers.
+//! Builds the bodies of `Query` and `BatchGetItem`, and reads their answers.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::attributes::{Attribute, Item};
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::model::Filter;
+use crate::model::{Filter, JobItem};
 use crate::state::Rank;
 
 /// The last key of a page, in the form in which the next query takes it.
@@ -76,6 +76,58 @@ pub(super) fn of_execution(table: &str, execution: &str, start: Option<&Key>) ->
         body["ExclusiveStartKey"] = json!(start);
     }
     body
+}
+
+/// What a list of attempts needs of each job: neither the log nor the handler's data, which are large.
+const OF_AN_ATTEMPT: [&str; 17] = [
+    "Tenant",
+    "JobId",
+    "State",
+    "Rank",
+    "Kind",
+    "Name",
+    "Attempt",
+    "Worker",
+    "DispatchedAt",
+    "AcceptedAt",
+    "EndedAt",
+    "Percent",
+    "Message",
+    "ProgressAt",
+    "Resumed",
+    "Error",
+    "Cause",
+];
+
+/// Jobs by their ids, as the attempts of an idempotency key.
+pub(super) fn of_jobs(table: &str, tenant: &Tenant, ids: &[String]) -> Value {
+    let keys = ids.iter().map(|id| json!({"Tenant": {"S": tenant.as_str()}, "JobId": {"S": id}}));
+    let names: BTreeMap<_, _> = OF_AN_ATTEMPT.iter().map(|name| (format!("#{name}"), *name)).collect();
+    let projection = names.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+
+    let request = json!({
+        "Keys": keys.collect::<Vec<_>>(),
+        "ProjectionExpression": projection,
+        "ExpressionAttributeNames": names,
+    });
+    json!({"RequestItems": {table: request}})
+}
+
+/// The answer to `BatchGetItem`.
+#[derive(Deserialize)]
+pub(super) struct Jobs {
+    #[serde(rename = "Responses")]
+    tables: BTreeMap<String, Vec<Item>>,
+    #[serde(rename = "UnprocessedKeys", default)]
+    unprocessed: BTreeMap<String, Value>,
+}
+
+/// The jobs of an answer. DynamoDB leaves out those for which it has no capacity at the moment.
+pub(super) fn jobs_of(answer: Jobs) -> Result<Vec<JobItem>, Error> {
+    if !answer.unprocessed.is_empty() {
+        return Err(Error::Unavailable("it read only a part of the jobs".into()));
+    }
+    answer.tables.into_values().flatten().map(Item::into_job).collect()
 }
 
 /// The cursor of the page that begins after `key`.

@@ -74,6 +74,7 @@ async fn every_name_and_value_of_an_update_is_used_and_defined() {
     let mut job = NewJob::new(tenant(), id(), Timestamp::UNIX_EPOCH);
     job.execution = Some(String::new());
     job.attempt = Some(2);
+    job.idempotency_key = Some("the-key".into());
 
     table.dispatched(&job).await.unwrap();
     table.accepted(&tenant(), &id(), Some("worker-1"), Timestamp::UNIX_EPOCH).await.unwrap();
@@ -82,7 +83,7 @@ async fn every_name_and_value_of_an_update_is_used_and_defined() {
     table.progress(&tenant(), Some("worker-1"), &progress(&["a line"])).await.unwrap();
 
     let requests = requests.lock().unwrap();
-    assert_eq!(requests.len(), 5);
+    assert_eq!(requests.len(), 6);
     for (target, body) in &*requests {
         assert_eq!(target, "DynamoDB_20120810.UpdateItem");
         let text = format!("{} {}", body["UpdateExpression"], body["ConditionExpression"]);
@@ -97,7 +98,7 @@ async fn every_name_and_value_of_an_update_is_used_and_defined() {
         assert_eq!(used, defined, "{body}");
     }
     // An index accepts no empty key.
-    assert_eq!(requests[0].1["ExpressionAttributeValues"].get(":Execution"), None);
+    assert!(requests.iter().all(|(_, body)| body["ExpressionAttributeValues"].get(":Execution").is_none()));
 }
 
 #[tokio::test]
@@ -184,4 +185,84 @@ async fn all_pages_of_an_executions_open_jobs_are_read() {
 
     assert_eq!((jobs.len(), jobs[0].deadline), (2, Some(Timestamp::from_second(1).unwrap())));
     assert_eq!(requests.lock().unwrap()[1].1["ExclusiveStartKey"], item);
+}
+
+/// The answer that adds an attempt to a number of others, and their ids.
+fn attempts_item(number: usize) -> (Value, Vec<Value>) {
+    let ids: Vec<_> = (0..number).map(|number| json!({"S": format!("{number:032x}")})).collect();
+    (json!({"Attributes": {"Attempts": {"L": ids}}}), ids)
+}
+
+#[tokio::test]
+async fn the_last_attempts_of_an_idempotency_key_are_remembered() {
+    let (answer, ids) = attempts_item(21);
+    let (table, requests) = table(vec![(200, answer)]);
+    let mut job = NewJob::new(tenant(), id(), Timestamp::UNIX_EPOCH);
+    job.idempotency_key = Some("the-key".into());
+    table.dispatched(&job).await.unwrap();
+
+    let requests = requests.lock().unwrap();
+    let of_key =
+        requests.iter().map(|(_, body)| body).filter(|body| body["Key"]["JobId"]["S"] == "key#the-key");
+    let of_key: Vec<_> = of_key.map(|body| &body["ExpressionAttributeValues"]).collect();
+    let [values, forgotten] = of_key[..] else { panic!("{of_key:?}") };
+    assert_eq!((&values[":Attempts"]["L"][0]["S"], &values[":JobId"]["S"]), (&json!(ID), &json!(ID)));
+    assert_eq!(forgotten[":Before"]["L"], json!(ids));
+    assert_eq!(forgotten[":Attempts"]["L"], json!(ids[1..]));
+    assert_eq!(requests.len(), 3);
+}
+
+#[tokio::test]
+async fn a_job_whose_key_is_its_own_id_has_no_other_attempts() {
+    let (table, requests) = table(vec![(200, json!({}))]);
+    let mut job = NewJob::new(tenant(), id(), Timestamp::UNIX_EPOCH);
+    job.idempotency_key = Some(ID.into());
+    table.dispatched(&job).await.unwrap();
+
+    assert_eq!(requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn attempts_are_read_in_two_calls_and_come_in_the_order_of_time() {
+    let job = |id: &str, at: &str| json!({"Tenant": {"S": "tenant1"}, "JobId": {"S": id}, "State": {"S": "FAILED"}, "DispatchedAt": {"S": at}});
+    let ids = json!([{"S": ID}, {"S": "f".repeat(32)}]);
+    let later = job(ID, "2026-11-24T22:00:02.000Z");
+    let earlier = job(&"f".repeat(32), "2026-11-24T22:00:01.000Z");
+    let (table, requests) = table(vec![
+        (200, json!({"Item": {"Attempts": {"L": ids}}})),
+        (200, json!({"Responses": {"jobs": [later, earlier]}, "UnprocessedKeys": {}})),
+    ]);
+
+    let attempts = table.attempts(&tenant(), "the-key").await.unwrap();
+    assert_eq!(attempts.iter().map(|job| &*job.job_id).collect::<Vec<_>>(), [&*"f".repeat(32), ID]);
+    let requests = requests.lock().unwrap();
+    assert_eq!((requests.len(), &*requests[1].0), (2, "DynamoDB_20120810.BatchGetItem"));
+    let request = &requests[1].1["RequestItems"]["jobs"];
+    let projection = request["ProjectionExpression"].as_str().unwrap();
+    assert!(!projection.contains("#Log") && !projection.contains("#Data"), "{projection}");
+    for name in projection.split(", ") {
+        assert_eq!(request["ExpressionAttributeNames"][name], name[1..]);
+    }
+}
+
+#[tokio::test]
+async fn attempts_that_dynamodb_leaves_out_are_an_error_and_no_gap() {
+    let (table, _) = table(vec![
+        (200, json!({"Item": {"Attempts": {"L": [{"S": ID}]}}})),
+        (200, json!({"Responses": {}, "UnprocessedKeys": {"jobs": {"Keys": []}}})),
+    ]);
+    assert!(matches!(table.attempts(&tenant(), "the-key").await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_progress_makes_two_calls_and_one_without_anything_to_resume_from() {
+    let (jobs, requests) = table(vec![(200, job_item(&[]))]);
+    for _ in 0..10 {
+        jobs.progress(&tenant(), None, &progress(&["a line"])).await.unwrap();
+    }
+    assert_eq!(requests.lock().unwrap().len(), 20);
+
+    let (jobs, requests) = table(vec![(200, job_item(&[]))]);
+    jobs.progress(&tenant(), None, &Progress { data: None, ..progress(&[]) }).await.unwrap();
+    assert_eq!(requests.lock().unwrap().len(), 1);
 }

@@ -58,6 +58,27 @@ async fn the_reports_of_all_jobs_share_a_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_shared_run_reports_is_said_of_every_attempt_that_shares_it() {
+    let bench = connected(thousand_items(Policy::ExactlyOnce));
+    let with_key = |token: &str| our_job(token, r#","IdempotencyKey":"k""#);
+    bench.send(1, &with_key("first"));
+    let of = |message: &Value, token: &str| {
+        let jobs = message["Jobs"].as_array().unwrap();
+        jobs.iter().find(|job| job["JobId"] == id(token).as_str()).cloned()
+    };
+    bench.views(PROGRESS, 1, |message| of(message, "first").is_some()).await;
+    bench.send(2, &with_key("second"));
+
+    let shared = bench.views(PROGRESS, 1, |message| of(message, "second").is_some()).await;
+    let (first, second) = (of(&shared[0], "first").unwrap(), of(&shared[0], "second").unwrap());
+    assert_eq!(first["Data"], second["Data"]);
+    let last = |job: &Value| job["Log"].as_array().unwrap().last().cloned();
+    assert_eq!(last(&first), last(&second));
+    bench.answers("SUCCEEDED", 2).await;
+    bench.views(PROGRESS, 1, |message| of(message, "second").is_some_and(|job| job["Data"] == 1_000)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_job_reports_at_its_end_is_sent_before_the_worker_stops() {
     let bench = connected(work(async |job: JobContext| {
         sleep(Duration::from_secs(3)).await;

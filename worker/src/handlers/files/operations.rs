@@ -9,6 +9,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions};
 use jiff::Timestamp;
 use postern_types::TaskFailure;
+use postern_types::limits::UPLOAD_BYTES;
+use serde::Deserialize;
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -16,28 +19,83 @@ use crate::handler::JobContext;
 use crate::handlers::input::invalid;
 use crate::handlers::limits::{RESULT_BYTES, TimeLimit, too_large};
 
-/// How much of a file is in memory while its checksum is computed.
+/// The content type of a file that is a job's result.
+const ANY_BYTES: &str = "application/octet-stream";
+/// How much of a file is in memory while it is copied or its checksum is computed.
 const CHUNK: usize = 64 * 1024;
 /// About how many bytes of JSON an entry of a listing has, beside its path.
 const ENTRY_BYTES: usize = 80;
 
-/// `{"path", "bytes", "sha256", "text"}`, or `base64` in the place of `text` if the file is not UTF-8.
-pub(super) fn read(root: &Dir, path: &str) -> Result<Value, TaskFailure> {
-    let mut content = Vec::new();
+/// How the content of a file that is read becomes the job's result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Form {
+    /// A text or Base64 in the result, if the message has room for it, and else a file.
+    #[default]
+    Value,
+    /// A file, which travels through the claim check.
+    File,
+}
+
+/// `{"path", "bytes", "sha256", "text"}`, or `base64` in the place of `text` if the file is not UTF-8. A file that does
+/// not fit into a message, or that the job wants as a file, becomes the result file, and nothing is returned.
+pub(super) fn read(
+    root: &Dir,
+    path: &str,
+    form: Form,
+    job: &JobContext,
+    limit: TimeLimit,
+) -> Result<Value, TaskFailure> {
     let file = open(root, path)?;
-    file.take(RESULT_BYTES as u64 + 1).read_to_end(&mut content).map_err(|error| failure(path, &error))?;
-    if content.len() > RESULT_BYTES {
-        return Err(too_large(&format!("the file {path}")));
+    if form == Form::File {
+        return copy(file, path, job, limit);
     }
 
+    let mut content = Vec::new();
+    let mut beginning = (&file).take(RESULT_BYTES as u64 + 1);
+    beginning.read_to_end(&mut content).map_err(|error| failure(path, &error))?;
+    if content.len() <= RESULT_BYTES {
+        let value = describe_content(path, content);
+        if to_raw_value(&value).is_ok_and(|text| job.fits(&text)) {
+            return Ok(value);
+        }
+    }
+
+    // Opened again, because the beginning is read.
+    copy(open(root, path)?, path, job, limit)
+}
+
+/// Copies a file into the job's result file.
+fn copy(mut file: File, path: &str, job: &JobContext, limit: TimeLimit) -> Result<Value, TaskFailure> {
+    let bytes = file.metadata().map_err(|error| failure(path, &error))?.len();
+    if bytes > UPLOAD_BYTES {
+        let cause =
+            format!("the file {path} has {bytes} bytes; Amazon S3 takes at most {UPLOAD_BYTES} at once");
+        return Err(TaskFailure::new("Worker.ResultTooLarge", cause));
+    }
+
+    let (mut result, mut chunk) = (job.result_file(ANY_BYTES)?, vec![0; CHUNK]);
+    loop {
+        limit.check(job)?;
+        match file.read(&mut chunk).map_err(|error| failure(path, &error))? {
+            0 => break,
+            count => result.append(&chunk[..count])?,
+        }
+    }
+
+    result.finish()?;
+    Ok(Value::Null)
+}
+
+fn describe_content(path: &str, content: Vec<u8>) -> Value {
     let (bytes, sha256) = (content.len(), hexadecimal(Sha256::digest(&content).into()));
-    Ok(match String::from_utf8(content) {
+    match String::from_utf8(content) {
         Ok(text) => json!({"path": path, "bytes": bytes, "sha256": sha256, "text": text}),
         Err(binary) => {
             let encoded = BASE64.encode(binary.as_bytes());
             json!({"path": path, "bytes": bytes, "sha256": sha256, "base64": encoded})
         }
-    })
+    }
 }
 
 /// `[{"path", "bytes", "modified", "type"}]` by path: the entries of a directory, links not followed.

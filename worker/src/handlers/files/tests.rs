@@ -38,6 +38,14 @@ impl Site {
         runtime.block_on(self.files.run(JobContext::for_test(input)))
     }
 
+    /// The file that a job leaves as its result.
+    fn result_file(&self, job: JobContext) -> Option<Vec<u8>> {
+        let files = job.files();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.files.run(job)).unwrap();
+        files.finished()
+    }
+
     fn error(&self, input: &Value) -> String {
         self.run(input).unwrap_err().error().to_owned()
     }
@@ -206,11 +214,34 @@ fn a_pipe_and_a_device_are_not_waited_for() {
 }
 
 #[test]
-fn a_file_that_does_not_fit_into_a_message_is_not_read_as_a_whole() {
+fn a_file_that_does_not_fit_into_a_message_is_the_result_file() {
     let site = Site::new(&ALL);
-    let file = fs::File::create(site.root().join("large")).unwrap();
+    // The second one fits as it is, but not as Base64.
+    for (name, bytes) in [("large", 300_000), ("encoded", 120_000)] {
+        fs::write(site.root().join(name), vec![0xfe; bytes]).unwrap();
+        let job = JobContext::for_test(&json!({"operation": "read", "path": name}));
+        assert_eq!(site.result_file(job).unwrap(), vec![0xfe; bytes]);
+    }
+}
+
+#[test]
+fn a_small_file_is_the_result_file_if_the_job_wants_it_as_a_file() {
+    let site = Site::new(&ALL);
+    let job = JobContext::for_test(&json!({"operation": "read", "path": "sub/b.bin", "as": "file"}));
+    assert_eq!(site.result_file(job).unwrap(), [0xff, 0x00]);
+
+    let job = JobContext::for_test(&json!({"operation": "read", "path": "sub/b.bin", "as": "value"}));
+    assert_eq!(site.result_file(job), None);
+    let wrong = json!({"operation": "read", "path": "sub/b.bin", "as": "link"});
+    assert_eq!(site.error(&wrong), "Worker.InvalidInput");
+}
+
+#[test]
+fn a_file_that_is_too_large_for_s3_is_not_copied() {
+    let site = Site::new(&ALL);
+    let file = fs::File::create(site.root().join("huge")).unwrap();
     file.set_len(1 << 40).unwrap();
-    assert_eq!(site.error(&json!({"operation": "read", "path": "large"})), "Worker.ResultTooLarge");
+    assert_eq!(site.error(&json!({"operation": "read", "path": "huge"})), "Worker.ResultTooLarge");
 }
 
 /// While a directory is replaced by a link to the outside and back, every read has the content of the inside or fails.

@@ -63,6 +63,8 @@ impl Connect for Connection {
             .max_allowed_packet(Some(MAX_PACKET))
             // A row that is there already and stays as it is does not count as affected.
             .client_found_rows(false)
+            // Behind a tunnel that ends on this host, the server's socket may be that of another server here.
+            .prefer_socket(false)
             // A TIMESTAMP is shown in the zone of the session.
             .setup(vec!["SET time_zone = '+00:00'"]);
         if let Some(ca) = &options.ca {

@@ -47,6 +47,17 @@ impl Connection {
     }
 }
 
+/// The URL with `sslmode=require` in the place of `verify-ca` and `verify-full`, which the parser does not know. The
+/// certificate and its name are checked with `require` as well.
+fn known_mode(url: &str) -> String {
+    let Some((place, query)) = url.split_once('?') else { return url.to_owned() };
+    let known = |option| match option {
+        "sslmode=verify-ca" | "sslmode=verify-full" => "sslmode=require",
+        other => other,
+    };
+    format!("{place}?{}", query.split('&').map(known).collect::<Vec<_>>().join("&"))
+}
+
 async fn opening<T>(connect: impl Future<Output = Result<T, Error>>) -> Result<T, TaskFailure> {
     match timeout(CONNECT_TIMEOUT, connect).await {
         Ok(opened) => opened.map_err(|error| failure(&error)),
@@ -60,7 +71,7 @@ impl Connect for Connection {
     async fn open(options: &Options) -> Result<Self, TaskFailure> {
         let url = options.url.read().map_err(|error| unavailable(format!("url: {error}")))?;
         // The parser's own message may show a part of the URL.
-        let mut config: Config = url
+        let mut config: Config = known_mode(&url)
             .parse()
             .map_err(|_| unavailable("url: it is not postgres://USER:PASSWORD@HOST:PORT/DATABASE"))?;
         config.application_name("postern-worker").connect_timeout(CONNECT_TIMEOUT);

@@ -4,6 +4,7 @@ mod csv;
 mod exactly_once;
 mod interruptions;
 mod servers;
+mod tls;
 mod types;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use grip::Key;
 use grip::channels::{Grant, Identity, JwtAuthorizer};
+use postern_runtime::rotation::BETWEEN_READS;
 
 use super::*;
 
@@ -137,4 +138,42 @@ async fn without_a_proxy_there_is_neither_a_ticket_nor_an_address() {
 
     let api = live(&services).await;
     assert_eq!(request("GET", "/config.json").to(&api).await.json["live"], "wss://proxy.example/live");
+}
+
+/// The proxy's secret with a key that verifies its signature, or another one, and a key for tickets.
+fn secret(verify_key: &str, ticket_key: &str) -> String {
+    json!({"GRIP_VERIFY_KEY": verify_key, "GRIP_CHANNEL_KEY": ticket_key}).to_string()
+}
+
+/// The API of a function that read the first of two versions of its secret a while ago.
+async fn rotated<'a>(services: &'a Services, before: &str, after: &str) -> TestApi<'a> {
+    let versions = Secrets(RefCell::new([before, after].map(str::to_owned).to_vec()));
+    let variables = [("LIVE_URL", "wss://proxy.example/live"), ("GRIP_SECRET", "arn:grip")];
+    api_that_read(services, &variables, versions, Instant::now().checked_sub(BETWEEN_READS).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_rotated_key_of_the_proxy_is_read_when_a_signature_does_not_match() {
+    let services = Services::default();
+    let api = rotated(&services, &secret("before", "a-key"), &secret("changeme", "a-key")).await;
+    let protocols = format!("ticket.{}", ticket(&json!({})).to(&api).await.json["ticket"].as_str().unwrap());
+
+    // The only other read was at the start: a third one would panic.
+    for _ in 0..2 {
+        let opened = open("jobs-tenant1", &format!("postern-live.1, {protocols}")).to(&api).await;
+        assert!(opened.text.contains("subscribe"), "{opened:?}");
+    }
+    let forged = open("jobs-tenant1", "").header("grip-sig", "a.b.c").to(&api).await;
+    assert_eq!(forged.status, 403);
+}
+
+#[tokio::test]
+async fn a_ticket_of_an_instance_that_has_the_rotated_key_opens_its_channel() {
+    let services = Services::default();
+    let api = rotated(&services, &secret("changeme", "before"), &secret("changeme", "after")).await;
+    let other = api_with(&services, &[LIVE[0], LIVE[1], ("GRIP_CHANNEL_KEY", "after")]).await;
+    let ticket = ticket(&json!({})).to(&other).await.json["ticket"].as_str().unwrap().to_owned();
+
+    let opened = open("jobs-tenant1", &format!("postern-live.1, ticket.{ticket}")).to(&api).await;
+    assert!(opened.text.contains("subscribe"), "{opened:?}");
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +19,13 @@ pub(super) enum Engine {
     Postgres,
     Mariadb,
     Sqlite,
+}
+
+/// The certificate and key of a server (PEM), and whether the server refuses connections without TLS.
+pub(super) struct Tls {
+    pub(super) certificate: String,
+    pub(super) key: String,
+    pub(super) demanded: bool,
 }
 
 /// A server that runs.
@@ -38,7 +45,7 @@ impl Server {
         if let Some(server) = running.upgrade() {
             return server;
         }
-        let server = Arc::new(Self::start(engine));
+        let server = Arc::new(Self::start(engine, None));
         *running = Arc::downgrade(&server);
         server
     }
@@ -62,15 +69,21 @@ impl Server {
         }
     }
 
-    fn start(engine: Engine) -> Self {
+    /// The port of loopback that the server listens on.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A server of a test's own. Its log is kept in its folder.
+    pub(super) fn start(engine: Engine, tls: Option<&Tls>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         if is_root() {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let mut process = match engine {
-            Engine::Postgres => postgres(folder.path(), port),
-            Engine::Mariadb => mariadb(folder.path(), port),
+            Engine::Postgres => postgres(folder.path(), port, tls),
+            Engine::Mariadb => mariadb(folder.path(), port, tls),
             Engine::Sqlite => return Self { process: None, folder, port, engine },
         };
 
@@ -99,7 +112,7 @@ impl Drop for Server {
     }
 }
 
-fn postgres(folder: &Path, port: u16) -> Child {
+fn postgres(folder: &Path, port: u16, tls: Option<&Tls>) -> Child {
     let data = folder.join("data");
     let init = ["-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C", "-D"];
     run(command(&program("initdb"), folder).args(init).arg(&data));
@@ -108,10 +121,17 @@ fn postgres(folder: &Path, port: u16) -> Child {
     let mut server = command(&program("postgres"), folder);
     server.arg("-D").arg(&data).args(["-p", &port.to_string(), "-k", &socket]);
     server.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+    if let Some(tls) = tls {
+        let [certificate, key] = write(tls, folder).map(|path| path.display().to_string());
+        server.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={certificate}")]);
+        server.args(["-c", &format!("ssl_key_file={key}")]);
+        let hosts = if tls.demanded { "hostssl" } else { "host" };
+        fs::write(data.join("pg_hba.conf"), format!("{hosts} all all 127.0.0.1/32 trust\n")).unwrap();
+    }
     start(&mut server, folder)
 }
 
-fn mariadb(folder: &Path, port: u16) -> Child {
+fn mariadb(folder: &Path, port: u16, tls: Option<&Tls>) -> Child {
     let data = format!("--datadir={}", folder.join("data").display());
     let mut install = command(&program("mariadb-install-db"), folder);
     run(install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal", &data]));
@@ -128,14 +148,33 @@ fn mariadb(folder: &Path, port: u16) -> Child {
         file("pid-file", "pid"),
         file("init-file", "grants.sql"),
     ]);
+    if let Some(tls) = tls {
+        let [certificate, key] = write(tls, folder).map(|path| path.display().to_string());
+        server.args([format!("--ssl-cert={certificate}"), format!("--ssl-key={key}")]);
+        server.arg(format!("--require-secure-transport={}", if tls.demanded { "ON" } else { "OFF" }));
+    }
     start(&mut server, folder)
+}
+
+/// Writes the certificate and the key where the server's user alone can read them, as PostgreSQL demands.
+fn write(tls: &Tls, folder: &Path) -> [PathBuf; 2] {
+    [("server.pem", &tls.certificate), ("server.key", &tls.key)].map(|(name, content)| {
+        let path = folder.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if is_root() {
+            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        path
+    })
 }
 
 /// A command in the folder, in the name of a user whom the servers accept.
 fn command(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
-    command.current_dir(folder).env("LC_ALL", "C").stdin(Stdio::null());
+    // A server of MariaDB that starts deletes the temporary tables of all others that share its folder for them.
+    command.current_dir(folder).env("LC_ALL", "C").env("TMPDIR", folder).stdin(Stdio::null());
     command.stdout(log.try_clone().unwrap()).stderr(log);
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
