@@ -64,7 +64,7 @@ async fn measure(case: Case) -> Result<(), BoxError> {
 
     let (start, before) = (Instant::now(), cpu_time());
     run(&registry, &case, case.jobs).await?;
-    let (seconds, cpu) = (start.elapsed(), cpu_time() - before);
+    let (seconds, cpu) = (start.elapsed(), cpu_time().saturating_sub(before));
 
     let measured = json!({"seconds": seconds.as_secs_f64(), "cpu": cpu.as_secs_f64()});
     writeln!(std::io::stdout(), "{measured}")?;

@@ -150,6 +150,11 @@ impl Pushpin {
         }
     }
 
+    /// Whether Pushpin has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// The address of the control endpoint.
     pub fn control(&self) -> SocketAddr {
         self.ports.control
@@ -196,7 +201,7 @@ impl Pushpin {
     /// holds and publishes. Only a publication on a held response shows that all of them work.
     async fn ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + TIMEOUT;
-        while Instant::now() < deadline && matches!(self.process.try_wait(), Ok(None)) {
+        while Instant::now() < deadline && !self.has_ended() {
             if let Ok(Ok(true)) = timeout(Duration::from_secs(5), self.delivers()).await {
                 return Ok(());
             }

@@ -76,6 +76,15 @@ impl Chat {
         self.start_pushpin().await;
     }
 
+    /// Starts Pushpin again if it has ended by itself, as a supervisor does. Returns whether it had.
+    pub(super) async fn revive_pushpin(&mut self) -> bool {
+        let has_ended = self.pushpin.as_mut().is_some_and(Pushpin::has_ended);
+        if has_ended {
+            self.restart_pushpin().await;
+        }
+        has_ended
+    }
+
     async fn start_function(&mut self) {
         let program = Project::here().unwrap().program("grip-chat");
         let mut process = Command::new(program)

@@ -152,7 +152,7 @@ async fn disturb(
     // The faults are spread over the items, not over the time, so that a slow machine has as many.
     let every = (size.items / 12).max(20);
     for next in (every..size.items).step_by(every) {
-        publishers.wait_for(next).await;
+        publishers.wait_for(next, chat).await;
         throttle.percent.store(random.u32(..30), Ordering::SeqCst);
 
         // Each kind of fault comes once before one comes again.
@@ -167,7 +167,7 @@ async fn disturb(
             // Items are published that no client can receive live.
             Some(3) => {
                 link.fail();
-                publishers.wait_for(next + OUTAGE).await;
+                publishers.wait_for(next + OUTAGE, chat).await;
                 link.restore();
             }
             _ => {
@@ -176,7 +176,7 @@ async fn disturb(
             }
         }
     }
-    publishers.wait_for(size.items).await;
+    publishers.wait_for(size.items, chat).await;
     throttle.percent.store(0, Ordering::SeqCst);
 }
 
@@ -220,10 +220,14 @@ impl Publishers {
         Self { published, tasks, authorization }
     }
 
-    /// Waits until this many items are published. However slow the machine is, an item is published now and then.
-    async fn wait_for(&self, items: usize) {
+    /// Waits until this many items are published. However slow the machine is, an item is published now and then. A Pushpin
+    /// that ends by itself meanwhile is started again.
+    async fn wait_for(&self, items: usize, chat: &mut Chat) {
         let (mut seen, mut since) = (0, Instant::now());
         while seen < items {
+            if chat.revive_pushpin().await {
+                println!("Pushpin ended by itself after {seen} items, and was started again");
+            }
             let now = self.published.load(Ordering::SeqCst);
             if now > seen {
                 (seen, since) = (now, Instant::now());

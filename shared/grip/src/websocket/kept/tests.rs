@@ -99,7 +99,9 @@ fn remove(waiting: &mut VecDeque<Vec<u8>>, mut accepted: usize) {
 /// One request with everything that waits. The function reads `limit` messages, and keeps back the rest if it can.
 fn exchange(waiting: &mut VecDeque<Vec<u8>>, limit: usize, seen: &mut Vec<Vec<u8>>) {
     let mut body = Vec::new();
-    waiting.iter().for_each(|content| Event::Binary(content).encode(&mut body));
+    for content in &*waiting {
+        Event::Binary(content).encode(&mut body);
+    }
     let request = request(&body, "link:gone");
 
     let mut ws = WebSocket::read(&request).unwrap();
