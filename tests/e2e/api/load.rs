@@ -108,7 +108,8 @@ fn print(mut times: Vec<(&'static str, Duration)>) {
     times.sort();
     for answers in times.chunk_by(|(one, _), (other, _)| one == other) {
         let of = |part: usize| answers[(answers.len() * part / 100).min(answers.len() - 1)].1;
-        println!("{:<16} {:>5} answers, p50 {:?}, p99 {:?}", answers[0].0, answers.len(), of(50), of(99));
+        let (name, count) = (answers[0].0, answers.len());
+        postern_local::say(format_args!("{name:<16} {count:>5} answers, p50 {:?}, p99 {:?}", of(50), of(99)));
     }
 }
 
