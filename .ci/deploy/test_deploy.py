@@ -315,6 +315,7 @@ def turn_off(emulator: Emulator, deployer: Identity) -> None:
         "MskClusterArn",
         "MskSourceArn",
         "GripSecretArn",
+        "LiveUrl",
         "Schedule",
         "KmsKeyArn",
         "NamePrefix",
