@@ -103,7 +103,6 @@ async fn ask(console: &Console, token: &str, job: &JobId) -> Vec<(&'static str, 
 }
 
 /// Prints the 50th and the 99th of a hundred answers of each kind.
-#[expect(clippy::print_stdout, reason = "a measurement prints its table")]
 fn print(mut times: Vec<(&'static str, Duration)>) {
     times.sort();
     for answers in times.chunk_by(|(one, _), (other, _)| one == other) {
