@@ -2,23 +2,47 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
+use http::Request;
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::ResponseFuture;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
+type Pool = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// The system's CA certificates. Reading them is a large part of a cold start, so that all clients share them.
+static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(roots)
+});
+
 /// A client for requests whose body is in memory. A clone shares the pool.
-pub(crate) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    tls: bool,
+    // Made by the first request: many invocations of a function need one of its clients only.
+    pool: Arc<OnceLock<Pool>>,
+}
+
+impl Client {
+    pub(crate) fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        self.pool.get_or_init(|| pool(self.tls)).request(request)
+    }
+}
 
 /// Makes a client. Without `tls` it reads no CA certificates and can call `http` addresses only.
 pub(crate) fn client(tls: bool) -> Client {
-    let mut roots = RootCertStore::empty();
-    if tls {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
+    Client { tls, pool: Arc::default() }
+}
+
+fn pool(tls: bool) -> Pool {
+    let roots = if tls { Arc::clone(&ROOTS) } else { Arc::new(RootCertStore::empty()) };
     let tls = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
         .with_protocol_versions(rustls::ALL_VERSIONS);
     let Ok(tls) = tls else { unreachable!("ring supports every protocol version of rustls") };
