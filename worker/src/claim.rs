@@ -61,7 +61,7 @@ pub(crate) struct ClaimCheck<L> {
     grants: Grants,
     /// Whether the cloud has answered a request of this process.
     is_answered: AtomicBool,
-    /// Where the answers come.
+    /// The topic on which the cloud answers requests for a URL.
     command_topic: Topic,
     /// Results on the disk that are not answered yet, or that later attempts may ask for.
     results: Mutex<HashMap<RunKey, SpooledResult>>,
@@ -73,7 +73,7 @@ pub(crate) struct ClaimCheck<L> {
 pub struct ClaimOptions {
     spool: Spool,
     transfers: Transfers,
-    /// Where the answers to requests for a URL come.
+    /// The topic on which the cloud answers requests for a URL.
     command_topic: Topic,
     /// How long a result is kept that a later attempt may ask for.
     remember: Duration,

@@ -163,8 +163,8 @@ impl Runs {
         held
     }
 
-    /// The jobs of the attempts that wait for a run's end. There is none for a handler that ends after all of them were
-    /// answered.
+    /// The jobs of the attempts that wait for the end of a run. The list is empty for a run that goes on after all its
+    /// attempts were answered.
     pub(crate) fn sharing(&self, key: &RunKey) -> Vec<JobId> {
         let runs = self.lock();
         let attempts = runs.get(key).map(|run| run.attempts.iter());

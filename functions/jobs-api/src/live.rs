@@ -117,31 +117,27 @@ pub(crate) async fn serve(live: Option<&Live>, request: &Request<Vec<u8>>, now: 
         let problem = Problem::Forbidden("this address is for the GRIP proxy: connect to the proxy's".into());
         return Served { response: Err(problem), is_refused: true };
     }
+
     let mut ws = match WebSocket::read(request) {
         Ok(ws) => ws.prefixed(&live.prefix),
         Err(problem) => return Served::of(Ok(problem.to_response())),
     };
-
-    let mut is_refused = false;
-    if ws.is_opening() {
-        ws.accept();
-        let channel = admitted(live, &ws, request, now).await;
-        is_refused = channel.is_none();
-
-        if let Some(channel) = channel {
-            if let Err(problem) = open(&mut ws, &channel) {
-                return Served::of(Err(problem));
-            }
-        } else {
-            let _ = ws.close(UNAUTHORIZED, "the ticket is not valid for this channel");
-        }
+    if !ws.is_opening() {
+        return Served::of(Ok(ws.to_response()));
     }
-    Served { response: Ok(ws.to_response()), is_refused }
+
+    ws.accept();
+    let Some(channel) = admitted(live, &ws, request, now).await else {
+        let _ = ws.close(UNAUTHORIZED, "the ticket is not valid for this channel");
+        return Served { response: Ok(ws.to_response()), is_refused: true };
+    };
+    Served::of(open(&mut ws, &channel).map(|()| ws.to_response()))
 }
 
 fn open(ws: &mut WebSocket<'_>, channel: &str) -> Result<(), Problem> {
     let opened = ws.accept_protocol(PROTOCOL).is_ok() && ws.subscribe(channel).is_ok();
     ws.set_keep_alive_interval(KEEP_ALIVE_SECONDS);
+
     tracing::info!(channel, "live connection opened");
     if opened { Ok(()) } else { Err(Problem::InvalidRequest("the channel's name is too long".into())) }
 }

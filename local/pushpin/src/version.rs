@@ -20,8 +20,8 @@ impl Version {
         Self { major, minor }
     }
 
-    /// The version of the Pushpin that [`Pushpin::start`](crate::Pushpin::start) starts. `None` if there is none, or if it
-    /// does not say its version.
+    /// The installed version: the one that [`Pushpin::start`](crate::Pushpin::start) runs. `None` if Pushpin is not
+    /// installed, or does not report a version.
     pub fn installed() -> Option<Self> {
         let output = Command::new(program()?).arg("--version").output().ok()?;
         Self::parse(&String::from_utf8_lossy(&output.stdout))

@@ -72,7 +72,7 @@ pub fn changes(event: &str) -> Option<Vec<Change>> {
     Some(changes)
 }
 
-/// The change of a record. A deletion is none, and neither is an item that is no job.
+/// The change that a record describes. `None` for a deleted item, and for an item that is not a job.
 fn change(record: Record) -> Option<Change> {
     let image = record.dynamodb.new?;
     Some(Change {

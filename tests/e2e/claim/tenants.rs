@@ -146,7 +146,7 @@ async fn an_object_that_no_answer_names_expires_and_a_newer_one_stays() {
     let mut holder = Holder::new(&stack).await;
     let command = holder.grant(b"orphan").await;
     assert_eq!(S3Request::granted(&command, b"orphan").status().await, 200);
-    // The worker dies here, and nobody waits for its answer any more.
+    // The worker dies after the upload and before its answer, and the execution is stopped.
     stack.stop(&holder.execution).await;
     drop(holder);
     let orphan = command["ResultRef"]["Key"].as_str().unwrap();
