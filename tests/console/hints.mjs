@@ -5,22 +5,12 @@
 // installed, and `true` at the end.
 
 import assert from "node:assert/strict";
-import { createInterface } from "node:readline";
 
 import { EVERY } from "../../functions/jobs-api/console/freshness.js";
-import { Chromium, program } from "../chromium.mjs";
+import { Chromium } from "../chromium.mjs";
+import { ask } from "./outside.mjs";
 
 const [url] = process.argv.slice(2);
-if (!program) {
-  console.log("absent");
-  process.exit(0);
-}
-
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-async function ask(what) {
-  console.log(what);
-  await lines.next();
-}
 
 /** Timers of the regular check never end, and are counted. */
 const WITHOUT_CHECKS = `{

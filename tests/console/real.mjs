@@ -6,21 +6,11 @@
 // Chromium is not installed, and `true` at the end.
 
 import assert from "node:assert/strict";
-import { createInterface } from "node:readline";
 
-import { Chromium, program } from "../chromium.mjs";
+import { Chromium } from "../chromium.mjs";
+import { ask } from "./outside.mjs";
 
 const [url, doneFile] = process.argv.slice(2);
-if (!program) {
-  console.log("absent");
-  process.exit(0);
-}
-
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-async function ask(what) {
-  console.log(what);
-  await lines.next();
-}
 
 const chromium = await Chromium.start();
 const page = await chromium.open(url);

@@ -47,6 +47,16 @@ fn places(record: &Value) -> Vec<(i32, i64)> {
     partitions.values().flat_map(|records| records.as_array().unwrap()).map(place).collect()
 }
 
+/// Produces a record for each line, in the partitions that [`place`] names.
+fn produce_lines(kafka: &Kafka, lines: &[String]) {
+    let records = lines.iter().enumerate().map(|(number, line)| Produced {
+        partition: Some(place(number).0),
+        key: "k",
+        value: Some(line.as_bytes()),
+    });
+    produce(&kafka.origin.bootstrap_servers, TOPIC, records).unwrap();
+}
+
 #[tokio::test]
 async fn bad_records_are_given_up_after_their_retries_and_the_others_are_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -62,12 +72,7 @@ async fn bad_records_are_given_up_after_their_retries_and_the_others_are_written
     let lines: Vec<String> = customers
         .map(|(number, customer)| if bad(number) { "an open \"quote".to_owned() } else { customer.line() })
         .collect();
-    let records = lines.iter().enumerate().map(|(number, line)| Produced {
-        partition: Some(place(number).0),
-        key: "customer",
-        value: Some(line.as_bytes()),
-    });
-    produce(&kafka.origin.bootstrap_servers, TOPIC, records).unwrap();
+    produce_lines(&kafka, &lines);
 
     let failed = format!("s3://{BUCKET}/failed");
     let options =
@@ -103,12 +108,7 @@ async fn a_partition_that_fails_comes_again_whole_and_nothing_is_written_twice()
     let lambda = lambda(&endpoint, &[("CSV_METADATA_COLUMNS", "true"), ("KEY_PREFIX", "in")]).await;
 
     let lines: Vec<String> = (0..600).map(|number| format!("line {number}")).collect();
-    let records = lines.iter().enumerate().map(|(number, line)| Produced {
-        partition: Some(place(number).0),
-        key: "k",
-        value: Some(line.as_bytes()),
-    });
-    produce(&kafka.origin.bootstrap_servers, TOPIC, records).unwrap();
+    produce_lines(&kafka, &lines);
 
     // As often as the client of one invocation tries, so the first invocation fails, and for two partitions it writes.
     s3.refuse_next(&format!("/{TOPIC}/1/"), 3);
@@ -136,12 +136,7 @@ async fn a_batch_that_is_given_up_leaves_nothing_out_and_nothing_twice_once_it_i
     let lambda = lambda(&endpoint, &[("CSV_METADATA_COLUMNS", "true"), ("KEY_PREFIX", "in")]).await;
 
     let lines: Vec<String> = (0..600).map(|number| format!("line {number}")).collect();
-    let records = lines.iter().enumerate().map(|(number, line)| Produced {
-        partition: Some(place(number).0),
-        key: "k",
-        value: Some(line.as_bytes()),
-    });
-    produce(&kafka.origin.bootstrap_servers, TOPIC, records).unwrap();
+    produce_lines(&kafka, &lines);
 
     // As often as the clients of an invocation and of its retry try, so S3 stores one partition of the batch never.
     s3.refuse_next(&format!("/{TOPIC}/1/"), 6);

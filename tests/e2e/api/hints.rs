@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::console::Console;
-use super::proxy::{connect, proxy};
+use super::proxy::{live, proxy};
 use crate::stack::TIMEOUT;
 
 /// Somebody who listens to a channel.
@@ -55,9 +55,7 @@ impl Listener {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_of_a_job_is_announced_whoever_has_made_it() {
     let ports = Ports::free().unwrap();
-    let mut console = Console::start("api-hints").await;
-    let pushpin = proxy(&console, ports).await;
-    connect(&mut console, ports, pushpin.clients()).await;
+    let (mut console, pushpin) = live("api-hints", ports).await;
     let (operator, approver) = (console.token("operator1"), console.token("approver1"));
     let mut tenant = Listener::open(&console, &operator, pushpin.clients(), "jobs-tenant1").await;
     let mut stranger =
@@ -101,9 +99,7 @@ async fn every_change_of_a_job_is_announced_whoever_has_made_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_is_down_holds_up_no_job_and_no_later_hint() {
     let ports = Ports::free().unwrap();
-    let mut console = Console::start("api-hints-down").await;
-    let pushpin = proxy(&console, ports).await;
-    connect(&mut console, ports, pushpin.clients()).await;
+    let (mut console, pushpin) = live("api-hints-down", ports).await;
     drop(pushpin);
     console.stack.test_worker().await;
 

@@ -11,15 +11,14 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::console::Console;
-use super::proxy::{connect, proxy};
+use super::proxy::{live, proxy};
 use crate::stack::TIMEOUT;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_works_with_the_page_while_the_proxy_is_killed_and_restarted() {
     let ports = Ports::free().unwrap();
-    let mut console = Console::start("api-page-browser").await;
-    let mut pushpin = Some(proxy(&console, ports).await);
-    connect(&mut console, ports, pushpin.as_ref().unwrap().clients()).await;
+    let (mut console, pushpin) = live("api-page-browser", ports).await;
+    let mut pushpin = Some(pushpin);
     console.stack.test_worker().await;
 
     let done = console.stack.folder.join("done");
@@ -38,9 +37,7 @@ async fn an_operator_works_with_the_page_while_the_proxy_is_killed_and_restarted
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_every_change_without_its_regular_check() {
     let ports = Ports::free().unwrap();
-    let mut console = Console::start("api-page-hints").await;
-    let pushpin = proxy(&console, ports).await;
-    connect(&mut console, ports, pushpin.clients()).await;
+    let (mut console, _pushpin) = live("api-page-hints", ports).await;
 
     // The broker keeps jobs for a worker that has connected once. The worker comes back when the page has seen the dispatch.
     console.stack.test_worker().await.stop().unwrap();

@@ -20,8 +20,16 @@ pub(super) async fn proxy(console: &Console, ports: Ports) -> Pushpin {
     Pushpin::start(ports, &[route]).await.unwrap()
 }
 
+/// A console that its proxy stands in front of.
+pub(super) async fn live(name: &str, ports: Ports) -> (Console, Pushpin) {
+    let mut console = Console::start(name).await;
+    let pushpin = proxy(&console, ports).await;
+    connect(&mut console, ports, pushpin.clients()).await;
+    (console, pushpin)
+}
+
 /// Tells the stack of its proxy, and has its jobs run in the handler `steps`.
-pub(super) async fn connect(console: &mut Console, ports: Ports, clients: SocketAddr) {
+async fn connect(console: &mut Console, ports: Ports, clients: SocketAddr) {
     let keys = json!({
         "GRIP_URL": ports.control(), "GRIP_VERIFY_KEY": KEY, "GRIP_CHANNEL_KEY": "base64:dGlja2V0LWtleS10aWNrZXQta2V5LXRpY2tldC1rZXk=",
     });

@@ -2,6 +2,8 @@ use super::*;
 use crate::add::Add;
 use crate::config::handlers as config;
 
+pub(super) mod authority;
+
 fn files(root: &str) -> Section {
     Section::Files(config::Files {
         root: root.into(),

@@ -103,6 +103,12 @@ fn grant(bench: &Bench, bucket: &Bucket, key: &str) {
     give(bench, &command);
 }
 
+/// Refuses the URL for the result of the job `abc`.
+fn refuse(bench: &Bench) {
+    let (error, cause) = ("Worker.ResultTooLarge".into(), "no bucket".into());
+    give(bench, &Command::Refused { job_id: id("abc"), error, cause });
+}
+
 fn give(bench: &Bench, command: &Command) {
     bench.control(90, ControlKind::Command, std::str::from_utf8(&command.bytes()).unwrap());
 }
@@ -205,8 +211,7 @@ async fn a_refusal_fails_the_job_by_its_name_and_leaves_no_file() {
     let bench = open(directory.path(), work(async |_| Ok(large())));
     bench.send(1, &our_job("abc", ""));
     bench.answers("UPLOAD", 1).await;
-    let (error, cause) = ("Worker.ResultTooLarge".into(), "no bucket".into());
-    give(&bench, &Command::Refused { job_id: id("abc"), error, cause });
+    refuse(&bench);
 
     let answer = &bench.answers("FAILED", 1).await[0];
     assert_eq!((&answer["Error"], &answer["Cause"]), (&json!("Worker.ResultTooLarge"), &json!("no bucket")));

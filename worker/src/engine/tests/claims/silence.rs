@@ -40,8 +40,7 @@ async fn a_cloud_that_has_answered_before_may_be_away_for_a_quarter_of_an_hour()
     let bench = open(directory.path(), work(async |_| Ok(large())));
     bench.send(1, &our_job("abc", ""));
     bench.answers("UPLOAD", 1).await;
-    let (error, cause) = ("Worker.ResultTooLarge".into(), "no bucket".into());
-    give(&bench, &Command::Refused { job_id: id("abc"), error, cause });
+    refuse(&bench);
     bench.answers("FAILED", 1).await;
 
     let start = tokio::time::Instant::now();

@@ -1,38 +1,27 @@
 //! A private CA, and a service that asks for a certificate.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 
 use super::*;
+use crate::handlers::tests::authority::Authority;
 
 /// A CA, and a server and a client that it knows.
 struct Pki {
-    folder: tempfile::TempDir,
+    authority: Authority,
     acceptor: TlsAcceptor,
 }
 
 impl Pki {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(folder.path().join("ca.pem"), ca.as_ref().pem()).unwrap();
+        let authority = Authority::new();
+        let (client, client_key) = authority.issue("plant-7");
+        authority.write("client.pem", &client.pem());
+        authority.write("client.key", &client_key.serialize_pem());
 
-        let issue = |name: &str| {
-            let key = KeyPair::generate().unwrap();
-            let certificate =
-                CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
-            (certificate, key)
-        };
-        let (client, client_key) = issue("plant-7");
-        std::fs::write(folder.path().join("client.pem"), client.pem()).unwrap();
-        std::fs::write(folder.path().join("client.key"), client_key.serialize_pem()).unwrap();
-
-        let (server, server_key) = issue("localhost");
+        let (server, server_key) = authority.issue("localhost");
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from(ca.as_ref().der().to_vec())).unwrap();
+        roots.add(CertificateDer::from(authority.certificate().der().to_vec())).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
@@ -46,12 +35,12 @@ impl Pki {
                 PrivateKeyDer::try_from(server_key.serialize_der()).unwrap(),
             )
             .unwrap();
-        Self { folder, acceptor: TlsAcceptor::from(Arc::new(tls)) }
+        Self { authority, acceptor: TlsAcceptor::from(Arc::new(tls)) }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the type of the configuration's members")]
     fn path(&self, name: &str) -> Option<std::path::PathBuf> {
-        Some(self.folder.path().join(name))
+        Some(self.authority.path(name))
     }
 }
 

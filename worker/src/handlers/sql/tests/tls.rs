@@ -2,36 +2,30 @@
 
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 
 use super::servers::Tls;
 use super::*;
+use crate::handlers::tests::authority::Authority;
 
 const ENGINES: [Engine; 2] = [Engine::Postgres, Engine::Mariadb];
 
 /// A CA, and the certificate of a server called `localhost`.
 struct Pki {
-    folder: tempfile::TempDir,
+    authority: Authority,
     tls: Tls,
 }
 
 impl Pki {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(folder.path().join("ca.pem"), ca.as_ref().pem()).unwrap();
-
-        let key = KeyPair::generate().unwrap();
-        let server = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+        let authority = Authority::new();
+        let (server, key) = authority.issue("localhost");
         let tls = Tls { certificate: server.pem(), key: key.serialize_pem(), demanded: true };
-        Self { folder, tls }
+        Self { authority, tls }
     }
 
     fn ca(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
+        self.authority.path("ca.pem")
     }
 
     async fn start(&self, engine: Engine) -> Secure {
