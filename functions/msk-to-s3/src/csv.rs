@@ -50,27 +50,13 @@ impl Fields {
     /// Appends a CSV line to `out` as it is, if it is a valid row of `columns` fields. With 0 columns any number of
     /// fields is valid.
     pub(crate) fn line(self, out: &mut Vec<u8>, line: &str, columns: usize) -> Result<(), BadRecord> {
-        match memchr::memchr3(b'"', b'\n', b'\r', line.as_bytes()) {
-            None if columns == 0 => {}
-            None => {
-                let fields = memchr::memchr_iter(b',', line.as_bytes()).count() + 1;
-                if fields != columns {
-                    return Err(BadRecord::FieldCount);
-                }
-            }
-            Some(_) if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() => {
-                return Err(BadRecord::LineBreak);
-            }
-            Some(_) => {
-                let mut fields = 0;
-                for field in split(line) {
-                    field?;
-                    fields += 1;
-                }
-                if columns != 0 && fields != columns {
-                    return Err(BadRecord::FieldCount);
-                }
-            }
+        if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() {
+            return Err(BadRecord::LineBreak);
+        }
+        if columns == 0 {
+            unquoted(line, |_| ())?;
+        } else if count_fields(line)? != columns {
+            return Err(BadRecord::FieldCount);
         }
 
         if self.neutralize || line.starts_with('\u{feff}') {
@@ -103,6 +89,35 @@ impl Fields {
         }
         Ok(())
     }
+}
+
+/// The number of fields of a line without line breaks.
+fn count_fields(line: &str) -> Result<usize, BadRecord> {
+    let mut fields = 1;
+    unquoted(line, |text| fields += memchr::memchr_iter(b',', text.as_bytes()).count())?;
+    Ok(fields)
+}
+
+/// Checks the quotes of a line without line breaks, and passes each stretch outside of quoted fields to `visit`. This takes
+/// two searches for each quoted field, where [`split`] takes one for every field.
+fn unquoted<'l>(line: &'l str, mut visit: impl FnMut(&'l str)) -> Result<(), BadRecord> {
+    let mut rest = line;
+    while let Some(quote) = memchr::memchr(b'"', rest.as_bytes()) {
+        // A quoted field begins the line or follows a comma, and it ends the line or precedes one.
+        let (before, field) = rest.split_at(quote);
+        if !before.is_empty() && !before.ends_with(',') {
+            return Err(BadRecord::Quotes);
+        }
+        visit(before);
+
+        let end = end_of_quoted(&field[1..]).ok_or(BadRecord::Quotes)?;
+        rest = &field[1 + end..];
+        if !rest.is_empty() && !rest.starts_with(',') {
+            return Err(BadRecord::Quotes);
+        }
+    }
+    visit(rest);
+    Ok(())
 }
 
 /// The fields of a line without line breaks, each with its quotes.

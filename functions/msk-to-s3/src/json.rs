@@ -6,10 +6,10 @@
 //! to a nesting of 127 levels. A property test compares the two.
 //!
 //! Why not `sonic-rs` or `simd-json`: they do not know which key to expect. Finding the seven columns in 10,000 records
-//! (2.3 MB) took 1.5 ms with [`Reader::skip_key`] and [`Reader::plain_field`], 3.4 ms with `sonic-rs` 0.5.10 by its
-//! iterator, 2.7 ms by a struct that names the columns at compile time, and 2.9 ms for `simd-json` 0.15.1 to build its
-//! tape, which keeps no number tokens (2026-11-25, fastest of 200 turns). Without an expected key this reader takes
-//! 3.2 ms.
+//! (2.3 MB) took 1.5 ms with [`Reader::skip_key`], 3.4 ms with `sonic-rs` 0.5.10 by its iterator, 2.7 ms by a struct
+//! that names the columns at compile time, and 2.9 ms for `simd-json` 0.15.1 to build its tape, which keeps no number
+//! tokens (2026-11-25, fastest of 200 turns, before [`Reader::unescaped`] read texts with commas too). Without an
+//! expected key this reader took 3.2 ms.
 //!
 //! The caller drives the reader through the text. A [`Reader`] is a position in the text; each method reads one
 //! thing at the position and moves past it:
@@ -29,12 +29,15 @@
 mod tests;
 mod text;
 
-use crate::scan::{eight_digits, end_of_field, end_of_plain};
+use crate::scan::{end_of_plain, end_of_unescaped, leading_digits};
 
 pub(crate) use text::Text;
 
 /// The deepest nesting that is read, as in `serde_json`. The reader recurses, so there has to be a limit.
 const MAX_DEPTH: u8 = 127;
+
+/// The powers of ten from 0 to 8.
+const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 /// The text is not JSON, or its next value is not of the expected kind. The message contains only the position, because
 /// the text may be confidential.
@@ -130,14 +133,14 @@ impl<'t> Reader<'t> {
         found
     }
 
-    /// The next value if it is a string without commas, escapes and control characters. Otherwise nothing is read.
-    pub(crate) fn plain_field(&mut self) -> Option<&'t str> {
+    /// The next value if it is a string without escapes, and whether it has a comma. Otherwise nothing is read.
+    pub(crate) fn unescaped(&mut self) -> Option<(&'t str, bool)> {
         let text = self.rest().strip_prefix(b"\"")?;
-        let end = end_of_field(text)?;
+        let (end, has_comma) = end_of_unescaped(text)?;
 
         let start = self.at + 1;
         self.at = start + end + 1;
-        Some(&self.text[start..start + end])
+        Some((&self.text[start..start + end], has_comma))
     }
 
     /// The next key of the object, or `None` at its end.
@@ -202,34 +205,12 @@ impl<'t> Reader<'t> {
 
     /// The next value if it is a whole number between 0 and `u64::MAX`; `None` for every other value, which is passed.
     pub(crate) fn unsigned(&mut self) -> Result<Option<u64>, InvalidJson> {
-        /// A number of 19 digits always fits into 64 bits.
-        const MAX_DIGITS: usize = 19;
-
         self.kind()?;
-        let (mut number, mut length) = (0_u64, 0);
-        let rest = self.rest();
-        while length + 8 < MAX_DIGITS
-            && let Some(digits) = eight_digits(&rest[length..])
-        {
-            number = number * 100_000_000 + digits;
-            length += 8;
+        if let Some((number, length)) = plain_unsigned(self.rest()) {
+            self.at += length;
+            return Ok(Some(number));
         }
-        while let Some(digit @ b'0'..=b'9') = rest.get(length)
-            && length < MAX_DIGITS
-        {
-            number = number * 10 + u64::from(digit - b'0');
-            length += 1;
-        }
-
-        // Everything else takes the slow way: no digits, a leading zero, more digits, a fraction, an exponent.
-        let leading_zero = length > 1 && rest[0] == b'0';
-        let continues = matches!(rest.get(length), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
-        if length == 0 || leading_zero || continues {
-            return Ok(self.value()?.parse().ok());
-        }
-
-        self.at += length;
-        Ok(Some(number))
+        Ok(self.value()?.parse().ok())
     }
 
     /// The next value with its kind.
@@ -237,16 +218,21 @@ impl<'t> Reader<'t> {
         let kind = self.kind()?;
         let text = match kind {
             Kind::String => self.string()?,
-            _ => Text::new(self.value()?, false),
+            _ => Text::new(self.value_of(kind)?, false),
         };
         Ok(Value { kind, text })
     }
 
     /// The next value as it stands in the text, a string with its quotes.
     pub(crate) fn value(&mut self) -> Result<&'t str, InvalidJson> {
-        self.kind()?;
+        let kind = self.kind()?;
+        self.value_of(kind)
+    }
+
+    /// The value of this kind at the position.
+    fn value_of(&mut self, kind: Kind) -> Result<&'t str, InvalidJson> {
         let start = self.at;
-        self.skip_value()?;
+        self.skip_value(kind)?;
         Ok(&self.text[start..self.at])
     }
 
@@ -255,19 +241,21 @@ impl<'t> Reader<'t> {
         if self.peek().is_none() { Ok(()) } else { Err(self.expected("the end of the text")) }
     }
 
-    fn skip_value(&mut self) -> Result<(), InvalidJson> {
-        match self.kind()? {
+    fn skip_value(&mut self, kind: Kind) -> Result<(), InvalidJson> {
+        match kind {
             Kind::Object => {
                 self.object()?;
                 while self.key()?.is_some() {
-                    self.skip_value()?;
+                    let kind = self.kind()?;
+                    self.skip_value(kind)?;
                 }
                 Ok(())
             }
             Kind::Array => {
                 self.array()?;
                 while self.element()? {
-                    self.skip_value()?;
+                    let kind = self.kind()?;
+                    self.skip_value(kind)?;
                 }
                 Ok(())
             }
@@ -377,4 +365,22 @@ impl<'t> Reader<'t> {
     fn expected(&self, expected: &'static str) -> InvalidJson {
         InvalidJson { at: self.at, expected }
     }
+}
+
+/// The number at the beginning of the text, and its length. `None` where reading it takes more than its digits: a leading
+/// zero, a fraction, an exponent, more than 64 bits, the end of the text.
+fn plain_unsigned(text: &[u8]) -> Option<(u64, usize)> {
+    let (mut number, mut length) = (0_u64, 0);
+    loop {
+        let (digits, count) = leading_digits(&text[length..])?;
+        number = number.checked_mul(POWERS[count])?.checked_add(digits)?;
+        length += count;
+        if count < 8 {
+            break;
+        }
+    }
+
+    let leading_zero = length > 1 && text[0] == b'0';
+    let continues = matches!(text[length], b'.' | b'e' | b'E');
+    (length > 0 && !leading_zero && !continues).then_some((number, length))
 }

@@ -19,7 +19,7 @@ const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 pub(crate) fn end_of_plain(text: &[u8]) -> Option<usize> {
     let (short, long) = text.split_at(text.len().min(SHORT));
     let in_word = |word| quote_or_control(word) | equal_to(word, b'\\');
-    let found = find(short, in_word, |byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+    let found = find(short, in_word, ends_plain);
     if found.is_some() || long.is_empty() {
         return found;
     }
@@ -34,12 +34,30 @@ pub(crate) fn end_of_plain(text: &[u8]) -> Option<usize> {
     end.map(|end| SHORT + end)
 }
 
-/// The length of a JSON string that is a CSV field as it stands: the text up to the quote that ends it, if no comma,
-/// backslash or control character comes before.
-pub(crate) fn end_of_field(text: &[u8]) -> Option<usize> {
-    let in_word = |word| quote_or_control(word) | equal_to(word, b'\\') | equal_to(word, b',');
-    let end = find(text, in_word, |byte| matches!(byte, b'"' | b'\\' | b',' | 0..0x20))?;
-    (text[end] == b'"').then_some(end)
+/// The length of a JSON string without escapes, the text up to the quote that ends it, and whether it has a comma. `None`
+/// if a backslash or a control character comes before the quote.
+pub(crate) fn end_of_unescaped(text: &[u8]) -> Option<(usize, bool)> {
+    let (words, rest) = text.as_chunks::<8>();
+    let mut has_comma = false;
+    for (number, bytes) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*bytes);
+        let ends = (quote_or_control(word) | equal_to(word, b'\\')) & HIGH_BITS;
+        let commas = equal_to(word, b',') & HIGH_BITS;
+        if ends != 0 {
+            let end = ends.trailing_zeros() as usize / 8;
+            let before = commas & !(u64::MAX << (end * 8));
+            return (bytes[end] == b'"').then_some((number * 8 + end, has_comma || before != 0));
+        }
+        has_comma |= commas != 0;
+    }
+
+    let end = rest.iter().position(|byte| ends_plain(*byte)).filter(|end| rest[*end] == b'"')?;
+    Some((words.len() * 8 + end, has_comma || rest[..end].contains(&b',')))
+}
+
+/// Whether the plain part of a JSON string ends before this byte.
+fn ends_plain(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..0x20)
 }
 
 /// Whether a CSV field with this text has to be quoted (RFC 4180, section 2, rule 6).
@@ -48,22 +66,23 @@ pub(crate) fn needs_quotes(text: &[u8]) -> bool {
     find(text, in_word, |byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')).is_some()
 }
 
-/// The number that the first eight bytes are, if all of them are digits.
-pub(crate) fn eight_digits(text: &[u8]) -> Option<u64> {
-    let word = u64::from_le_bytes(*text.first_chunk()?);
-
-    // A digit is 0x30 to 0x39: its high half is 3, also after adding 6.
-    let high_halves = u64::from_ne_bytes([0xf0; 8]);
-    let (threes, sixes) = (u64::from_ne_bytes([0x30; 8]), u64::from_ne_bytes([0x06; 8]));
-    if (word | word.wrapping_add(sixes)) & high_halves != threes || word & high_halves != threes {
-        return None;
+/// The number that the digits at the beginning of the text are, and how many of them there are. It reads at most eight, and
+/// nothing from a text that is shorter.
+pub(crate) fn leading_digits(text: &[u8]) -> Option<(u64, usize)> {
+    // Digits become 0 to 9. Adding 0x76 sets the high bit of every byte that is more than 9, or was so before.
+    let digits = u64::from_le_bytes(*text.first_chunk()?) ^ u64::from_ne_bytes([0x30; 8]);
+    let others = (digits.wrapping_add(u64::from_ne_bytes([0x76; 8])) | digits) & HIGH_BITS;
+    let count = others.trailing_zeros() as usize / 8;
+    if count == 0 {
+        return Some((0, 0));
     }
 
-    // Neighbours become numbers of two digits, then of four, then of eight. The first digit is in the lowest bits.
-    let digits = word ^ threes;
-    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    // Zeros come before the digits, so that there are eight. Neighbours become numbers of two digits, then of four, then of
+    // eight. The first digit is in the lowest bits.
+    let eight = digits << (64 - 8 * count);
+    let pairs = (eight * 10 + (eight >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
+    Some(((fours * 10_000 + (fours >> 32)) & 0xffff_ffff, count))
 }
 
 /// The position of the first byte that `matches`.
@@ -115,19 +134,27 @@ mod tests {
             prop_assert_eq!(end_of_plain(&text), plain);
             prop_assert_eq!(needs_quotes(&text), text.iter().any(|byte| b",\"\n\r".contains(byte)));
 
-            let special = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | b',' | 0..0x20));
-            prop_assert_eq!(end_of_field(&text), special.filter(|at| text[*at] == b'"'));
+            let unescaped = plain.filter(|at| text[*at] == b'"').map(|at| (at, text[..at].contains(&b',')));
+            prop_assert_eq!(end_of_unescaped(&text), unescaped);
         }
 
         #[test]
-        fn eight_digits_are_one_number(number in 0_u64..100_000_000, at in 0_usize..8, byte in any::<u8>()) {
-            let mut text = format!("{number:08}").into_bytes();
-            prop_assert_eq!(eight_digits(&text), Some(number));
-            prop_assert_eq!(eight_digits(&text[1..]), None);
+        fn leading_digits_are_one_number(number in any::<u64>(), after in proptest::collection::vec(any::<u8>(), 8..12)) {
+            let mut text = number.to_string().into_bytes();
+            text.extend(after);
+            let count = text.iter().take(8).take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = str::from_utf8(&text[..count]).unwrap();
+            prop_assert_eq!(leading_digits(&text), Some((digits.parse().unwrap(), count)));
+        }
 
+        #[test]
+        fn a_byte_that_is_no_digit_ends_the_number(at in 0_usize..8, byte in any::<u8>()) {
+            let mut text = *b"12345678";
             text[at] = byte;
-            let expected = str::from_utf8(&text).ok().filter(|_| byte.is_ascii_digit());
-            prop_assert_eq!(eight_digits(&text), expected.and_then(|text| text.parse().ok()));
+            let count = if byte.is_ascii_digit() { 8 } else { at };
+            let number = str::from_utf8(&text[..count]).unwrap().parse().unwrap_or(0);
+            prop_assert_eq!(leading_digits(&text), Some((number, count)));
+            prop_assert_eq!(leading_digits(&text[1..]), None);
         }
 
         #[test]

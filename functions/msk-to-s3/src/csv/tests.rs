@@ -126,6 +126,12 @@ proptest! {
     }
 
     #[test]
+    fn the_fields_of_a_line_are_counted_as_they_are_split(input in tricky()) {
+        let fields: Result<Vec<_>, _> = split(&input).collect();
+        prop_assert_eq!(count_fields(&input), fields.map(|fields| fields.len()));
+    }
+
+    #[test]
     fn neutralizing_adds_nothing_but_an_apostrophe(input in tricky()) {
         if let (Ok(plain), Ok(safe)) = (line(PLAIN, &input, 0), line(SAFE, &input, 0)) && !plain.is_empty() {
             for (plain, safe) in parse(&plain).iter().zip(parse(&safe)) {

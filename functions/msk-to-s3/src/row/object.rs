@@ -53,12 +53,17 @@ fn write_in_order(csv: &mut Vec<u8>, fields: Fields, columns: &[Column], object:
         }
         separate(csv, position);
 
-        // Most fields are short texts that need no quotes: one pass finds that out, and where they end.
+        // Most fields are texts without escapes: one pass finds out where they end, and whether they need quotes.
         let is_text = column.kind() == kind::Kind::Text;
-        let plain =
-            reader.attempt(|reader| reader.plain_field().filter(|text| is_text && fields.keeps(text)));
-        match plain {
-            Some(text) => csv.extend_from_slice(text.as_bytes()),
+        let unescaped =
+            reader.attempt(|reader| reader.unescaped().filter(|(text, _)| is_text && fields.keeps(text)));
+        match unescaped {
+            Some((text, has_comma)) => {
+                let quote: &[u8] = if has_comma { b"\"" } else { b"" };
+                csv.extend_from_slice(quote);
+                csv.extend_from_slice(text.as_bytes());
+                csv.extend_from_slice(quote);
+            }
             None => write_value(csv, fields, column.kind(), reader.typed_value().ok()?).ok()?,
         }
     }
