@@ -33,6 +33,7 @@ fn write(random: &mut fastrand::Rng) -> Write {
             job.execution = Some(EXECUTION.to_owned());
             job.idempotency_key = Some(format!("key-{}", number % 2));
             job.deadline = Some(at + SignedDuration::from_secs(300));
+            job.resume = random.bool().then(|| random.u32(..).to_string());
             Write::Dispatched(job)
         }
         1 => Write::Accepted(job_id),

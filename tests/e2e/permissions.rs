@@ -25,9 +25,10 @@ async fn without_the_permission_to_publish_no_job_is_dispatched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_permission_to_write_the_table_jobs_run_all_the_same() {
-    let permission = "Action: [dynamodb:GetItem, dynamodb:UpdateItem]\n                Resource: !GetAtt JobsTable.Arn\n              \
+    let permission = "Action: [dynamodb:BatchGetItem, dynamodb:GetItem, dynamodb:UpdateItem]\n                Resource: !GetAtt JobsTable.Arn\n              \
                       - Effect: Allow\n                Action: [logs:CreateLogStream";
-    let denied = permission.replace("[dynamodb:GetItem, dynamodb:UpdateItem]", "dynamodb:Scan");
+    let denied =
+        permission.replace("[dynamodb:BatchGetItem, dynamodb:GetItem, dynamodb:UpdateItem]", "dynamodb:Scan");
     let deployment = Deployment::new("test").edit(TEMPLATE, permission, &denied);
     let mut stack = Stack::with("no-table", deployment).await;
     stack.worker().await;

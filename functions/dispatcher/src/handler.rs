@@ -121,7 +121,7 @@ pub(crate) async fn dispatch(
     let payload = payload(claims, owner, from.as_ref(), &mut message).await?;
     let bytes = payload.len();
 
-    record.dispatched(message.resume.is_some()).await;
+    record.dispatched(message.resume.as_deref()).await;
     let publication = Message { topic: topic.clone(), payload, job_id: job_id.clone(), expiry_seconds };
     if let Err(error) = iot.publish(publication).await {
         record.not_published(&error).await;

@@ -47,11 +47,11 @@ impl<'a, J: Jobs> Record<'a, J> {
     }
 
     /// Writes the job. This happens before the message is published, because progress is written only to a job that
-    /// exists.
-    pub(crate) async fn dispatched(&mut self, is_resumed: bool) {
+    /// exists. It keeps the progress that the job carries: if this attempt reports none, the next one begins there, too.
+    pub(crate) async fn dispatched(&mut self, resume: Option<&RawValue>) {
         let Some(jobs) = self.jobs else { return };
 
-        self.job.resumed = is_resumed;
+        self.job.resume = resume.map(|progress| progress.get().to_owned());
         best_effort("dispatched", jobs.dispatched(&self.job)).await;
     }
 

@@ -17,6 +17,7 @@ def apply() -> None:
         "dynamodb",
         "iot",
         "lambda_",
+        "policies",
         "principals",
         "s3",
         "stepfunctions",

@@ -1,4 +1,4 @@
-"""IAM: the caller's ARN in the conditions of a policy."""
+"""IAM: the caller's ARN in the conditions of a policy, and policies that change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from botocore.exceptions import ClientError
 
-from tests.harness import Case, allow, as_role, aws, launcher, make_role, unique
+from tests.harness import Case, allow, as_role, aws, grant, launcher, make_role, unique
 
 
 def setUpModule() -> None:
@@ -32,3 +32,17 @@ class Principals(Case):
         as_role("s3", writer).put_object(Bucket=bucket, Key="a", Body=b"a")
         with self.assertRaisesRegex(ClientError, "AccessDenied"):
             as_role("s3", other).put_object(Bucket=bucket, Key="a", Body=b"b")
+
+    def test_a_policy_that_changes_applies_at_once(self) -> None:
+        bucket = unique("bucket")
+        aws("s3").create_bucket(Bucket=bucket)
+        arn = f"arn:aws:s3:::{bucket}/*"
+        role = make_role("lambda", [])
+        writer = as_role("s3", role)
+
+        for _ in range(2):
+            grant(role, [allow("s3:PutObject", arn)])
+            writer.put_object(Bucket=bucket, Key="a", Body=b"a")
+            grant(role, [allow("s3:GetObject", arn)])
+            with self.assertRaisesRegex(ClientError, "AccessDenied"):
+                writer.put_object(Bucket=bucket, Key="a", Body=b"b")

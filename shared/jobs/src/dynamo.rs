@@ -16,7 +16,7 @@ use postern_types::{JobId, Tenant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::attempts::{in_order, last_attempts, shared_key};
+use crate::attempts::{in_order, last_attempts, last_data, shared_key};
 use crate::attributes::{Attribute, Item};
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -119,26 +119,13 @@ impl DynamoJobs {
         Ok(())
     }
 
-    /// Keeps the progress for the next attempt if the job's item has it already: the function that wrote the item may have
-    /// ended before it wrote the second one.
-    async fn repair_resume(&self, tenant: &Tenant, progress: &Progress) -> Result<(), Error> {
-        let job = self.get(tenant, &progress.job_id).await?;
-        let at = time_text(progress.at);
-        match job {
-            Some(JobItem { idempotency_key: Some(key), progress_at: Some(last), .. }) if last == at => {
-                self.keep_for_resume(tenant, &key, progress).await
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Adds the job to the attempts with its idempotency key.
     async fn note_attempt(&self, job: &NewJob) -> Result<(), Error> {
         let Some(key) = shared_key(job) else { return Ok(()) };
         let id = job.job_id.to_string();
-        let until = expires_at(job.dispatched_at, job.deadline, job.deadline.is_some());
+        let until = expires_at(job.dispatched_at, job.deadline, true);
 
-        let update = Update::of(&job.tenant, &resume_range(key))
+        let update = Update::of(&job.tenant, &attempts_range(key))
             .append("Attempts", Attribute::lines(std::slice::from_ref(&id)))
             .set("ExpiresAt", Attribute::number(until))
             .value("JobId", id)
@@ -153,7 +140,7 @@ impl DynamoJobs {
 
     /// Forgets the earliest attempts. An attempt that came meanwhile does this itself.
     async fn forget_attempts(&self, tenant: &Tenant, key: &str, ids: &[String]) -> Result<(), Error> {
-        let update = Update::of(tenant, &resume_range(key))
+        let update = Update::of(tenant, &attempts_range(key))
             .set("Attempts", Attribute::lines(last_attempts(ids)))
             .value("Before", Attribute::lines(ids))
             .when("#Attempts = :Before", &[]);
@@ -161,23 +148,23 @@ impl DynamoJobs {
         Ok(())
     }
 
-    /// Reads jobs by their ids.
-    async fn read_all(&self, tenant: &Tenant, ids: &[String]) -> Result<Vec<JobItem>, Error> {
-        let body = query::of_jobs(&self.table, tenant, ids);
-        let answer = self.client.call("BatchGetItem", &body.to_string()).await?;
-        query::jobs_of(read(&answer)?)
-    }
+    /// Reads these attributes of the last attempts with an idempotency key, the earliest first.
+    async fn read_attempts(
+        &self,
+        tenant: &Tenant,
+        key: &str,
+        attributes: &[&str],
+    ) -> Result<Vec<JobItem>, Error> {
+        let item = self.read(tenant, &attempts_range(key)).await?;
+        let ids = item.map(|mut item| item.lines("Attempts")).unwrap_or_default();
+        let ids = last_attempts(&ids);
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
 
-    /// Keeps the progress for the next attempt.
-    async fn keep_for_resume(&self, tenant: &Tenant, key: &str, progress: &Progress) -> Result<(), Error> {
-        let Some(data) = &progress.data else { return Ok(()) };
-        let update = Update::of(tenant, &resume_range(key))
-            .set("Data", data.as_str())
-            .set("ProgressAt", time_text(progress.at))
-            .set("ExpiresAt", Attribute::number(expires_at(progress.at, None, false)))
-            .when("attribute_not_exists(#ProgressAt) OR #ProgressAt < :ProgressAt", &[]);
-        self.update(update).await?;
-        Ok(())
+        let body = query::of_jobs(&self.table, tenant, ids, attributes);
+        let answer = self.client.call("BatchGetItem", &body.to_string()).await?;
+        Ok(in_order(query::jobs_of(read(&answer)?)?))
     }
 }
 
@@ -196,7 +183,8 @@ impl Jobs for DynamoJobs {
             .set_some("Topic", job.topic.as_deref())
             .set_some("Deadline", job.deadline.map(time_text))
             .set_some("Approval", job.approval.as_deref())
-            .set("Resumed", job.resumed)
+            .set("Resumed", job.resume.is_some())
+            .set_some("Data", job.resume.as_deref())
             .set("DispatchedAt", time_text(at))
             .set("ExpiresAt", Attribute::number(expires_at(at, job.deadline, true)));
 
@@ -258,10 +246,7 @@ impl Jobs for DynamoJobs {
             update = update.append("Log", Attribute::lines(&log));
         }
 
-        let Some(mut item) = self.update(update).await? else {
-            self.repair_resume(tenant, progress).await?;
-            return Ok(None);
-        };
+        let Some(mut item) = self.update(update).await? else { return Ok(None) };
         let log = item.lines("Log");
         let mut job = item.into_job()?;
         if tail(&log).len() < log.len() {
@@ -269,25 +254,15 @@ impl Jobs for DynamoJobs {
         } else {
             job.log = log;
         }
-        if let Some(key) = &job.idempotency_key {
-            self.keep_for_resume(tenant, key, progress).await?;
-        }
         Ok(Some(job))
     }
 
     async fn resume(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Option<String>, Error> {
-        let item = self.read(tenant, &resume_range(idempotency_key)).await?;
-        Ok(item.and_then(|mut item| item.text("Data")))
+        Ok(last_data(self.read_attempts(tenant, idempotency_key, &query::DATA_OF_AN_ATTEMPT).await?))
     }
 
     async fn attempts(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Vec<JobItem>, Error> {
-        let item = self.read(tenant, &resume_range(idempotency_key)).await?;
-        let ids = item.map(|mut item| item.lines("Attempts")).unwrap_or_default();
-        let ids = last_attempts(&ids);
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(in_order(self.read_all(tenant, ids).await?))
+        self.read_attempts(tenant, idempotency_key, &query::OF_AN_ATTEMPT).await
     }
 
     async fn get(&self, tenant: &Tenant, job_id: &JobId) -> Result<Option<JobItem>, Error> {
@@ -326,8 +301,8 @@ impl Jobs for DynamoJobs {
     }
 }
 
-/// The range key of the item that keeps an idempotency key's last progress and its attempts. No [`JobId`] contains a `#`.
-fn resume_range(key: &str) -> String {
+/// The range key of the item that keeps the attempts of an idempotency key. No [`JobId`] contains a `#`.
+fn attempts_range(key: &str) -> String {
     format!("key#{key}")
 }
 

@@ -11,8 +11,9 @@
 //! - Progress is written only over older progress, only to a job that exists, and touches neither state nor rank.
 //!
 //! The key is `Tenant` and `JobId`. A second item for each idempotency key, with the `JobId` `key#{IdempotencyKey}`, keeps
-//! the last progress for the next attempt ([`Jobs::resume`]) and the ids of the last attempts ([`Jobs::attempts`]). A job never depends on the table: functions on a job's way
-//! call it by [`best_effort`]. Inputs, results and task tokens are never in the table.
+//! the ids of the last attempts ([`Jobs::attempts`]), whose items have the progress for the next attempt
+//! ([`Jobs::resume`]). A job never depends on the table: functions on a job's way call it by [`best_effort`]. Inputs,
+//! results and task tokens are never in the table.
 
 mod attempts;
 mod attributes;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use postern_types::limits::cut as cut_chars;
 use postern_types::{JobId, Tenant};
 
-use crate::attempts::{in_order, last_attempts, shared_key};
+use crate::attempts::{in_order, last_attempts, last_data, shared_key};
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::model::{CAUSE_CHARS, End, Filter, JobItem, NewJob, OpenJob, Page, Progress, percent};
@@ -20,8 +20,6 @@ use crate::time::time_text;
 #[derive(Debug, Default)]
 pub struct MemoryJobs {
     jobs: RefCell<BTreeMap<(String, String), JobItem>>,
-    /// The last progress of each tenant's idempotency keys, with its time.
-    resumes: RefCell<BTreeMap<(String, String), (String, String)>>,
     /// The ids of the last attempts with each tenant's idempotency keys.
     attempts: RefCell<BTreeMap<(String, String), Vec<String>>>,
     fails: bool,
@@ -37,16 +35,11 @@ impl MemoryJobs {
         if self.fails { Err(Error::Unavailable("InternalServerError (HTTP 500)".into())) } else { Ok(()) }
     }
 
-    /// Keeps the progress for the next attempt, unless a newer one is kept.
-    fn keep_for_resume(&self, tenant: &Tenant, job: &JobItem, progress: &Progress) {
-        let (Some(idempotency_key), Some(data)) = (&job.idempotency_key, &progress.data) else { return };
-        let at = time_text(progress.at);
-
-        let mut resumes = self.resumes.borrow_mut();
-        let last = resumes.entry(key(tenant, idempotency_key)).or_default();
-        if last.0 < at {
-            *last = (at, data.clone());
-        }
+    /// The jobs of the last attempts with an idempotency key, the earliest first.
+    fn attempts_with(&self, tenant: &Tenant, idempotency_key: &str) -> Vec<JobItem> {
+        let (attempts, jobs) = (self.attempts.borrow(), self.jobs.borrow());
+        let ids = attempts.get(&key(tenant, idempotency_key)).into_iter().flatten();
+        in_order(ids.filter_map(|id| jobs.get(&key(tenant, id)).cloned()).collect())
     }
 
     /// Adds the job to the attempts with its idempotency key.
@@ -101,7 +94,8 @@ impl Jobs for MemoryJobs {
             job.topic = new.topic;
             job.deadline = new.deadline.map(time_text);
             job.approval = new.approval;
-            job.resumed = new.resumed;
+            job.resumed = new.resume.is_some();
+            job.data = new.resume.or(job.data.take());
             job.dispatched_at = Some(time_text(new.dispatched_at));
         })
     }
@@ -141,10 +135,6 @@ impl Jobs for MemoryJobs {
         let mut jobs = self.jobs.borrow_mut();
         let Some(job) = jobs.get_mut(&key(tenant, progress.job_id.as_str())) else { return Ok(None) };
         if job.progress_at.as_ref().is_some_and(|before| *before >= at) {
-            // As in DynamoDB, where a retry makes good what the first try did not write.
-            if job.progress_at.as_ref() == Some(&at) {
-                self.keep_for_resume(tenant, job, progress);
-            }
             return Ok(None);
         }
 
@@ -155,22 +145,17 @@ impl Jobs for MemoryJobs {
         job.worker = job.worker.take().or(worker.map(str::to_owned));
         job.log.extend(cut_lines(&progress.log));
         job.log = tail(&job.log).to_vec();
-        self.keep_for_resume(tenant, job, progress);
         Ok(Some(job.clone()))
     }
 
     async fn resume(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Option<String>, Error> {
         self.check()?;
-        let resumes = self.resumes.borrow();
-        Ok(resumes.get(&key(tenant, idempotency_key)).map(|(_, data)| data.clone()))
+        Ok(last_data(self.attempts_with(tenant, idempotency_key)))
     }
 
     async fn attempts(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Vec<JobItem>, Error> {
         self.check()?;
-        let (attempts, jobs) = (self.attempts.borrow(), self.jobs.borrow());
-        let ids = attempts.get(&key(tenant, idempotency_key)).into_iter().flatten();
-        let found = ids.filter_map(|id| jobs.get(&(tenant.to_string(), id.clone())));
-        Ok(in_order(found.map(attempt).collect()))
+        Ok(self.attempts_with(tenant, idempotency_key).iter().map(attempt).collect())
     }
 
     async fn get(&self, tenant: &Tenant, job_id: &JobId) -> Result<Option<JobItem>, Error> {

@@ -35,8 +35,8 @@ pub struct NewJob {
     pub dispatched_at: Timestamp,
     /// When the task times out.
     pub deadline: Option<Timestamp>,
-    /// Whether the job carries the progress of an earlier attempt.
-    pub resumed: bool,
+    /// The progress of an earlier attempt that the job carries, as JSON text.
+    pub resume: Option<String>,
     /// The sealed link of an approval.
     pub approval: Option<String>,
 }
@@ -56,7 +56,7 @@ impl NewJob {
             topic: None,
             dispatched_at,
             deadline: None,
-            resumed: false,
+            resume: None,
             approval: None,
         }
     }

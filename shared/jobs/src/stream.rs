@@ -38,7 +38,7 @@ struct Images {
     new: Option<NewImage>,
 }
 
-/// The attributes of an item that a change needs. An item that keeps the progress of an idempotency key has no state.
+/// The attributes of an item that a change needs. An item that keeps the attempts of an idempotency key has no state.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct NewImage {

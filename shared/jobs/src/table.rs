@@ -35,7 +35,9 @@ pub trait Jobs {
         progress: &Progress,
     ) -> Result<Option<JobItem>, Error>;
 
-    /// The last progress of an idempotency key, as JSON text. The read is consistent.
+    /// The progress from which the next attempt with this idempotency key begins, as JSON text: that of the latest of the
+    /// last [`crate::ATTEMPTS`] attempts that has one. A job whose idempotency key is its own id has no next attempt. The
+    /// read is consistent.
     async fn resume(&self, tenant: &Tenant, idempotency_key: &str) -> Result<Option<String>, Error>;
 
     /// The jobs of the last attempts with an idempotency key, at most [`crate::ATTEMPTS`], the earliest first. They have no

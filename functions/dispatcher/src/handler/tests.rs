@@ -223,6 +223,7 @@ async fn resume_with(progress: &str) -> Value {
     let payload: Value = serde_json::from_slice(&iot.published.borrow()[1].payload).unwrap();
     let job = jobs.get(&plant_7(), &next).await.unwrap().unwrap();
     assert_eq!(job.resumed, payload.get("Resume").is_some());
+    assert_eq!(job.data, payload.get("Resume").map(Value::to_string));
     payload
 }
 

@@ -79,7 +79,7 @@ pub(super) fn of_execution(table: &str, execution: &str, start: Option<&Key>) ->
 }
 
 /// What a list of attempts needs of each job: neither the log nor the handler's data, which are large.
-const OF_AN_ATTEMPT: [&str; 17] = [
+pub(super) const OF_AN_ATTEMPT: [&str; 17] = [
     "Tenant",
     "JobId",
     "State",
@@ -99,14 +99,18 @@ const OF_AN_ATTEMPT: [&str; 17] = [
     "Cause",
 ];
 
-/// Jobs by their ids, as the attempts of an idempotency key.
-pub(super) fn of_jobs(table: &str, tenant: &Tenant, ids: &[String]) -> Value {
+/// What the next attempt needs of each job.
+pub(super) const DATA_OF_AN_ATTEMPT: [&str; 5] = ["Tenant", "JobId", "State", "DispatchedAt", "Data"];
+
+/// These attributes of the jobs with these ids. The read is consistent.
+pub(super) fn of_jobs(table: &str, tenant: &Tenant, ids: &[String], attributes: &[&str]) -> Value {
     let keys = ids.iter().map(|id| json!({"Tenant": {"S": tenant.as_str()}, "JobId": {"S": id}}));
-    let names: BTreeMap<_, _> = OF_AN_ATTEMPT.iter().map(|name| (format!("#{name}"), *name)).collect();
+    let names: BTreeMap<_, _> = attributes.iter().map(|name| (format!("#{name}"), *name)).collect();
     let projection = names.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
 
     let request = json!({
         "Keys": keys.collect::<Vec<_>>(),
+        "ConsistentRead": true,
         "ProjectionExpression": projection,
         "ExpressionAttributeNames": names,
     });

@@ -83,7 +83,7 @@ async fn every_name_and_value_of_an_update_is_used_and_defined() {
     table.progress(&tenant(), Some("worker-1"), &progress(&["a line"])).await.unwrap();
 
     let requests = requests.lock().unwrap();
-    assert_eq!(requests.len(), 6);
+    assert_eq!(requests.len(), 5);
     for (target, body) in &*requests {
         assert_eq!(target, "DynamoDB_20120810.UpdateItem");
         let text = format!("{} {}", body["UpdateExpression"], body["ConditionExpression"]);
@@ -102,14 +102,14 @@ async fn every_name_and_value_of_an_update_is_used_and_defined() {
 }
 
 #[tokio::test]
-async fn progress_is_kept_for_the_next_attempt() {
-    let (table, requests) = table(vec![(200, job_item(&[])), (200, json!({}))]);
-    let job = table.progress(&tenant(), None, &progress(&[])).await.unwrap().unwrap();
+async fn a_job_begins_with_the_progress_that_it_carries() {
+    let (table, requests) = table(vec![(200, json!({}))]);
+    let job =
+        NewJob { resume: Some("{\"row\":7}".into()), ..NewJob::new(tenant(), id(), Timestamp::UNIX_EPOCH) };
+    table.dispatched(&job).await.unwrap();
 
-    assert_eq!((job.state, job.percent), (State::Accepted, Some(42.0)));
-    let kept = &requests.lock().unwrap()[1].1;
-    assert_eq!(kept["Key"], json!({"Tenant": {"S": "tenant1"}, "JobId": {"S": "key#the-key"}}));
-    assert_eq!(kept["ExpressionAttributeValues"][":Data"]["S"], "{\"row\":7}");
+    let values = &requests.lock().unwrap()[0].1["ExpressionAttributeValues"];
+    assert_eq!((&values[":Resumed"]["BOOL"], &values[":Data"]["S"]), (&json!(true), &json!("{\"row\":7}")));
 }
 
 #[tokio::test]
@@ -130,19 +130,9 @@ async fn a_log_that_has_grown_over_its_bounds_is_shortened() {
 #[tokio::test]
 async fn a_condition_that_is_not_met_is_no_error() {
     let refused = (400, json!({"__type": "x#ConditionalCheckFailedException"}));
-    let (table, _) = table(vec![refused.clone(), (200, json!({})), refused]);
+    let (table, _) = table(vec![refused]);
     assert_eq!(table.progress(&tenant(), None, &progress(&[])).await, Ok(None));
     assert_eq!(table.accepted(&tenant(), &id(), None, Timestamp::UNIX_EPOCH).await, Ok(false));
-}
-
-#[tokio::test]
-async fn a_retry_keeps_the_progress_that_the_first_try_did_not() {
-    let item = json!({"Item": job_item(&[])["Attributes"]});
-    let refused = (400, json!({"__type": "x#ConditionalCheckFailedException"}));
-    let (table, requests) = table(vec![refused, (200, item), (200, json!({}))]);
-
-    assert_eq!(table.progress(&tenant(), None, &progress(&[])).await, Ok(None));
-    assert_eq!(requests.lock().unwrap()[2].1["Key"]["JobId"]["S"], "key#the-key");
 }
 
 #[tokio::test]
@@ -210,6 +200,12 @@ async fn the_last_attempts_of_an_idempotency_key_are_remembered() {
     assert_eq!(forgotten[":Before"]["L"], json!(ids));
     assert_eq!(forgotten[":Attempts"]["L"], json!(ids[1..]));
     assert_eq!(requests.len(), 3);
+
+    // The attempts are remembered as long as the item of a job that does not end.
+    let expiries =
+        requests.iter().filter_map(|(_, body)| body["ExpressionAttributeValues"].get(":ExpiresAt"));
+    let expiries: Vec<_> = expiries.collect();
+    assert_eq!(expiries, [&json!({"N": (395 * 86_400).to_string()}); 2]);
 }
 
 #[tokio::test]
@@ -255,14 +251,44 @@ async fn attempts_that_dynamodb_leaves_out_are_an_error_and_no_gap() {
 }
 
 #[tokio::test]
-async fn a_progress_makes_two_calls_and_one_without_anything_to_resume_from() {
-    let (jobs, requests) = table(vec![(200, job_item(&[]))]);
-    for _ in 0..10 {
-        jobs.progress(&tenant(), None, &progress(&["a line"])).await.unwrap();
-    }
-    assert_eq!(requests.lock().unwrap().len(), 20);
+async fn the_next_attempt_begins_with_the_progress_of_the_latest_that_has_one() {
+    let job = |number: u8, data: Option<&str>| {
+        let mut job = json!({"Tenant": {"S": "tenant1"}, "JobId": {"S": format!("{number:032x}")}, "State": {"S": "FAILED"},
+            "DispatchedAt": {"S": format!("2026-11-24T22:00:0{number}.000Z")}});
+        if let Some(data) = data {
+            job["Data"] = json!({"S": data});
+        }
+        job
+    };
+    let jobs = [job(2, Some("[2]")), job(3, None), job(1, Some("[1]"))];
+    let (table, requests) = table(vec![
+        (200, json!({"Item": {"Attempts": {"L": [{"S": "1"}, {"S": "2"}, {"S": "3"}]}}})),
+        (200, json!({"Responses": {"jobs": jobs}, "UnprocessedKeys": {}})),
+    ]);
 
-    let (jobs, requests) = table(vec![(200, job_item(&[]))]);
-    jobs.progress(&tenant(), None, &Progress { data: None, ..progress(&[]) }).await.unwrap();
+    assert_eq!(table.resume(&tenant(), "the-key").await.unwrap().as_deref(), Some("[2]"));
+    let requests = requests.lock().unwrap();
+    let request = &requests[1].1["RequestItems"]["jobs"];
+    assert_eq!((requests.len(), &request["ConsistentRead"]), (2, &json!(true)));
+    assert_eq!(request["ProjectionExpression"], "#Data, #DispatchedAt, #JobId, #State, #Tenant");
+}
+
+#[tokio::test]
+async fn the_first_attempt_makes_one_call_to_know_that_there_is_none_before_it() {
+    let (table, requests) = table(vec![(200, json!({}))]);
+    assert_eq!(table.resume(&tenant(), "the-key").await, Ok(None));
     assert_eq!(requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_progress_makes_one_call_whether_it_is_written_or_refused() {
+    let refused = (400, json!({"__type": "x#ConditionalCheckFailedException"}));
+    for (answer, is_written) in [((200, job_item(&[])), true), (refused, false)] {
+        let (jobs, requests) = table(vec![answer]);
+        for _ in 0..10 {
+            let job = jobs.progress(&tenant(), None, &progress(&["a line"])).await.unwrap();
+            assert_eq!(job.is_some(), is_written);
+        }
+        assert_eq!(requests.lock().unwrap().len(), 10);
+    }
 }

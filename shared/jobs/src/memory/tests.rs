@@ -116,6 +116,21 @@ async fn another_tenants_progress_changes_nothing() {
 }
 
 #[tokio::test]
+async fn progress_survives_more_attempts_without_any_than_the_table_remembers() {
+    let (table, tenant) = (MemoryJobs::default(), new_job().tenant);
+    table.dispatched(&new_job()).await.unwrap();
+    table.progress(&tenant, None, &progress_at(7)).await.unwrap().unwrap();
+
+    for attempt in 1..=30_u8 {
+        let resume = table.resume(&tenant, "the-key").await.unwrap();
+        assert_eq!(resume.as_deref(), Some("7"), "attempt {attempt}");
+        let job_id = JobId::parse(format!("{attempt:032x}")).unwrap();
+        let dispatched_at = Timestamp::from_second(attempt.into()).unwrap();
+        table.dispatched(&NewJob { job_id, dispatched_at, resume, ..new_job() }).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_list_is_paged_newest_first_and_has_no_details() {
     let table = MemoryJobs::default();
     for number in 0..5_u8 {
