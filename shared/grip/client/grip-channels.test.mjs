@@ -108,6 +108,13 @@ async function until(condition) {
   assert.fail("the condition did not come true within ten seconds");
 }
 
+/** A WebSocket that never opens. */
+const refusing = class {
+  constructor() {
+    throw new Error("no");
+  }
+};
+
 /** Options with which a test takes seconds instead of minutes. */
 const quick = (server, random) => ({ WebSocket: server.WebSocket, random, backoff: 5, timeout: 300, sync: 100, fallback: false });
 
@@ -175,12 +182,7 @@ test("a client that falls back to long-polls gets what it missed, and publishes"
     const lost = replies.find(({ type }) => type === "lost");
     return { ok: true, status: 200, json: async () => ({ id: server.id(server.count), items, lost }) };
   };
-  const refused = class {
-    constructor() {
-      throw new Error("no");
-    }
-  };
-  const client = connect("ws://test", { WebSocket: refused, fetch, backoff: 1, fallbackAfter: 2 });
+  const client = connect("ws://test", { WebSocket: refusing, fetch, backoff: 1, fallbackAfter: 2 });
   const data = [];
   client.subscribe("room", { after: "0", onItem: (item) => data.push(item) });
   for (const n of [1, 2, 3]) server.publish(n);
@@ -190,6 +192,43 @@ test("a client that falls back to long-polls gets what it missed, and publishes"
   assert.equal(await client.publish("room", { a: 1 }), "e1-9");
   assert.deepEqual(posted, [["/room", '{"a":1}']]);
   client.close();
+});
+
+test("an item that is published before the subscription is active comes without waiting for another one", async () => {
+  const server = new Server(seeded(1));
+  const { answer } = server;
+  // The connection is subscribed a while after the client has seen the reply, and the item is published in between.
+  server.answer = (socket, message) => {
+    if (message.type !== "subscribe") return answer.call(server, socket, message);
+    server.tell(socket, { type: "subscribing", n: message.n });
+    setTimeout(() => server.publish("in between"), 20);
+    setTimeout(() => (socket.subscribed = true), 40);
+  };
+  // The client does not confirm from time to time.
+  const client = connect("ws://test", { ...quick(server, seeded(2)), sync: 0 });
+  const seen = [];
+  client.subscribe("room", { after: "0", onItem: (data) => seen.push(data), onLive: () => seen.push("live") });
+
+  await until(() => seen.length === 2);
+  assert.deepEqual(seen, ["in between", "live"]);
+  client.close();
+});
+
+test("a long-poll's item that does not follow is left for the next poll", async () => {
+  const item = (n) => ({ id: `e1-${n}`, prev: `e1-${n - 1}`, data: n });
+  // The proxy sends the newest item alone, and then the one before again.
+  const bodies = [[item(1)], [item(3)], [item(2), item(3)], [item(2)]].map((items) => ({ id: items.at(-1).id, items }));
+  const fetch = async () => {
+    await sleep(1);
+    return { ok: true, status: 200, json: async () => bodies.shift() ?? { id: "e1-3", items: [] } };
+  };
+  const client = connect("ws://test", { WebSocket: refusing, fetch, backoff: 1, fallbackAfter: 1 });
+  const data = [];
+  client.subscribe("room", { after: "0", onItem: (item) => data.push(item) });
+
+  await until(() => bodies.length === 0 && data.length >= 3);
+  client.close();
+  assert.deepEqual(data, [1, 2, 3]);
 });
 
 test("a publication without a reply is reported as uncertain", async () => {

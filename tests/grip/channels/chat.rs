@@ -64,10 +64,15 @@ impl Chat {
 
     /// Kills the chat without a warning, and starts it again on the same port.
     pub(super) async fn restart_function(&mut self) {
+        self.kill_function().await;
+        self.start_function().await;
+    }
+
+    /// Kills the chat without a warning.
+    pub(super) async fn kill_function(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await.unwrap();
         }
-        self.start_function().await;
     }
 
     /// Stops Pushpin, which ends every connection, and starts it again on the same ports.
@@ -85,7 +90,8 @@ impl Chat {
         has_ended
     }
 
-    async fn start_function(&mut self) {
+    /// Starts the chat, which was killed, on the same port.
+    pub(super) async fn start_function(&mut self) {
         let program = Project::here().unwrap().program("grip-chat");
         let mut process = Command::new(program)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::Client;
@@ -121,38 +121,46 @@ async fn without_one_of_the_permissions_its_operations_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn without_the_permission_to_read_an_item_a_write_of_unknown_outcome_is_repeated() {
+async fn a_write_of_unknown_outcome_is_looked_up_before_the_item_is_written_elsewhere() {
     let account = Account::start("grip-permission-get").await;
+    let address = account.emulator.endpoint().strip_prefix("http://").unwrap().parse().unwrap();
 
-    for (without, items) in [("nothing", 1), ("dynamodb:GetItem", 2)] {
-        let name = format!("unknown-{items}");
+    // The SDK tries a read three times, so the first look-up fails with five failures, and the second succeeds.
+    for (without, failing_reads) in [("nothing", 0), ("nothing", 5), ("dynamodb:GetItem", 0)] {
+        let name = format!("unknown-{}-{failing_reads}", without.replace(':', "-"));
         let config = account.user(&name, without).await.config().clone();
-        // Does the first write, and answers that it failed.
-        let address = account.emulator.endpoint().strip_prefix("http://").unwrap().parse().unwrap();
-        let unlucky = unlucky(address).await;
+        let unlucky = unlucky(address, failing_reads).await;
         let config = config.to_builder().endpoint_url(format!("http://{}", unlucky.address())).build();
 
-        let store = DynamoStore::new(Client::from_conf(config), TABLE);
-        store.append(&name, "1").await.unwrap();
-        assert_eq!(account.root(TABLE).recent(&name, 10).await.unwrap().len(), items, "{without}");
+        let appended = DynamoStore::new(Client::from_conf(config), TABLE).append(&name, "1").await;
+        assert_eq!(account.root(TABLE).recent(&name, 10).await.unwrap().len(), 1, "{name}");
+        match without {
+            "nothing" => assert_eq!(appended.unwrap().position.offset(), 1, "{name}"),
+            _ => assert!(
+                appended.unwrap_err().to_string().contains(without),
+                "the refusal names the permission"
+            ),
+        }
     }
 }
 
-/// A DynamoDB that does the first write and answers that it failed.
-async fn unlucky(dynamodb: SocketAddr) -> postern_pushpin::Server {
+/// A DynamoDB that does the first write and answers that it failed, and that fails this many reads of an item.
+async fn unlucky(dynamodb: SocketAddr, failing_reads: usize) -> postern_pushpin::Server {
     let has_failed = Arc::new(AtomicBool::new(false));
+    let reads = Arc::new(AtomicUsize::new(0));
     let server = serve(move |request: Request<Vec<u8>>| {
-        let has_failed = Arc::clone(&has_failed);
+        let (has_failed, reads) = (Arc::clone(&has_failed), Arc::clone(&reads));
         async move {
-            let is_write = request
-                .headers()
-                .get("x-amz-target")
-                .is_some_and(|target| target.to_str().is_ok_and(|target| target.ends_with(".PutItem")));
+            let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+            let operation =
+                target.and_then(|target| target.split('.').next_back()).unwrap_or_default().to_owned();
             let answer = forward(dynamodb, request).await;
-            if is_write && !has_failed.swap(true, Ordering::SeqCst) {
-                return failure(500, "InternalServerError");
-            }
-            answer
+            let fails = match operation.as_str() {
+                "PutItem" => !has_failed.swap(true, Ordering::SeqCst),
+                "GetItem" => reads.fetch_add(1, Ordering::SeqCst) < failing_reads,
+                _ => false,
+            };
+            if fails { failure(500, "InternalServerError") } else { answer }
         }
     });
     server.await.unwrap()

@@ -17,6 +17,15 @@ pub(super) struct Truth {
     pub(super) last: HashMap<String, Position>,
 }
 
+impl Truth {
+    /// An item that a channel had at two positions, if there is one. All items of a channel differ.
+    pub(super) fn twice(&self) -> Option<String> {
+        let mut seen = HashSet::new();
+        let mut contents = self.items.iter().map(|((channel, _), content)| format!("{channel} {content}"));
+        contents.find(|item| !seen.insert(item.clone()))
+    }
+}
+
 /// One event of one client.
 #[derive(Deserialize)]
 pub(super) struct Event {
@@ -121,6 +130,14 @@ mod tests {
             to: Some(at(to).to_string()),
             denied: None,
         }
+    }
+
+    #[test]
+    fn an_item_at_two_positions_is_found() {
+        let mut truth = truth(&[]);
+        assert_eq!(truth.twice(), None);
+        truth.items.insert(("room".to_owned(), at(6)), Value::from(5));
+        assert_eq!(truth.twice().as_deref(), Some("room 5"));
     }
 
     #[test]

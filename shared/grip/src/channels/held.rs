@@ -246,19 +246,4 @@ fn parameter(request: &Request<Vec<u8>>, name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_item_is_read_for_the_channel_it_belongs_to() {
-        let mut headers = HeaderMap::new();
-        headers
-            .append("grip-last", HeaderValue::from_static("a; last-id=x, app-b; last-id=00000000000000ff-3"));
-        headers.append("grip-last", HeaderValue::from_static("c; last-id=\"0\""));
-
-        assert_eq!(grip_last(&headers, "app-b"), Some(Position::new(255, 3)));
-        assert_eq!(grip_last(&headers, "c"), Some(Position::START));
-        assert_eq!(grip_last(&headers, "a"), None);
-        assert_eq!(grip_last(&headers, "b"), None);
-    }
-}
+mod tests;

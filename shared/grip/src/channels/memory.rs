@@ -167,3 +167,62 @@ impl Revocations for MemoryStore {
         Ok(ids.iter().any(|id| state.revoked.get(id).is_some_and(|end| *end > SystemTime::now())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    const EPOCH: u64 = 7;
+
+    /// A store whose `room` has the items `first` to `last`, or nothing if `last` is zero.
+    fn store(first: u64, last: u64) -> MemoryStore {
+        let store = MemoryStore::new();
+        if last > 0 {
+            let entries = (first..=last).map(entry).collect();
+            let log = Log { newest: Position::new(EPOCH, last), entries };
+            store.state().logs.insert("room".to_owned(), log);
+        }
+        store
+    }
+
+    fn entry(offset: u64) -> Entry {
+        Entry { position: Position::new(EPOCH, offset), content: offset.to_string() }
+    }
+
+    /// What a client at `position` must receive, said without the store: all that follows, or that something is lost.
+    fn expected(first: u64, last: u64, position: Position, limit: usize) -> Replay {
+        let items = |from: u64| {
+            let entries: Vec<_> = (from..=last).take(limit).map(entry).collect();
+            let more = entries.last().is_some_and(|entry| entry.position.offset() < last);
+            (entries, more)
+        };
+        let is_known = position == Position::START || position.epoch() == EPOCH && last > 0;
+        if is_known && position.offset() > last {
+            return Replay::Unknown;
+        }
+        // Zero items are whole for a client that has all of them.
+        let is_whole = is_known && (position.offset() == last || position.offset() + 1 >= first);
+        let (entries, more) = items(if is_whole { position.offset() + 1 } else { first });
+        if is_whole { Replay::Whole { entries, more } } else { Replay::Lost { entries, more } }
+    }
+
+    proptest! {
+        #[test]
+        fn a_replay_is_whole_or_says_that_items_are_lost(
+            first in 1..8_u64,
+            count in 0..8_u64,
+            epoch in prop::sample::select(vec![0, EPOCH, EPOCH + 1]),
+            offset in 0..18_u64,
+            limit in 1..10_usize,
+        ) {
+            let last = if count == 0 { 0 } else { first + count - 1 };
+            let position = if epoch == 0 { Position::START } else { Position::new(epoch, offset) };
+            let runtime = Builder::new_current_thread().build().unwrap();
+            let replay = runtime.block_on(store(first, last).after("room", position, limit)).unwrap();
+            prop_assert_eq!(replay, expected(first, last, position, limit));
+        }
+    }
+}

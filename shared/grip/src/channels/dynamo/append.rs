@@ -91,19 +91,22 @@ impl DynamoStore {
 
             // An attempt that seemed to fail may have succeeded.
             self.forget(channel);
-            if let Ok(true) = self.is_written_by(channel, next, &writer).await {
+            let written = self.is_written_by(channel, next, &writer).await;
+            if let Ok(true) = written {
                 self.remember(channel, next);
                 return Ok(Appended { position: next, begun });
             }
+            let is_known = written.is_ok();
             if start.elapsed() > TIMEOUT {
                 let busy = || StoreError::new("append an item", "other publishers were always faster");
-                return Err(failure.unwrap_or_else(busy));
+                return Err(written.err().or(failure).unwrap_or_else(busy));
             }
 
             tokio::time::sleep(jittered(wait)).await;
             wait = (wait * 2).min(Duration::from_millis(500));
-            // A read that is throttled as well leaves the position as it is: the write's condition protects it.
-            if let Ok(newest) = self.newest_or_new(channel).await {
+            // Without knowing whether this attempt was written, the next one takes the same offset: at another one, the
+            // item could be added twice. The write's condition also protects an old position when the read is throttled.
+            if is_known && let Ok(newest) = self.newest_or_new(channel).await {
                 last = newest;
             }
         }

@@ -38,7 +38,7 @@ fn channels() -> Arc<Tested> {
 }
 
 /// The texts with which the function answers a client's text.
-async fn answers(channels: &Tested, text: &str) -> Vec<String> {
+async fn answers<P: Proxy>(channels: &Channels<MemoryStore, P, Anybody>, text: &str) -> Vec<String> {
     let mut body = Vec::new();
     Event::Text(text.as_bytes()).encode(&mut body);
     let request = Request::post("/").header("content-type", CONTENT_TYPE).header("connection-id", "c1");
@@ -84,6 +84,39 @@ async fn a_replay_has_every_item_after_the_position_in_order() {
     let text = format!(r#"{{"type":"subscribe","n":1,"channels":{{"room":"{first}"}}}}"#);
     let data: Vec<_> = answers(&channels, &text).await.iter().filter_map(|text| data(text)).collect();
     assert_eq!(data, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_subscription_without_a_position_begins_before_the_newest_items() {
+    let channels = channels();
+    let mut at = Vec::new();
+    for n in 0..5 {
+        at.push(channels.publish("room", &n.to_string()).await.unwrap());
+    }
+
+    for recent in [0, 2, 4] {
+        let text = format!(r#"{{"type":"subscribe","n":1,"channels":{{"room":null}},"recent":{recent}}}"#);
+        let answers = answers(&channels, &text).await;
+        assert_eq!(answers[0], wire::subscribed("room", at[4 - recent]));
+        let data: Vec<_> = answers.iter().filter_map(|text| data(text)).collect();
+        assert_eq!(data, (5 - recent as u64..5).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_loss_is_told_with_the_position_before_what_is_left() {
+    let channels = Channels::new(MemoryStore::new().keep(2), Silent, Anybody);
+    let mut at = Vec::new();
+    for n in 0..5 {
+        at.push(channels.publish("room", &n.to_string()).await.unwrap());
+    }
+
+    for kind in ["subscribe", "confirm"] {
+        let text = format!(r#"{{"type":"{kind}","n":1,"channels":{{"room":"{}"}}}}"#, at[0]);
+        let answers = answers(&channels, &text).await;
+        assert_eq!(answers[0], wire::lost("room", at[0], at[2]).to_string());
+        assert_eq!(answers.iter().filter_map(|text| data(text)).collect::<Vec<_>>(), [3, 4]);
+    }
 }
 
 /// The data of an item, which is a number.
