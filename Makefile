@@ -217,10 +217,10 @@ bench-publish: tools bench-tools pushpin ## Measure publish to received, with an
 	@cargo test --locked --workspace --test grip -- --ignored --nocapture channels::latency
 
 .PHONY: bench-console
-bench-console: tools ## Measure the API while 1,000 jobs of ten workers report their progress each second: make bench-console [JOBS=1000]
+bench-console: tools ## Measure the API alone, and the local stack's while ten workers report 1,000 jobs each second: make bench-console [JOBS=1000 REPORTS=30]
 	@cargo build --locked --workspace --all-targets
-	@POSTERN_CONSOLE_JOBS=$(or $(JOBS),1000) POSTERN_CONSOLE_SECONDS=30 \
-	    cargo test --locked --workspace --test e2e -- --nocapture api::load
+	@POSTERN_CONSOLE_JOBS=$(or $(JOBS),1000) POSTERN_CONSOLE_SECONDS=$(or $(REPORTS),30) \
+	    cargo test --locked --workspace --test e2e -- --nocapture --test-threads=1 api::calls api::load
 
 .PHONY: lint
 lint: lint-tools ## Check format, clippy, docs, structure, template, state machines, packaging, licences

@@ -1,5 +1,6 @@
 //! The HTTP API behind the emulator's JWT authorizer, with tokens of the local issuer.
 
+mod calls;
 mod console;
 mod description;
 mod hints;
