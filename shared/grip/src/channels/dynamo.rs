@@ -13,7 +13,8 @@
 //! - **The newest item of a channel has no `ttl`.** It gets a `ttl` when the next item exists. A channel that is quiet for
 //!   longer than its history is kept therefore keeps its epoch and its offset, and its clients learn of no loss. A
 //!   process that ends between the two writes leaves an item without `ttl`, which the next process repairs.
-//! - **A write whose outcome is unknown** is looked up before it is repeated, by the random `writer`.
+//! - **A write whose outcome is unknown** is looked up, by the random `writer`, before the item is written at another
+//!   offset.
 
 mod append;
 mod attributes;

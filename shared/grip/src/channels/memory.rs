@@ -212,11 +212,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_replay_is_whole_or_says_that_items_are_lost(
-            first in 1..8_u64,
-            count in 0..8_u64,
+            first in 1..20_u64,
+            count in 0..20_u64,
             epoch in prop::sample::select(vec![0, EPOCH, EPOCH + 1]),
-            offset in 0..18_u64,
-            limit in 1..10_usize,
+            offset in 0..45_u64,
+            limit in 1..25_usize,
         ) {
             let last = if count == 0 { 0 } else { first + count - 1 };
             let position = if epoch == 0 { Position::START } else { Position::new(epoch, offset) };
