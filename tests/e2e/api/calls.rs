@@ -1,18 +1,22 @@
-//! The requests that the functions make of the table, and how long the API takes to answer. The functions are the real
-//! programs; the table is a stand-in that answers at once, so that the times are those of the API alone.
+//! The requests that the functions make of the table, and how long the API takes to answer, alone and while ten workers
+//! report. The functions are the real programs; the table is a stand-in that answers at once, so that the times are those
+//! of the API alone.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Response;
 use postern_lambda::Function;
 use postern_local::Project;
 use postern_testing::LoopbackServer;
+use postern_types::JobId;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::load::{LIMIT, Times};
+use super::load::{LIMIT, Load, Times, WORKERS};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -21,6 +25,9 @@ const JOBS: u32 = 100;
 
 /// How often the API is asked for the same.
 const ANSWERS: usize = 100;
+
+/// The variables of the API.
+const API: [(&str, &str); 2] = [("API_AUTH", "jwt"), ("DEFAULT_TENANT", "tenant1")];
 
 /// What a service was asked: the operation of a request of DynamoDB, and the number of items of a publication.
 type Requests = Arc<Mutex<Vec<String>>>;
@@ -63,11 +70,11 @@ fn answer(operation: &str) -> Value {
         "Query" => json!({"Items": vec![listed; 50]}),
         "GetItem" => json!({"Item": item}),
         "BatchGetItem" => json!({"Responses": {"jobs": vec![listed; 20]}, "UnprocessedKeys": {}}),
-        _ => json!({"Attributes": item}),
+        _ => json!({"Attributes": listed}),
     }
 }
 
-async fn function(name: &str, endpoint: &str, variables: &[(&str, &str)]) -> Function {
+async fn function(name: &str, instances: usize, endpoint: &str, variables: &[(&str, &str)]) -> Function {
     let common = [
         ("AWS_LAMBDA_LOG_LEVEL", "OFF"),
         ("AWS_ENDPOINT_URL", endpoint),
@@ -77,7 +84,7 @@ async fn function(name: &str, endpoint: &str, variables: &[(&str, &str)]) -> Fun
         ("JOBS_TABLE", "jobs"),
     ];
     let program: &Path = &Project::here().unwrap().program(name);
-    Function::start(program, 1, &[&common, variables].concat()).await.unwrap()
+    Function::start(program, instances, &[&common, variables].concat()).await.unwrap()
 }
 
 async fn invoke(function: &Function, event: &Value) -> Value {
@@ -106,8 +113,7 @@ fn get(path: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_makes_few_requests_and_answers_in_time_if_the_table_does() {
     let (server, requests) = services();
-    let variables = [("API_AUTH", "jwt"), ("DEFAULT_TENANT", "tenant1")];
-    let api = function("jobs-api", &server.url(), &variables).await;
+    let api = function("jobs-api", 1, &server.url(), &API).await;
 
     let job = format!("/jobs/{ID}");
     let mut times = Times::default();
@@ -128,22 +134,75 @@ async fn the_api_makes_few_requests_and_answers_in_time_if_the_table_does() {
     }
 
     times.print("the API alone");
-    assert!(times.slowest_median() < LIMIT, "{times:?}");
+    check(&times, &Load::from_env());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_answers_while_ten_workers_report_to_a_table_that_answers_at_once() {
+    let (load, (server, requests)) = (Load::from_env(), services());
+    let api = function("jobs-api", 1, &server.url(), &API).await;
+    let progress = function("job-progress", WORKERS, &server.url(), &[]).await;
+
+    let ids = load.ids();
+    let messages: Vec<_> = ids.chunks(ids.len().div_ceil(WORKERS)).map(message).collect();
+    let reports = async {
+        let (start, mut ticks) = (Instant::now(), interval(load.pace));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for _ in 0..load.seconds {
+            ticks.tick().await;
+            join_all(messages.iter().map(|message| invoke(&progress, message))).await;
+        }
+        start.elapsed()
+    };
+    let answers = async {
+        let mut times = Times::default();
+        loop {
+            for (name, path) in [("list of 50 jobs", "/jobs?limit=50"), ("job", &format!("/jobs/{ID}"))] {
+                let start = Instant::now();
+                assert_eq!(invoke(&api, &get(path)).await["statusCode"], 200);
+                times.add(name, start.elapsed());
+            }
+            sleep(Duration::from_millis(20)).await;
+            if reported(&requests, &load) {
+                return times;
+            }
+        }
+    };
+
+    let (took, times) = tokio::join!(reports, answers);
+    let updates = load.jobs * load.seconds;
+    postern_local::say(format_args!("{updates} updates in {took:.1?}"));
+    times.print("the API beside them");
+    check(&times, &load);
+}
+
+/// Whether the table was asked for all updates.
+fn reported(requests: &Requests, load: &Load) -> bool {
+    let updates = requests.lock().unwrap().iter().filter(|request| *request == "UpdateItem").count();
+    updates >= usize::try_from(load.jobs * load.seconds).unwrap()
+}
+
+/// A bench fails if the API is slower than the page should wait. A test says nothing about times.
+fn check(times: &Times, load: &Load) {
+    assert!(!load.is_measured || times.slowest_median() < LIMIT, "{times:?}");
+}
+
+/// What a worker reports of its jobs.
+fn message(ids: &[JobId]) -> Value {
+    let entries = ids.iter().map(|id| {
+        json!({"JobId": id, "Percent": 50, "Data": {"row": 500}, "Log": ["a line"], "At": "2026-11-25T12:00:00.000Z"})
+    });
+    json!({"Jobs": entries.collect::<Vec<_>>(), "tenant": "tenant1", "worker": "w", "receivedAt": 1})
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_makes_one_request_for_each_job_and_its_changes_make_one_publication() {
     let (server, requests) = services();
     let url = server.url();
-    let progress = function("job-progress", &url, &[("GRIP_URL", &url)]).await;
-    let ids: Vec<_> = (0..JOBS).map(|number| format!("{number:032x}")).collect();
+    let progress = function("job-progress", 1, &url, &[("GRIP_URL", &url)]).await;
+    let ids: Vec<_> = (0..JOBS).map(|number| JobId::parse(format!("{number:032x}")).unwrap()).collect();
 
-    let entries = ids.iter().map(|id| {
-        json!({"JobId": id, "Percent": 50, "Data": {"row": 500}, "Log": ["a line"], "At": "2026-11-25T12:00:00.000Z"})
-    });
-    let message =
-        json!({"Jobs": entries.collect::<Vec<_>>(), "tenant": "tenant1", "worker": "w", "receivedAt": 1});
-    assert_eq!(invoke(&progress, &message).await, json!({"Recorded": JOBS, "Ignored": 0}));
+    assert_eq!(invoke(&progress, &message(&ids)).await, json!({"Recorded": JOBS, "Ignored": 0}));
     assert_eq!(asked(&requests), vec!["UpdateItem"; ids.len()]);
 
     let records = ids.iter().map(|id| {

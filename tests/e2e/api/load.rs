@@ -20,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::console::Console;
 use crate::stack::{Stack, TIMEOUT};
 
-const WORKERS: usize = 10;
+pub(super) const WORKERS: usize = 10;
 
 /// How long the page may wait for an answer.
 pub(super) const LIMIT: Duration = Duration::from_millis(100);
@@ -29,14 +29,14 @@ pub(super) const LIMIT: Duration = Duration::from_millis(100);
 const ANSWERS_AT_REST: usize = 20;
 
 /// How much happens: `POSTERN_CONSOLE_JOBS` and `POSTERN_CONSOLE_SECONDS` ask for more.
-struct Load {
-    jobs: u32,
-    seconds: u32,
+pub(super) struct Load {
+    pub(super) jobs: u32,
+    pub(super) seconds: u32,
     /// The shortest time between two messages of a worker. With few jobs there is nothing to measure, and so no reason to
     /// wait.
-    pace: Duration,
+    pub(super) pace: Duration,
     /// Whether the times are of interest.
-    is_measured: bool,
+    pub(super) is_measured: bool,
 }
 
 /// How long answers took, by what they were answers to.
@@ -76,7 +76,7 @@ impl Times {
 }
 
 impl Load {
-    fn from_env() -> Self {
+    pub(super) fn from_env() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
         let jobs = number("POSTERN_CONSOLE_JOBS");
         let seconds = number("POSTERN_CONSOLE_SECONDS").unwrap_or(3);
@@ -84,7 +84,7 @@ impl Load {
         Self { jobs: jobs.unwrap_or(100), seconds, pace, is_measured: jobs.is_some() }
     }
 
-    fn ids(&self) -> Vec<JobId> {
+    pub(super) fn ids(&self) -> Vec<JobId> {
         (0..self.jobs).map(|number| JobId::parse(format!("{number:032x}")).unwrap()).collect()
     }
 }
