@@ -249,15 +249,21 @@ impl Drop for Pushpin {
         // shell's `kill` spares a dependency and unsafe code.
         let kill = format!("kill -TERM {}", self.process.id());
         let sent = Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success());
-        if !sent {
-            let _ = self.process.kill();
+        // The development version of 2.0 ends its children and then stays: it gets SIGKILL after a while.
+        let start = std::time::Instant::now();
+        while sent && !self.has_ended() && start.elapsed() < STOP {
+            std::thread::sleep(Duration::from_millis(10));
         }
+        let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
             let _ = writeln!(io::stderr(), "Pushpin's logs end:\n{}", self.log());
         }
     }
 }
+
+/// How long Pushpin may take to end.
+const STOP: Duration = Duration::from_secs(10);
 
 /// The log of Pushpin's first process, in its folder.
 const RUNNER_LOG: &str = "log/runner.log";
