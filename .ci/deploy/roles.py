@@ -10,7 +10,12 @@ from stacks import STACK
 
 # Functions write their own logs.
 LOGS = "logs:PutLogEvents"
-READ_JOBS = {("dynamodb:GetItem", "JobsTable"), ("dynamodb:UpdateItem", "JobsTable")}
+# A job, and the attempts with its idempotency key.
+READ_AND_UPDATE_JOBS = {
+    ("dynamodb:GetItem", "JobsTable"),
+    ("dynamodb:BatchGetItem", "JobsTable"),
+    ("dynamodb:UpdateItem", "JobsTable"),
+}
 SEND_DEAD_LETTER = {("sqs:SendMessage", "DeadLetterQueue")}
 # Inputs and results of the claim check.
 CLAIMED = {
@@ -69,7 +74,7 @@ NEEDS = {
         ("s3:PutObject", "ClaimCheckBucket/tenant1/inputs/job"),
     }
     | CLAIMED
-    | READ_JOBS,
+    | READ_AND_UPDATE_JOBS,
     "TaskTokenDoneRole": {
         (LOGS, "TaskTokenDoneLogs"),
         *(("states:SendTaskSuccess", f"{name}StateMachine") for name in JOB_MACHINES),
@@ -84,8 +89,8 @@ NEEDS = {
     "JobProgressRole": {
         (LOGS, "JobProgressLogs"),
         ("secretsmanager:GetSecretValue", "secret:grip"),
+        ("dynamodb:UpdateItem", "JobsTable"),
     }
-    | READ_JOBS
     | SEND_DEAD_LETTER,
     "JobCancellerRole": {
         (LOGS, "JobCancellerLogs"),
@@ -111,7 +116,7 @@ NEEDS = {
         ("iot:Publish", "topic:tenant1/to/worker/cancel"),
         ("iot:GetRetainedMessage", "topic:tenant1/workers/worker1"),
     }
-    | READ_JOBS,
+    | READ_AND_UPDATE_JOBS,
     "MskToS3Role": {
         (LOGS, "MskToS3Logs"),
         ("s3:PutObject", "CsvBucket/orders/object.csv"),
