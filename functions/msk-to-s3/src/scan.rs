@@ -77,8 +77,8 @@ pub(crate) fn leading_digits(text: &[u8]) -> Option<(u64, usize)> {
         return Some((0, 0));
     }
 
-    // Zeros come before the digits, so that there are eight. Neighbours become numbers of two digits, then of four, then of
-    // eight. The first digit is in the lowest bits.
+    // Leading zeros make eight digits of them. Neighbours then become numbers of two digits, of four, and of eight. The first
+    // digit is in the lowest bits.
     let eight = digits << (64 - 8 * count);
     let pairs = (eight * 10 + (eight >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;

@@ -129,7 +129,7 @@ fn verdict(size: Size, truth: &Truth, events: Vec<Event>) -> Vec<String> {
     });
     let mut wrong: Vec<String> = judged.collect();
     wrong.extend(truth.twice().map(|item| format!("the history had the item twice: {item}")));
-    // A run in which nobody lost anything does not show that losses are told.
+    // A run without a loss does not show that losses are told.
     if losses == 0 {
         wrong.push("no client lost an item".to_owned());
     }
